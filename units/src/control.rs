@@ -1,0 +1,342 @@
+//! What PID 1 and everybody else say to each other.
+//!
+//! One `SOCK_SEQPACKET` unix socket at [`crate::paths::CONTROL_SOCKET`]; each packet is one JSON value of at most
+//! [`crate::limits::MESSAGE_BYTES`], descriptors ride along where a message says so. PID 1 tells the peer by its
+//! credentials and cgroup: what a unit may say follows from which unit it is, never from what it claims.
+//!
+//! Two kinds of connection, told apart by the first packet:
+//! * an *operator* connection sends one [`Request`] and gets one [`Reply`] (with descriptors for logs), then closes;
+//!   only the unit `api` may open these;
+//! * a *worker* connection starts with [`FromWorker::Hello`] and stays open: PID 1 sends [`ToWorker`], the worker
+//!   [`FromWorker`].
+
+use crate::model::{MachineNetwork, NetworkMode, Origin, Port};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// Any packet towards PID 1.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToInit {
+    /// First and only packet of an operator connection.
+    Request(Request),
+    /// A worker's packet.
+    Worker(FromWorker),
+}
+
+/// What an operator may ask.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// All units.
+    Ps,
+    /// One unit in detail.
+    Inspect {
+        /// Unit name.
+        unit: String,
+    },
+    /// A unit's log. The reply carries read-only descriptors of its segments, oldest first; the asker reads (and
+    /// follows) them itself. `unit = "berth"` is PID 1's own log.
+    Logs {
+        /// Unit name.
+        unit: String,
+    },
+    /// The boot's timeline.
+    BootTimes,
+    /// Both slots and how they came to be what they are.
+    Slots,
+    /// Where the machine config came from, and what was wrong with it.
+    ConfigStatus,
+    /// Stop everything and reboot.
+    Reboot,
+    /// Stop everything and power off.
+    Poweroff,
+}
+
+/// PID 1's answer to a [`Request`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "reply", content = "body", rename_all = "kebab-case")]
+pub enum Reply {
+    /// To [`Request::Ps`].
+    Units(Vec<UnitStatus>),
+    /// To [`Request::Inspect`].
+    Unit(Box<UnitDetail>),
+    /// To [`Request::Logs`]: this many descriptors follow in the same packet. Ask again when the newest one was
+    /// rotated away (`generation` changed).
+    Log {
+        /// Counts rotations.
+        generation: u64,
+        /// Number of descriptors, 0 to 2.
+        segments: usize,
+    },
+    /// To [`Request::BootTimes`].
+    BootTimes(BootTimes),
+    /// To [`Request::Slots`].
+    Slots(SlotsStatus),
+    /// To [`Request::ConfigStatus`].
+    ConfigStatus(ConfigStatus),
+    /// Accepted; nothing to return.
+    Done,
+    /// Refused; `kind` is one of `not-found`, `denied`, `bad-request`, `busy`, `failed`.
+    Error {
+        /// Machine-readable class.
+        kind: String,
+        /// What failed, on what, why, what to do.
+        message: String,
+    },
+}
+
+/// One line of `berth ps`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnitStatus {
+    /// Name.
+    pub name: String,
+    /// System unit or the user's.
+    pub origin: Origin,
+    /// State in words, as [`crate::lifecycle`] names it (`running`, `healthy`, `backoff`, …).
+    pub state: String,
+    /// One sentence on why, empty when all is well: `exit code 1, restart 3 in 4 s`.
+    pub reason: String,
+    /// Image reference.
+    pub image: String,
+    /// Seconds since the container started, if it runs.
+    pub uptime_s: Option<u64>,
+    /// Restarts since boot.
+    pub restarts: u32,
+    /// Main process in PID 1's namespace.
+    pub pid: Option<i32>,
+    /// `memory.current`, bytes.
+    pub memory: Option<u64>,
+    /// Address on the bridge, if attached.
+    pub address: Option<IpAddr>,
+    /// Published ports.
+    pub ports: Vec<Port>,
+    /// Whatever isolation was given up, in words: `host network`, `host users`, `CAP_NET_ADMIN`.
+    pub privileges: Vec<String>,
+}
+
+/// `berth inspect`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnitDetail {
+    /// What `ps` shows.
+    pub status: UnitStatus,
+    /// `unit.description`.
+    pub description: String,
+    /// `unit.after`.
+    pub after: Vec<String>,
+    /// `unit.requires`.
+    pub requires: Vec<String>,
+    /// `unit.required_for_boot`.
+    pub required_for_boot: bool,
+    /// Manifest digest of the image in use, if prepared.
+    pub digest: Option<String>,
+    /// The command line that runs.
+    pub command: Vec<String>,
+    /// `network.mode`.
+    pub network: NetworkMode,
+    /// First host uid of its range, if it has one.
+    pub uid_base: Option<u32>,
+    /// Its cgroup.
+    pub cgroup: String,
+    /// The last exits, newest last, at most eight: `2026-11-24T08:00:00Z exit code 1`.
+    pub exits: Vec<String>,
+}
+
+/// `berth boot-times`. Times in microseconds since power-on as far as it is known (else since the kernel started).
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct BootTimes {
+    /// Firmware, until the loader; absent where it cannot be told.
+    pub firmware_us: Option<u64>,
+    /// Loader, until the kernel; includes firmware where only the sum is known.
+    pub loader_us: Option<u64>,
+    /// Kernel, until the initrd stage.
+    pub kernel_us: u64,
+    /// Initrd stage, until the main stage.
+    pub initrd_us: u64,
+    /// Every step, in order of start.
+    pub steps: Vec<StepTime>,
+    /// Kernel start until the first user container's process ran.
+    pub first_container_us: Option<u64>,
+}
+
+/// One boot step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepTime {
+    /// `initrd` or `main`.
+    pub stage: String,
+    /// Name in the step table.
+    pub name: String,
+    /// Since the kernel started.
+    pub start_us: u64,
+    /// How long it took.
+    pub took_us: u64,
+    /// Empty = done; else what went wrong and what was done about it.
+    pub outcome: String,
+}
+
+/// `berth slots`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SlotsStatus {
+    /// `a` or `b`.
+    pub running: String,
+    /// Slot in the record's `good` field.
+    pub good: Option<String>,
+    /// Slot on trial, with tries left.
+    pub trial: Option<(String, u32)>,
+    /// Starts of the good slot since it was last healthy.
+    pub starts: u32,
+    /// This boot was found healthy (and its slot marked good).
+    pub confirmed: bool,
+    /// This boot is a rescue, and why.
+    pub rescue: Option<String>,
+    /// `uefi`, `bios` or `direct`.
+    pub firmware: String,
+    /// Slot A and slot B.
+    pub slots: Vec<SlotStatus>,
+}
+
+/// One slot.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SlotStatus {
+    /// `a` or `b`.
+    pub name: String,
+    /// `good`, `trial`, `empty`, `failed`.
+    pub state: String,
+    /// OS version, if known.
+    pub version: String,
+    /// Verity root hash, hex, if known.
+    pub root_hash: String,
+    /// Why it is not used, or what happened at its last start: `stopped in step "mount root": block 5120 differs`.
+    pub reason: String,
+}
+
+/// `berth config status`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// `applied`, `refused`, `none`, `reading`.
+    pub state: String,
+    /// Where it came from: `smbios`, `fw_cfg`, `nocloud (vdb)`, `state`.
+    pub source: String,
+    /// SHA-256 of the text, hex.
+    pub sha256: String,
+    /// What was looked for, in order, and what was found, one line each.
+    pub looked: Vec<String>,
+    /// The checker's report, as `berth` prints it.
+    pub report: String,
+}
+
+/// From PID 1 to a worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "kebab-case")]
+pub enum ToWorker {
+    /// To the store: make this image ready, then write its description to the index.
+    Prepare {
+        /// Image reference.
+        reference: String,
+    },
+    /// To the network agent: this is the machine's network config. Comes once after Hello and on every change.
+    Configure {
+        /// The config; default = DHCP everywhere.
+        network: MachineNetwork,
+        /// For DHCP's host name option.
+        hostname: String,
+    },
+    /// To the network agent: one descriptor, the unit's network namespace, rides along. Give it an interface
+    /// `eth0` on the bridge with an address, and publish its ports.
+    Attach {
+        /// Unit name.
+        unit: String,
+        /// Ports to publish.
+        ports: Vec<Port>,
+    },
+    /// To the network agent: the unit is gone; drop its address and ports.
+    Detach {
+        /// Unit name.
+        unit: String,
+    },
+    /// To the API server: who may come in. Comes once after Hello and on every change.
+    Access {
+        /// OpenSSH public key lines.
+        keys: Vec<String>,
+        /// The machine's name, for its certificate.
+        hostname: String,
+    },
+}
+
+/// From a worker to PID 1.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "kebab-case")]
+pub enum FromWorker {
+    /// First packet; PID 1 knows the unit by its cgroup.
+    Hello,
+    /// This worker does its job now: its unit is healthy.
+    Ready,
+    /// One sentence for `berth ps` and the console: `lease 10.0.2.15/24 on eth0 from 10.0.2.2`.
+    Status {
+        /// The sentence.
+        text: String,
+    },
+    /// From the store.
+    Prepared {
+        /// As asked.
+        reference: String,
+    },
+    /// From the store.
+    PrepareFailed {
+        /// As asked.
+        reference: String,
+        /// What failed, on what, why, what to do.
+        error: String,
+    },
+    /// From the network agent: the machine's addresses now (for the console and `berth ps`).
+    Addresses {
+        /// Global addresses with interface: `("eth0", "10.0.2.15/24")`.
+        addresses: Vec<(String, String)>,
+    },
+    /// From the network agent.
+    Attached {
+        /// Unit name.
+        unit: String,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// From the network agent.
+    AttachFailed {
+        /// Unit name.
+        unit: String,
+        /// Why.
+        error: String,
+    },
+    /// From meta: a config was found. One descriptor rides along: a sealed memfd with the text (at most
+    /// [`crate::limits::CONFIG_BYTES`]), already decoded. PID 1 checks it again, stores and applies it.
+    ConfigFound {
+        /// `smbios`, `fw_cfg`, `nocloud (vdb)`.
+        source: String,
+        /// What was looked for, in order, and what was found, one line each.
+        looked: Vec<String>,
+    },
+    /// From meta: a config was found and is not usable.
+    ConfigRefused {
+        /// As above.
+        source: String,
+        /// The whole report.
+        report: String,
+        /// As above.
+        looked: Vec<String>,
+    },
+    /// From meta: nothing was found.
+    ConfigNone {
+        /// As above.
+        looked: Vec<String>,
+    },
+    /// From the API server: it listens, and this is its key (`sha256:<hex of the SPKI>`), for the console.
+    ApiKey {
+        /// Fingerprint.
+        fingerprint: String,
+        /// Port.
+        port: u16,
+    },
+}
+
+/// The API's TCP port.
+pub const API_PORT: u16 = 7443;

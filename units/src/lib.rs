@@ -1,0 +1,18 @@
+//! What a unit is, and how it becomes a running container.
+//!
+//! The crate is used by PID 1 (which links nothing else of ours but `berth-updater`), by the workers for the
+//! protocol they speak with PID 1, and by the command line for its checker. Everything but [`launch`] is pure:
+//! no clock, no file, no kernel.
+//!
+//! In the order in which data meets it:
+//! text → [`diag`] and [`schema`] → [`model::Unit`] → [`graph`] (order, cycles) → [`lifecycle`] (what happens
+//! next) → [`launch`] (namespaces, mounts, cgroup, seccomp) → [`logs`]. [`control`] is what PID 1 and everybody
+//! else say to each other; [`image`] is what the store tells PID 1 about an image; [`paths`] and [`limits`] are
+//! the one place for both.
+
+pub mod control;
+pub mod image;
+pub mod lifecycle;
+pub mod limits;
+pub mod model;
+pub mod paths;

@@ -1,0 +1,27 @@
+//! Every bound of this crate, with its unit and its reason. `docs/limits.md` repeats this table for operators.
+
+/// Bytes of one unit file or machine config. A config that needs more should mount files instead; PID 1 parses it
+/// in memory.
+pub const CONFIG_BYTES: usize = 1 << 20;
+/// Bytes of a unit's name: it becomes a cgroup, a folder, a hostname and a DNS label (RFC 1035 allows 63).
+pub const NAME_BYTES: usize = 63;
+/// Units that one machine runs.
+pub const UNITS: usize = 512;
+/// Errors reported for one file; after so many, the rest is noise.
+pub const DIAGNOSTICS: usize = 50;
+/// Bytes of one control message. Fits the kernel's default socket buffer (212,992) with room to spare.
+pub const MESSAGE_BYTES: usize = 128 * 1024;
+/// Control connections open at once.
+pub const CONNECTIONS: usize = 64;
+/// Layers of one image; overlayfs takes 500 lowers, Docker 127.
+pub const LAYERS: usize = 128;
+/// Bytes of one image description read by PID 1.
+pub const IMAGE_INDEX_BYTES: usize = 64 * 1024;
+/// Uids and gids in a unit's own range: 65,536, as in Docker, so `nobody` (65534) exists.
+pub const ID_RANGE: u32 = 65_536;
+/// First host uid of the first range; below are the host's own.
+pub const ID_BASE: u32 = 1 << 20;
+/// Bytes of one log segment; a unit keeps two, so at most twice this.
+pub const LOG_SEGMENT_BYTES: u64 = 256 * 1024;
+/// Bytes of one log line; longer ones are split.
+pub const LOG_LINE_BYTES: usize = 16 * 1024;

@@ -1,0 +1,237 @@
+//! The checked form of a unit file and of the machine config. Built only by [`crate::schema`]; everybody else
+//! reads it.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Where a unit came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// `/usr/lib/berth/units`: part of the signed OS; may carry [`SystemGrants`].
+    System,
+    /// The machine config.
+    Config,
+}
+
+/// One unit: a container and how to keep it running.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unit {
+    /// `[a-z0-9]([a-z0-9-]*[a-z0-9])?`, at most [`crate::limits::NAME_BYTES`].
+    pub name: String,
+    /// Who wrote it.
+    pub origin: Origin,
+    /// `unit.description`, one line.
+    pub description: String,
+    /// `unit.after`: start only after these have been started (running or finished), if they exist and are wanted.
+    pub after: Vec<String>,
+    /// `unit.requires`: as `after`, and they must exist; if one fails, this one is not started.
+    pub requires: Vec<String>,
+    /// `unit.required_for_boot`: the slot is good only once this unit is healthy.
+    pub required_for_boot: bool,
+    /// `[container]`.
+    pub container: Container,
+    /// `[network]`.
+    pub network: Network,
+    /// `[resources]`.
+    pub resources: Resources,
+    /// `[restart]`.
+    pub restart: Restart,
+    /// `[system]`, only for [`Origin::System`].
+    pub system: Option<SystemGrants>,
+}
+
+/// `[container]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Container {
+    /// Image reference: a name as in the archive's or layout's `org.opencontainers.image.ref.name`, optionally
+    /// with `@sha256:…`. System units say [`SYSTEM_IMAGE`]: the verified root itself.
+    pub image: String,
+    /// Replaces the image's entrypoint.
+    pub command: Option<Vec<String>>,
+    /// Replaces the image's cmd.
+    pub args: Option<Vec<String>>,
+    /// Added to, or replacing, the image's environment.
+    pub env: BTreeMap<String, String>,
+    /// Replaces the image's working directory. Absolute.
+    pub workdir: Option<String>,
+    /// `uid`, `uid:gid`, `name` or `name:group` (names are looked up inside the image).
+    pub user: Option<String>,
+    /// Mount the root read-only.
+    pub read_only: bool,
+    /// tmpfs mounts: absolute path → size in bytes.
+    pub tmpfs: BTreeMap<String, u64>,
+}
+
+/// The image name that means "the verified root".
+pub const SYSTEM_IMAGE: &str = "berth:system";
+
+/// `[network]`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Network {
+    /// `mode`.
+    pub mode: NetworkMode,
+    /// `ports`, only with bridge: `"8080:80"`, `"127.0.0.1:8080:80/tcp"`, `"5353:53/udp"`.
+    pub ports: Vec<Port>,
+}
+
+/// `network.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkMode {
+    /// Own namespace, attached to the machine's bridge.
+    #[default]
+    Bridge,
+    /// The machine's own namespace.
+    Host,
+    /// Own namespace with loopback only.
+    None,
+}
+
+/// One published port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Address on the machine; unspecified = all.
+    pub host_address: Ipv4Addr,
+    /// Port on the machine, 1–65535.
+    pub host: u16,
+    /// Port in the container, 1–65535.
+    pub container: u16,
+    /// tcp or udp.
+    pub protocol: Protocol,
+}
+
+/// Transport of a [`Port`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// `[resources]`. `None` = no limit of its own, except `pids`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resources {
+    /// `memory`: bytes (`"64M"`), cgroup `memory.max`.
+    pub memory: Option<u64>,
+    /// `cpus`: CPUs' worth of time in thousandths (`cpus = 0.5` → 500), cgroup `cpu.max`.
+    pub cpus_milli: Option<u32>,
+    /// `pids`: tasks, cgroup `pids.max`.
+    pub pids: u32,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { memory: None, cpus_milli: None, pids: 4096 }
+    }
+}
+
+/// `[restart]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Restart {
+    /// `policy`.
+    pub policy: RestartPolicy,
+    /// `delay`: before the first restart.
+    pub delay: Duration,
+    /// `max_delay`: where doubling stops.
+    pub max_delay: Duration,
+    /// `limit`: restarts within `interval` after which the unit is failed; 0 = none.
+    pub limit: u32,
+    /// `interval`.
+    pub interval: Duration,
+    /// How long after the stop signal SIGKILL follows (`stop_timeout`).
+    pub stop_timeout: Duration,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self {
+            policy: RestartPolicy::Always,
+            delay: Duration::from_millis(500),
+            max_delay: Duration::from_secs(60),
+            limit: 10,
+            interval: Duration::from_secs(600),
+            stop_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `restart.policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// Never.
+    No,
+    /// After a non-zero exit or a signal.
+    OnFailure,
+    /// Always.
+    Always,
+}
+
+/// `[system]`: what only the OS's own units may have. Everything is off unless said.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SystemGrants {
+    /// PID 1's control socket is bound at [`crate::paths::CONTROL_SOCKET`] and accepts this unit as a worker.
+    pub control: bool,
+    /// Run without a user namespace of its own (uid 0 is the host's, with only `capabilities`).
+    pub host_users: bool,
+    /// Capabilities (without `CAP_`), instead of the default set: `["NET_ADMIN"]`.
+    pub capabilities: Vec<String>,
+    /// Host paths bound into the container.
+    pub mounts: Vec<SystemMount>,
+    /// A folder on the state partition that belongs to the unit, writable, at `/var/lib/<unit>`.
+    pub data: bool,
+    /// Read-only descriptors of every block device that is not Berth's own disk, named in `BERTH_BLOCK_FDS`
+    /// (`vdb=5,sr0=6`).
+    pub block_devices: bool,
+}
+
+/// One bind mount of a system unit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SystemMount {
+    /// Path on the host.
+    pub source: String,
+    /// Path in the container.
+    pub target: String,
+    /// Writable.
+    pub writable: bool,
+}
+
+/// `berth.toml`, checked.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MachineConfig {
+    /// `hostname`.
+    pub hostname: Option<String>,
+    /// `[access] keys`: OpenSSH public key lines of the operators.
+    pub access_keys: Vec<String>,
+    /// `[network]`.
+    pub network: MachineNetwork,
+    /// `[units.<name>]`.
+    pub units: Vec<Unit>,
+}
+
+/// `[network]` of the machine config; serialisable because PID 1 hands it to the network agent.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct MachineNetwork {
+    /// `[[network.interface]]`; empty = DHCP and SLAAC on every Ethernet interface.
+    pub interfaces: Vec<Interface>,
+    /// `network.dns`: name servers, instead of those learned.
+    pub dns: Vec<std::net::IpAddr>,
+}
+
+/// `[[network.interface]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Interface {
+    /// `match`: interface name or MAC address.
+    pub matches: String,
+    /// `dhcp` (default true unless `address` is given).
+    pub dhcp: bool,
+    /// `address`: `"192.0.2.5/24"`, IPv4 or IPv6.
+    pub addresses: Vec<String>,
+    /// `gateway`: IPv4 and/or IPv6.
+    pub gateways: Vec<std::net::IpAddr>,
+}

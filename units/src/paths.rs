@@ -1,0 +1,48 @@
+//! Where things lie on the machine. No other crate repeats one of these.
+
+/// The verified root's own folder: programs, units, build facts.
+pub const LIB: &str = "/usr/lib/berth";
+/// PID 1.
+pub const INIT: &str = "/usr/lib/berth/init";
+/// The multi-call program of the workers and the command line.
+pub const BERTH: &str = "/usr/lib/berth/berth";
+/// e2fsck, static; runs only in a unit that holds the state partition's device.
+pub const E2FSCK: &str = "/usr/lib/berth/e2fsck";
+/// An empty state file system, zstd; grown after it is written.
+pub const EMPTY_STATE: &str = "/usr/lib/berth/state.ext4.zst";
+/// Unit files shipped in the OS image: the system units.
+pub const SYSTEM_UNITS: &str = "/usr/lib/berth/units";
+/// OCI archives shipped in the OS image.
+pub const SYSTEM_IMAGES: &str = "/usr/lib/berth/images";
+/// Facts of the build: version, build time (`os-release` format).
+pub const OS_RELEASE: &str = "/usr/lib/os-release";
+/// Kernel modules, `modules.dep` and `modules.alias` below `<version>/`.
+pub const MODULES: &str = "/usr/lib/modules";
+
+/// Everything volatile of ours.
+pub const RUN: &str = "/run/berth";
+/// PID 1's control socket (`SOCK_SEQPACKET`), see [`crate::control`].
+pub const CONTROL_SOCKET: &str = "/run/berth/control.sock";
+/// Name servers learned by the network agent, bound into containers as `/etc/resolv.conf`. The folder is the
+/// agent's to write.
+pub const RESOLV_CONF: &str = "/run/berth/net/resolv.conf";
+/// Per-unit logs, bounded, in memory.
+pub const LOGS: &str = "/run/berth/logs";
+/// What the initrd stage hands to the main stage (JSON).
+pub const HANDOVER: &str = "/run/berth/boot.json";
+
+/// The state partition's mount point.
+pub const STATE: &str = "/var/lib/berth";
+/// Applied machine config.
+pub const STATE_CONFIG: &str = "/var/lib/berth/config";
+/// Image store: `layers/<hex>/` and `index/<name>.json`, written by the store worker only.
+pub const STATE_IMAGES: &str = "/var/lib/berth/images";
+/// Per-unit writable layers and data: `<unit>/{upper,work,data}`.
+pub const STATE_UNITS: &str = "/var/lib/berth/units";
+
+/// cgroup v2.
+pub const CGROUP: &str = "/sys/fs/cgroup";
+/// Parent cgroup of system units.
+pub const CGROUP_SYSTEM: &str = "/sys/fs/cgroup/system";
+/// Parent cgroup of the user's units.
+pub const CGROUP_UNITS: &str = "/sys/fs/cgroup/units";

@@ -1,0 +1,7 @@
+//! Slots on a disk, and how a boot is judged: partition table, boot record, verity, boot assessment.
+//!
+//! Pure formats over `Read`/`Write`/`Seek` or byte slices: no ioctl, no mount, no clock. PID 1, the image tool and
+//! the tests use the same code, so a record written by one is read by the others. (The update client joins later,
+//! in a crate of its own above this one.)
+
+pub mod layout;
