@@ -10,6 +10,9 @@
 //! * a *worker* connection starts with [`FromWorker::Hello`] and stays open: PID 1 sends [`ToWorker`], the worker
 //!   [`FromWorker`].
 
+pub mod client;
+pub mod packet;
+
 use crate::model::{MachineNetwork, NetworkMode, Origin, Port};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -241,8 +244,9 @@ pub enum ToWorker {
         /// For DHCP's host name option.
         hostname: String,
     },
-    /// To the network agent: one descriptor, the unit's network namespace, rides along. Give it an interface
-    /// `eth0` on the bridge with an address, and publish its ports.
+    /// To the network agent: two descriptors ride along, the unit's network namespace and a `NETLINK_ROUTE` socket
+    /// opened inside it (by the container before its exec), so that the agent needs no right to enter it. Give it
+    /// an interface `eth0` on the bridge with an address, bring `lo` up, and publish its ports.
     Attach {
         /// Unit name.
         unit: String,

@@ -16,3 +16,4 @@ pub mod lifecycle;
 pub mod limits;
 pub mod model;
 pub mod paths;
+mod sys;

@@ -11,6 +11,10 @@ pub const UNITS: usize = 512;
 pub const DIAGNOSTICS: usize = 50;
 /// Bytes of one control message. Fits the kernel's default socket buffer (212,992) with room to spare.
 pub const MESSAGE_BYTES: usize = 128 * 1024;
+/// Descriptors that ride along with one control message: log segments, a namespace and its socket, a config.
+pub const MESSAGE_FDS: usize = 8;
+/// Seconds that an operator connection waits for PID 1's answer. It never blocks, so a late one means a lost one.
+pub const REPLY_SECONDS: i64 = 10;
 /// Control connections open at once.
 pub const CONNECTIONS: usize = 64;
 /// Layers of one image; overlayfs takes 500 lowers, Docker 127.

@@ -1,0 +1,50 @@
+//! The crate's only `unsafe`: system calls that nix does not cover, behind functions that are safe to call with
+//! any argument of their types.
+
+use crate::limits::MESSAGE_FDS;
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// What [`recv_with_fds`] got.
+pub(crate) struct Received {
+    /// Bytes written to the buffer; 0 at the end of the stream.
+    pub(crate) bytes: usize,
+    /// Descriptors, close-on-exec.
+    pub(crate) fds: Vec<OwnedFd>,
+    /// The packet did not fit, or more than [`MESSAGE_FDS`] descriptors came.
+    pub(crate) truncated: bool,
+}
+
+/// Descriptors that the kernel lets ride along with one packet. There is room for all of them, or a hostile peer
+/// could make us leak those that did fit (nix does not show them once the list is cut short).
+const SCM_MAX_FD: usize = 253;
+
+/// `recvmsg` with descriptors.
+pub(crate) fn recv_with_fds(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
+    let mut space = cmsg_space!([RawFd; SCM_MAX_FD]);
+    loop {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags) {
+            Ok(message) => message,
+            Err(nix::Error::EINTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        let mut fds = Vec::new();
+        if let Ok(control) = message.cmsgs() {
+            for part in control {
+                if let ControlMessageOwned::ScmRights(raw) = part {
+                    for fd in raw {
+                        // SAFETY: the kernel has just installed this descriptor for us, and nobody else knows it.
+                        fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
+                    }
+                }
+            }
+        }
+        let truncated =
+            fds.len() > MESSAGE_FDS || message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+        return Ok(Received { bytes: message.bytes, fds, truncated });
+    }
+}
