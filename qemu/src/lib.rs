@@ -1,1 +1,20 @@
-//! See Cargo.toml's description; being written.
+//! Boots Berth in QEMU: for people (`cargo run`), for tests and for measurements.
+//!
+//! A [`machine::Machine`] is what should be plugged together: firmware, disks, network card, watchdog, metadata. Booting
+//! it gives a [`running::Running`]: a QEMU process whose serial console is read line by line, that answers QMP, and
+//! that is gone when the value is dropped, whatever happens. Waiting is always for an event with a deadline, and a
+//! deadline that passes says what the console said last.
+//!
+//! The host needs nothing but what [`berth_image::tools`] makes: QEMU and the firmware come from the tools tree.
+
+pub mod accel;
+pub mod bench;
+pub mod console;
+pub mod demo;
+pub mod disk;
+pub mod floor;
+pub mod http;
+pub mod machine;
+pub mod qmp;
+pub mod running;
+mod sys;

@@ -1,0 +1,49 @@
+//! Disk files: throw-away copies, other sizes.
+
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
+
+/// `raw` or `qcow2`, told by the file's magic.
+pub(crate) fn format(path: &Path) -> Result<&'static str> {
+    let mut magic = [0; 4];
+    let mut file = File::open(path).with_context(|| format!("disk {} cannot be opened", path.display()))?;
+    let read = file.read(&mut magic)?;
+    Ok(if &magic[..read] == b"QFI\xfb" { "qcow2" } else { "raw" })
+}
+
+/// Copies a sparse disk so that the copy is as sparse.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(from).arg(to).status()?;
+    if !status.success() {
+        bail!("{} cannot be copied to {}: {status}", from.display(), to.display());
+    }
+    Ok(())
+}
+
+/// Makes a disk larger, as an operator does before its first boot.
+pub fn grow(path: &Path, bytes: u64) -> Result<()> {
+    let file = File::options().write(true).open(path)?;
+    if file.metadata()?.len() > bytes {
+        bail!("{} is larger than {bytes} bytes already", path.display());
+    }
+    Ok(file.set_len(bytes)?)
+}
+
+/// Overwrites bytes at a place.
+pub fn write_at(path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
+    let file = File::options().write(true).open(path)?;
+    Ok(file.write_all_at(bytes, offset)?)
+}
+
+/// Flips one bit.
+pub fn flip_bit(path: &Path, offset: u64, bit: u8) -> Result<()> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset)?;
+    byte[0] ^= 1 << bit;
+    Ok(file.write_all_at(&byte, offset)?)
+}

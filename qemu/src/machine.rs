@@ -1,0 +1,325 @@
+//! What is plugged together before power-on.
+
+use crate::accel::{self, Accel};
+use crate::console::Console;
+use crate::qmp::Qmp;
+use crate::running::Running;
+use crate::{disk, sys};
+use anyhow::{Context, Result, bail};
+use berth_image::tools::Tools;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// Way from power-on to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// OVMF → GRUB → UKI.
+    Uefi,
+    /// SeaBIOS → GRUB → kernel and initrd out of the UKI.
+    Bios,
+    /// QEMU starts kernel and initrd itself.
+    Direct,
+}
+
+/// How a disk is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bus {
+    /// virtio-blk.
+    Virtio,
+    /// AHCI.
+    Sata,
+    /// NVMe.
+    Nvme,
+    /// A CD-ROM on AHCI.
+    Cdrom,
+    /// USB storage on xHCI.
+    Usb,
+}
+
+#[derive(Debug, Clone)]
+struct Drive {
+    path: PathBuf,
+    bus: Bus,
+    read_only: bool,
+}
+
+/// Kernel, initrd and command line for [`Firmware::Direct`].
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    /// bzImage.
+    pub kernel: PathBuf,
+    /// initramfs.
+    pub initrd: PathBuf,
+    /// Kernel command line.
+    pub cmdline: String,
+}
+
+/// A machine that is not running yet. Every method adds one thing.
+#[derive(Clone)]
+pub struct Machine {
+    tools: Tools,
+    firmware: Firmware,
+    kernel: Option<Kernel>,
+    drives: Vec<Drive>,
+    memory_mib: u32,
+    cpus: u32,
+    forwards: Vec<(u16, u16)>,
+    smbios: Vec<String>,
+    fw_cfg: Vec<(String, Vec<u8>)>,
+    stub_cmdline: Option<String>,
+    watchdog: bool,
+    network: bool,
+    no_reboot: bool,
+    echo: bool,
+    raw: Vec<String>,
+}
+
+impl Machine {
+    /// An empty machine of 512 MiB with one CPU, a network card and a watchdog that resets.
+    pub fn new(tools: &Tools, firmware: Firmware) -> Machine {
+        Machine {
+            tools: tools.clone(),
+            firmware,
+            kernel: None,
+            drives: Vec::new(),
+            memory_mib: 512,
+            cpus: 1,
+            forwards: Vec::new(),
+            smbios: Vec::new(),
+            fw_cfg: Vec::new(),
+            stub_cmdline: None,
+            watchdog: true,
+            network: true,
+            no_reboot: false,
+            echo: false,
+            raw: Vec::new(),
+        }
+    }
+
+    /// A disk, written to. The first one boots.
+    #[must_use]
+    pub fn disk(mut self, path: impl Into<PathBuf>, bus: Bus) -> Machine {
+        self.drives.push(Drive { path: path.into(), bus, read_only: false });
+        self
+    }
+
+    /// A disk that the guest cannot write.
+    #[must_use]
+    pub fn read_only_disk(mut self, path: impl Into<PathBuf>, bus: Bus) -> Machine {
+        self.drives.push(Drive { path: path.into(), bus, read_only: true });
+        self
+    }
+
+    /// What direct boot starts.
+    #[must_use]
+    pub fn kernel(mut self, kernel: Kernel) -> Machine {
+        self.kernel = Some(kernel);
+        self
+    }
+
+    /// Memory.
+    #[must_use]
+    pub fn memory(mut self, mib: u32) -> Machine {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// `127.0.0.1:host` on the host reaches `guest` in the guest.
+    #[must_use]
+    pub fn forward(mut self, host: u16, guest: u16) -> Machine {
+        self.forwards.push((host, guest));
+        self
+    }
+
+    /// One SMBIOS type 11 string.
+    #[must_use]
+    pub fn smbios(mut self, text: impl Into<String>) -> Machine {
+        self.smbios.push(text.into());
+        self
+    }
+
+    /// One fw_cfg file.
+    #[must_use]
+    pub fn fw_cfg(mut self, name: &str, content: impl Into<Vec<u8>>) -> Machine {
+        self.fw_cfg.push((name.to_owned(), content.into()));
+        self
+    }
+
+    /// The machine config, by the way that asks least of the host.
+    #[must_use]
+    pub fn config(self, text: &str) -> Machine {
+        self.fw_cfg("opt/berth/config", text)
+    }
+
+    /// Appends to the kernel's command line (direct boot, or the UKI's stub on UEFI; GRUB on BIOS takes none).
+    #[must_use]
+    pub fn cmdline(mut self, text: &str) -> Machine {
+        self.stub_cmdline = Some(text.to_owned());
+        self
+    }
+
+    /// No watchdog device.
+    #[must_use]
+    pub fn no_watchdog(mut self) -> Machine {
+        self.watchdog = false;
+        self
+    }
+
+    /// No network card.
+    #[must_use]
+    pub fn no_network(mut self) -> Machine {
+        self.network = false;
+        self
+    }
+
+    /// QEMU ends where the guest would reboot.
+    #[must_use]
+    pub fn no_reboot(mut self) -> Machine {
+        self.no_reboot = true;
+        self
+    }
+
+    /// Show the console on standard output as it comes.
+    #[must_use]
+    pub fn echo(mut self) -> Machine {
+        self.echo = true;
+        self
+    }
+
+    /// Anything else, as QEMU spells it.
+    #[must_use]
+    pub fn raw(mut self, arguments: &[&str]) -> Machine {
+        self.raw.extend(arguments.iter().map(|a| (*a).to_owned()));
+        self
+    }
+
+    /// The port on the host that reaches `guest`.
+    pub fn forwarded(&self, guest: u16) -> Result<u16> {
+        self.forwards.iter().find(|f| f.1 == guest).map(|f| f.0).context("the guest's port is not forwarded")
+    }
+
+    /// Power on.
+    pub fn boot(&self) -> Result<Running> {
+        self.boot_with(accel::detect(&self.tools))
+    }
+
+    /// Power on with this accelerator.
+    pub fn boot_with(&self, accel: Accel) -> Result<Running> {
+        let folder = tempfile::Builder::new().prefix("berth-qemu-").tempdir()?;
+        let mut command = qemu(&self.tools)?;
+        let socket = folder.path().join("qmp");
+        command
+            .args(accel.arguments())
+            .args(["-machine", "q35", "-nodefaults", "-no-user-config", "-display", "none"])
+            .args(["-m", &format!("{}", self.memory_mib), "-smp", &format!("{}", self.cpus)])
+            .args(["-serial", "stdio", "-device", "VGA,vgamem_mb=4"])
+            .arg("-qmp")
+            .arg(format!("unix:{},server=on,wait=off", socket.display()))
+            .args(["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]);
+        self.firmware_arguments(&mut command, folder.path())?;
+        self.drive_arguments(&mut command)?;
+        self.metadata_arguments(&mut command, folder.path())?;
+        if self.network {
+            let mut user = "user,id=net".to_owned();
+            for (host, guest) in &self.forwards {
+                user.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
+            }
+            command.args(["-netdev", &user, "-device", "virtio-net-pci,netdev=net,romfile="]);
+        }
+        if self.watchdog {
+            command.args(["-device", "i6300esb", "-action", "watchdog=reset"]);
+        }
+        if self.no_reboot {
+            command.arg("-no-reboot");
+        }
+        command.args(&self.raw).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        sys::die_with_parent(&mut command);
+        let started = Instant::now();
+        let mut child = command.spawn().context("QEMU does not start")?;
+        let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
+            bail!("QEMU has no output");
+        };
+        let console = Console::follow(output, started, self.echo);
+        let complaints = Console::follow(errors, started, false);
+        let qmp = Qmp::connect(&socket, || matches!(child.try_wait(), Ok(None)));
+        match qmp {
+            Ok(qmp) => Ok(Running::new(child, qmp, console, started, folder)),
+            Err(e) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(e.context(format!("QEMU said:\n{}", complaints.tail())))
+            }
+        }
+    }
+
+    fn firmware_arguments(&self, command: &mut Command, folder: &Path) -> Result<()> {
+        match (self.firmware, &self.kernel) {
+            (Firmware::Uefi, _) => {
+                let vars = folder.join("vars.fd");
+                std::fs::copy(self.tools.ovmf_vars(), &vars)?;
+                let code = self.tools.ovmf_code();
+                command
+                    .arg("-drive")
+                    .arg(format!("if=pflash,format=raw,unit=0,readonly=on,file={}", code.display()))
+                    .arg("-drive")
+                    .arg(format!("if=pflash,format=raw,unit=1,file={}", vars.display()));
+            }
+            (Firmware::Bios, _) => {}
+            (Firmware::Direct, Some(kernel)) => {
+                let extra = self.stub_cmdline.as_deref().unwrap_or("");
+                command.arg("-kernel").arg(&kernel.kernel).arg("-initrd").arg(&kernel.initrd);
+                command.arg("-append").arg(format!("{} {extra}", kernel.cmdline.trim()));
+            }
+            (Firmware::Direct, None) => bail!("direct boot needs a kernel"),
+        }
+        Ok(())
+    }
+
+    fn drive_arguments(&self, command: &mut Command) -> Result<()> {
+        if self.drives.iter().any(|d| d.bus == Bus::Usb) {
+            command.args(["-device", "qemu-xhci,id=xhci"]);
+        }
+        for (n, drive) in self.drives.iter().enumerate() {
+            let read_only = if drive.read_only { "on" } else { "off" };
+            let format = disk::format(&drive.path)?;
+            let boot = if n == 0 && self.firmware != Firmware::Direct { ",bootindex=0" } else { "" };
+            command.arg("-drive").arg(format!(
+                "if=none,id=d{n},format={format},readonly={read_only},cache=writeback,discard=unmap,file={}",
+                drive.path.display()
+            ));
+            command.arg("-device").arg(match drive.bus {
+                Bus::Virtio => format!("virtio-blk-pci,drive=d{n}{boot}"),
+                Bus::Sata => format!("ide-hd,drive=d{n},bus=ide.{n}{boot}"),
+                Bus::Nvme => format!("nvme,serial=berth{n},drive=d{n}{boot}"),
+                Bus::Cdrom => format!("ide-cd,drive=d{n},bus=ide.{n}{boot}"),
+                Bus::Usb => format!("usb-storage,bus=xhci.0,drive=d{n}{boot}"),
+            });
+        }
+        Ok(())
+    }
+
+    fn metadata_arguments(&self, command: &mut Command, folder: &Path) -> Result<()> {
+        let mut strings = self.smbios.clone();
+        if let (Some(extra), Firmware::Uefi) = (&self.stub_cmdline, self.firmware) {
+            strings.push(format!("io.systemd.stub.kernel-cmdline-extra={extra}"));
+        }
+        for (n, text) in strings.iter().enumerate() {
+            // By file: what stands on a command line is visible to every user of the host.
+            let path = folder.join(format!("smbios{n}"));
+            std::fs::write(&path, text)?;
+            command.arg("-smbios").arg(format!("type=11,path={}", path.display()));
+        }
+        for (n, (name, content)) in self.fw_cfg.iter().enumerate() {
+            let path = folder.join(format!("fwcfg{n}"));
+            std::fs::write(&path, content)?;
+            command.arg("-fw_cfg").arg(format!("name={name},file={}", path.display()));
+        }
+        Ok(())
+    }
+}
+
+/// QEMU out of the tools tree.
+pub(crate) fn qemu(tools: &Tools) -> Result<Command> {
+    tools.command("qemu-system-x86_64")
+}
