@@ -1,1 +1,10 @@
-//! See Cargo.toml's description; being written.
+//! The image store: the only code of Berth that reads image bytes.
+//!
+//! `berth worker store` runs [`run`] as a system unit. PID 1 asks it for an image by reference; it finds the image in
+//! an OCI layout or archive (inside the OS image, or on an attached disk that holds nothing else), checks every
+//! digest from the index down to the last layer's content, unpacks each layer once into the state partition, and
+//! leaves a small checked description for PID 1 ([`berth_units::image`]).
+
+#[cfg(any(test, feature = "build"))]
+pub mod build;
+pub mod digest;
