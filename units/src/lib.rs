@@ -1,8 +1,8 @@
 //! What a unit is, and how it becomes a running container.
 //!
 //! The crate is used by PID 1 (which links nothing else of ours but `berth-updater`), by the workers for the
-//! protocol they speak with PID 1, and by the command line for its checker. Everything but [`launch`] is pure:
-//! no clock, no file, no kernel.
+//! protocol they speak with PID 1, and by the command line for its checker. Everything but [`launch`], [`cgroup`],
+//! [`logs`] and [`control`]'s client is pure: no clock, no file, no kernel.
 //!
 //! In the order in which data meets it:
 //! text → [`diag`] and [`schema`] → [`model::Unit`] → [`graph`] (order, cycles) → [`lifecycle`] (what happens
@@ -10,10 +10,15 @@
 //! else say to each other; [`image`] is what the store tells PID 1 about an image; [`paths`] and [`limits`] are
 //! the one place for both.
 
+#[cfg(test)]
+mod bless;
+pub mod cgroup;
 pub mod control;
 pub mod image;
+pub mod launch;
 pub mod lifecycle;
 pub mod limits;
+pub mod logs;
 pub mod model;
 pub mod paths;
 mod sys;

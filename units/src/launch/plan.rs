@@ -1,0 +1,376 @@
+//! What is to be started, completely decided: nothing below this looks at a unit or an image again.
+
+use super::LaunchError;
+use crate::image::PreparedImage;
+use crate::limits::ID_RANGE;
+use crate::model::{NetworkMode, Origin, SYSTEM_IMAGE, Unit};
+use crate::paths;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// `PATH` where neither image nor unit sets one; Docker's.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Where the machine keeps what a container is made from; the defaults are [`paths`], tests use their own.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// `layers/<hex>/` lie below.
+    pub images: PathBuf,
+    /// `<unit>/{upper,work,data}` lie below.
+    pub units: PathBuf,
+    /// Name servers.
+    pub resolv_conf: PathBuf,
+    /// An existing or creatable folder that the setup child mounts over, in its own mount namespace.
+    pub scratch: PathBuf,
+    /// The verified root.
+    pub system_root: PathBuf,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            images: paths::STATE_IMAGES.into(),
+            units: paths::STATE_UNITS.into(),
+            resolv_conf: paths::RESOLV_CONF.into(),
+            scratch: Path::new(paths::RUN).join("launch"),
+            system_root: "/".into(),
+        }
+    }
+}
+
+/// The container's root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Root {
+    /// Layers of an image, stacked.
+    Image {
+        /// Layer directories, bottom first.
+        layers: Vec<PathBuf>,
+        /// The unit's own folder, in which `upper` and `work` are kept as long as the image stays the same; `None`:
+        /// the root is read-only.
+        writable: Option<PathBuf>,
+        /// Manifest digest: another one means another writable layer.
+        digest: String,
+    },
+    /// The verified root, read-only, with small tmpfs at `/run`, `/var`, `/etc` and `/tmp`.
+    System(PathBuf),
+}
+
+/// A path of the host that is bound into the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// On the host.
+    pub source: PathBuf,
+    /// In the container.
+    pub target: String,
+    /// Writable.
+    pub writable: bool,
+    /// Made as a folder (mode 0700) if it does not exist.
+    pub create: bool,
+}
+
+/// A set of capabilities, one bit each, as the kernel numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Caps(pub u64);
+
+/// Names in the kernel's order (`include/uapi/linux/capability.h`).
+const CAP_NAMES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+impl Caps {
+    /// What a container gets unless its unit says otherwise: Docker's set without `MKNOD` (devices are given, not
+    /// made), `NET_RAW` (ping works by ICMP sockets) and `AUDIT_WRITE` (there is no audit daemon).
+    pub const DEFAULT: Caps = Caps::of(&[
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "NET_BIND_SERVICE",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYS_CHROOT",
+    ]);
+
+    /// The number of a name without `CAP_`, if there is one.
+    pub fn number(name: &str) -> Option<u8> {
+        CAP_NAMES.iter().position(|n| *n == name).and_then(|n| u8::try_from(n).ok())
+    }
+
+    /// Whether the set has this capability.
+    pub fn has(self, name: &str) -> bool {
+        Self::number(name).is_some_and(|n| self.0 >> n & 1 == 1)
+    }
+
+    /// The names in the set, in the kernel's order.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        CAP_NAMES.into_iter().enumerate().filter(move |(n, _)| self.0 >> n & 1 == 1).map(|(_, name)| name)
+    }
+
+    const fn of(names: &[&str]) -> Self {
+        let (mut set, mut i) = (0, 0);
+        while i < names.len() {
+            let mut n = 0;
+            while n < CAP_NAMES.len() {
+                if same(CAP_NAMES[n], names[i]) {
+                    set |= 1 << n;
+                }
+                n += 1;
+            }
+            i += 1;
+        }
+        Self(set)
+    }
+}
+
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
+}
+
+/// Everything that [`super::spawn`] needs to know.
+#[derive(Debug)]
+pub struct Plan {
+    /// Unit name.
+    pub unit: String,
+    /// Root file system.
+    pub root: Root,
+    /// Mount the root read-only.
+    pub read_only: bool,
+    /// The command line, never empty.
+    pub argv: Vec<String>,
+    /// `KEY=value`, without duplicates. `HOME` is added inside, where the user is known.
+    pub env: Vec<String>,
+    /// Absolute.
+    pub cwd: String,
+    /// As in an image config: empty, `uid`, `uid:gid`, `name`, `name:group`.
+    pub user: String,
+    /// UTS host name.
+    pub hostname: String,
+    /// First host id of its range; `None`: the host's own ids.
+    pub id_base: Option<u32>,
+    /// What it may keep.
+    pub caps: Caps,
+    /// Granted by name, so a user other than root keeps them too (ambient).
+    pub caps_ambient: bool,
+    /// tmpfs mounts: path, bytes.
+    pub tmpfs: Vec<(String, u64)>,
+    /// Binds, in order.
+    pub binds: Vec<Bind>,
+    /// Network namespace.
+    pub network: NetworkMode,
+    /// Bound at `/etc/resolv.conf`, made empty if missing.
+    pub resolv_conf: PathBuf,
+    /// See [`Place::scratch`].
+    pub scratch: PathBuf,
+    /// Descriptors handed on, from 3 upwards in this order; their names and numbers go into `BERTH_BLOCK_FDS`.
+    pub fds: Vec<(String, OwnedFd)>,
+}
+
+impl Plan {
+    /// Puts unit and image together. `id_base` is the first id of the unit's own range
+    /// ([`crate::limits::ID_RANGE`] wide); units with `system.host_users` do not use it.
+    pub fn new(
+        unit: &Unit,
+        image: Option<&PreparedImage>,
+        id_base: u32,
+        place: &Place,
+    ) -> Result<Plan, LaunchError> {
+        let fail = |reason: String| LaunchError::Plan { unit: unit.name.clone(), reason };
+        let grants = unit.system.clone().unwrap_or_default();
+        let own_folder = place.units.join(&unit.name);
+        let container = &unit.container;
+
+        let root = match image {
+            _ if container.image == SYSTEM_IMAGE && unit.origin != Origin::System => {
+                return Err(fail(format!("image {SYSTEM_IMAGE:?} is for the system's own units")));
+            }
+            _ if container.image == SYSTEM_IMAGE => Root::System(place.system_root.clone()),
+            Some(image) => Root::Image {
+                layers: image.layers.iter().map(|hex| place.images.join("layers").join(hex)).collect(),
+                writable: (!container.read_only).then(|| own_folder.clone()),
+                digest: image.digest.clone(),
+            },
+            None => return Err(fail(format!("image {:?} has not been prepared", container.image))),
+        };
+        if grants.host_users && unit.origin != Origin::System {
+            return Err(fail("only the system's own units may use the host's users".into()));
+        }
+        if !grants.host_users && (id_base < ID_RANGE || id_base.checked_add(ID_RANGE).is_none()) {
+            return Err(fail(format!("id range {id_base}+{ID_RANGE} overlaps the host's own ids")));
+        }
+
+        let argv = command_line(unit, image);
+        if argv.is_empty() {
+            return Err(fail(format!("image {:?} names no command; set container.command", container.image)));
+        }
+        let hostname = unit.name.clone();
+        let env = environment(unit, image, &hostname);
+        for text in argv.iter().chain(&env) {
+            if text.contains('\0') {
+                return Err(fail(format!("{text:?} contains a NUL")));
+            }
+        }
+        let image_workdir = image.map(|i| i.workdir.as_str()).filter(|w| !w.is_empty());
+        let cwd = container.workdir.as_deref().or(image_workdir).unwrap_or("/");
+        let image_user = image.map(|i| i.user.as_str()).unwrap_or_default();
+
+        let caps = if grants.capabilities.is_empty() && !grants.host_users {
+            Caps::DEFAULT
+        } else {
+            let mut set = Caps::default();
+            for name in &grants.capabilities {
+                let number = Caps::number(name).ok_or_else(|| {
+                    fail(format!("there is no capability {name:?} (write it without CAP_)"))
+                })?;
+                set.0 |= 1 << number;
+            }
+            set
+        };
+
+        let mut binds: Vec<Bind> = grants
+            .mounts
+            .iter()
+            .map(|m| Bind {
+                source: (&m.source).into(),
+                target: m.target.clone(),
+                writable: m.writable,
+                create: false,
+            })
+            .collect();
+        if grants.control {
+            binds.push(Bind {
+                source: paths::CONTROL_SOCKET.into(),
+                target: paths::CONTROL_SOCKET.into(),
+                writable: true,
+                create: false,
+            });
+        }
+        if grants.data {
+            binds.push(Bind {
+                source: own_folder.join("data"),
+                target: format!("/var/lib/{}", unit.name),
+                writable: true,
+                create: true,
+            });
+        }
+
+        Ok(Plan {
+            unit: unit.name.clone(),
+            root,
+            read_only: container.read_only || container.image == SYSTEM_IMAGE,
+            argv,
+            env,
+            cwd: cwd.to_owned(),
+            user: container.user.as_deref().unwrap_or(image_user).to_owned(),
+            hostname,
+            id_base: (!grants.host_users).then_some(id_base),
+            caps,
+            caps_ambient: !grants.capabilities.is_empty(),
+            tmpfs: container.tmpfs.iter().map(|(path, size)| (path.clone(), *size)).collect(),
+            binds,
+            network: unit.network.mode,
+            resolv_conf: place.resolv_conf.clone(),
+            scratch: place.scratch.clone(),
+            fds: Vec::new(),
+        })
+    }
+
+    /// Whatever isolation was given up, in words, for `berth ps`.
+    pub fn privileges(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if self.network == NetworkMode::Host {
+            words.push("host network".to_owned());
+        }
+        if self.id_base.is_none() {
+            words.push("host users".to_owned());
+        }
+        let extra = Caps(self.caps.0 & !Caps::DEFAULT.0);
+        words.extend(extra.names().map(|name| format!("CAP_{name}")));
+        words
+    }
+}
+
+/// As Docker does it: `command` replaces the entrypoint and drops the image's cmd, `args` replaces the cmd.
+fn command_line(unit: &Unit, image: Option<&PreparedImage>) -> Vec<String> {
+    let container = &unit.container;
+    let (entrypoint, cmd) = match (&container.command, image) {
+        (Some(command), _) => (command.as_slice(), &[][..]),
+        (None, Some(image)) => (image.entrypoint.as_slice(), image.cmd.as_slice()),
+        (None, None) => (&[][..], &[][..]),
+    };
+    let args = container.args.as_deref().unwrap_or(cmd);
+    entrypoint.iter().chain(args).cloned().collect()
+}
+
+/// Defaults, then the image's, then the unit's; a later one replaces an earlier one in its place.
+fn environment(unit: &Unit, image: Option<&PreparedImage>, hostname: &str) -> Vec<String> {
+    let mut env: Vec<String> = vec![format!("PATH={DEFAULT_PATH}"), format!("HOSTNAME={hostname}")];
+    let mut set = |entry: String| {
+        let key = entry.split('=').next().unwrap_or_default();
+        match env.iter_mut().find(|e| e.split('=').next() == Some(key)) {
+            Some(old) => *old = entry,
+            None => env.push(entry),
+        }
+    };
+    for entry in image.map(|i| i.env.as_slice()).unwrap_or_default() {
+        // `KEY` alone, or `=value`, sets nothing.
+        if entry.find('=').is_some_and(|at| at > 0) {
+            set(entry.clone());
+        }
+    }
+    for (key, value) in &unit.container.env {
+        set(format!("{key}={value}"));
+    }
+    env
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
