@@ -1,5 +1,7 @@
 //! Every bound of this crate, with its unit and its reason. `docs/limits.md` repeats this table for operators.
 
+use std::time::Duration;
+
 /// Bytes of one unit file or machine config. A config that needs more should mount files instead; PID 1 parses it
 /// in memory.
 pub const CONFIG_BYTES: usize = 1 << 20;
@@ -29,3 +31,17 @@ pub const ID_BASE: u32 = 1 << 20;
 pub const LOG_SEGMENT_BYTES: u64 = 256 * 1024;
 /// Bytes of one log line; longer ones are split.
 pub const LOG_LINE_BYTES: usize = 16 * 1024;
+/// From the fork of the setup child until the container's program runs: id-mapped mounts, network plumbing and exec
+/// take milliseconds; a slow disk and an emulated CPU make seconds of them.
+pub const START_LIMIT: Duration = Duration::from_secs(60);
+/// The store is asked again for an image after so long, in case it was restarted and forgot; asking costs a message.
+pub const PREPARE_AGAIN: Duration = Duration::from_secs(60);
+/// A cgroup that is not empty is killed again after so long; also how long an exit status may come late.
+pub const KILL_AGAIN: Duration = Duration::from_secs(2);
+/// A unit that is no worker counts as healthy when it has run for so long: most programs that cannot work say so
+/// within their first second.
+pub const SETTLE: Duration = Duration::from_secs(3);
+/// No restart follows sooner than this, whatever the unit says: a fork loop must not starve the machine.
+pub const RESTART_MIN_DELAY: Duration = Duration::from_millis(100);
+/// Restarts remembered for `limit` per `interval`; also the largest `limit`.
+pub const RESTARTS_REMEMBERED: usize = 100;
