@@ -4,4 +4,14 @@
 //! the tests use the same code, so a record written by one is read by the others. (The update client joins later,
 //! in a crate of its own above this one.)
 
+//!
+//! [`layout`] says what is where on a disk; [`gpt`] reads and writes that; [`record`] and [`steps`] are the sectors
+//! of the boot record partition; [`assess`] decides what they should say next; [`verity`] is a slot's root.
+
+pub mod assess;
+pub mod gpt;
+pub mod guid;
 pub mod layout;
+pub mod record;
+pub mod steps;
+pub mod verity;
