@@ -44,6 +44,8 @@ pub enum Request {
         /// Unit name.
         unit: String,
     },
+    /// The machine itself: who it is, what it runs on.
+    Machine,
     /// The boot's timeline.
     BootTimes,
     /// Both slots and how they came to be what they are.
@@ -72,6 +74,8 @@ pub enum Reply {
         /// Number of descriptors, 0 to 2.
         segments: usize,
     },
+    /// To [`Request::Machine`].
+    Machine(MachineStatus),
     /// To [`Request::BootTimes`].
     BootTimes(BootTimes),
     /// To [`Request::Slots`].
@@ -143,6 +147,31 @@ pub struct UnitDetail {
     pub cgroup: String,
     /// The last exits, newest last, at most eight: `2026-11-24T08:00:00Z exit code 1`.
     pub exits: Vec<String>,
+}
+
+/// `berth machine`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct MachineStatus {
+    /// Host name in force.
+    pub hostname: String,
+    /// 32 hex digits, the same over updates and reboots.
+    pub machine_id: String,
+    /// OS version (`os-release` IMAGE_VERSION).
+    pub version: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Seconds since the kernel started.
+    pub uptime_s: u64,
+    /// Addresses with their interface: `("eth0", "10.0.2.15/24")`.
+    pub addresses: Vec<(String, String)>,
+    /// Memory of the machine, KiB.
+    pub memory_kib: u64,
+    /// Memory still to be had, KiB (`MemAvailable`).
+    pub memory_available_kib: u64,
+    /// Resident memory of PID 1, KiB (`VmRSS`).
+    pub pid1_rss_kib: u64,
+    /// Empty, or why the state partition is a temporary one.
+    pub state_problem: String,
 }
 
 /// `berth boot-times`. Times in microseconds since power-on as far as it is known (else since the kernel started).
