@@ -1,0 +1,53 @@
+//! Every bound of this crate, with its unit and its reason. `docs/limits.md` repeats this table for operators.
+
+use std::time::Duration;
+
+/// Bytes of a peer's certificate. One with a P-256 or Ed25519 key has about 300; names may make it larger.
+pub const CERTIFICATE_BYTES: usize = 8 * 1024;
+/// Bytes of one authorised key line; an unusable 16,384-bit RSA key has about 2,800, and is named as such.
+pub const KEY_LINE_BYTES: usize = 8 * 1024;
+/// Authorised keys looked at; the rest is reported as too many.
+pub const KEYS: usize = 256;
+/// Bytes of the machine's key file; a P-256 key in PKCS#8 has 138.
+pub const MACHINE_KEY_BYTES: u64 = 1024;
+
+/// Handshakes in progress. When one more comes, the oldest is dropped: whoever stalls loses, not whoever is new.
+pub const HANDSHAKES: usize = 32;
+/// A TLS handshake takes two round trips; a satellite link does it within this.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Authenticated connections open at once.
+pub const CONNECTIONS: usize = 64;
+/// Time for a request's header, from its first byte or from the end of the answer before.
+pub const HEADER: Duration = Duration::from_secs(30);
+/// A connection without a request in flight is closed after this.
+pub const IDLE: Duration = Duration::from_secs(60);
+/// Between asking a connection to finish and cutting it.
+pub const GOODBYE: Duration = Duration::from_secs(5);
+/// A peer that acknowledges nothing for this long is gone (`TCP_USER_TIMEOUT`), milliseconds.
+pub const UNACKNOWLEDGED_MS: u32 = 60_000;
+/// Bytes of a request's header, HTTP/1.1 and HTTP/2 alike. Routes and queries here are short.
+pub const HEADER_BYTES: usize = 16 * 1024;
+/// Header fields of one request.
+pub const HEADER_FIELDS: usize = 64;
+/// Bytes of a request's body. No request of this version has one; curl may send an empty form.
+pub const BODY_BYTES: u64 = 4 * 1024;
+/// Streams of one HTTP/2 connection.
+pub const STREAMS: u32 = 32;
+/// Ping an HTTP/2 peer that says nothing after this; it has [`GOODBYE`] to answer.
+pub const PING: Duration = Duration::from_secs(30);
+
+/// Questions to PID 1 at once; its own limit for everybody is four times as high.
+pub const QUESTIONS: usize = 16;
+/// Log streams at once, over all connections.
+pub const LOG_STREAMS: usize = 32;
+/// A followed log is looked at this often. A look is one `pread` of a file in memory; inotify would need
+/// permission on the file's inode, which a unit with its own users does not have.
+pub const LOG_TICK: Duration = Duration::from_millis(200);
+/// PID 1 is asked for fresh descriptors after so many looks that found nothing (5 s), in case the log was rotated
+/// for another reason than its size.
+pub const LOG_REASK_TICKS: u32 = 25;
+/// Bytes of log read, and sent, at a time.
+pub const LOG_CHUNK_BYTES: usize = 32 * 1024;
+
+/// Lines per minute about peers that were turned away; a port scan must not fill the unit's log.
+pub const REFUSALS_LOGGED: u32 = 20;

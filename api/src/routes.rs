@@ -1,0 +1,276 @@
+//! What can be asked, and how PID 1's replies become answers. One table: [`route`].
+
+use crate::keys::Authorised;
+use crate::limits;
+use crate::logs::{self, Format, Query};
+use crate::respond::{Body, Refusal, json, with_type};
+use berth_units::control::client::Client;
+use berth_units::control::{Reply, Request as Ask};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{ACCEPT, ORIGIN};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, watch};
+
+/// What PID 1 said last about who may come in.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// The keys.
+    pub authorised: Arc<Authorised>,
+    /// The machine's name.
+    pub hostname: String,
+}
+
+/// `GET /v1/version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Of the running Berth.
+    pub version: String,
+    /// Of this interface; grows when something is taken away or changes its meaning.
+    pub api: u32,
+    /// The machine's name.
+    pub hostname: String,
+}
+
+/// Answer to an accepted `POST`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// `reboot` or `poweroff`.
+    pub accepted: String,
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub struct Shared {
+    pub(crate) socket: PathBuf,
+    pub(crate) access: watch::Receiver<Access>,
+    questions: Semaphore,
+    log_streams: Arc<Semaphore>,
+}
+
+impl Shared {
+    pub(crate) fn new(socket: PathBuf, access: watch::Receiver<Access>) -> Arc<Self> {
+        Arc::new(Self {
+            socket,
+            access,
+            questions: Semaphore::new(limits::QUESTIONS),
+            log_streams: Arc::new(Semaphore::new(limits::LOG_STREAMS)),
+        })
+    }
+
+    /// One question to PID 1, on a connection of its own. Errors in PID 1's reply come back as refusals.
+    pub(crate) async fn ask(&self, ask: Ask) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
+        let unavailable = |why: String| Refusal::new("unavailable", format!("PID 1 did not answer: {why}"));
+        let _place = self.questions.acquire().await.map_err(|e| unavailable(e.to_string()))?;
+        let socket = self.socket.clone();
+        let answer = tokio::task::spawn_blocking(move || Client::connect_to(&socket)?.request(ask)).await;
+        match answer {
+            Ok(Ok((Reply::Error { kind, message }, _))) => Err(Refusal::new(&kind, message)),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(unavailable(error.to_string())),
+            Err(error) => Err(unavailable(error.to_string())),
+        }
+    }
+}
+
+/// A request's meaning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Route {
+    Version,
+    Ask(AskKind),
+    Logs(String),
+    Act(Act),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum AskKind {
+    Units,
+    Unit(String),
+    BootTimes,
+    Slots,
+    Config,
+    Machine,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Reboot,
+    Poweroff,
+}
+
+/// The table of routes: `Err` is 404 or 405.
+fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
+    let words: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let (allow, route) = match words.as_slice() {
+        ["v1", "version"] => ("GET", Route::Version),
+        ["v1", "units"] => ("GET", Route::Ask(AskKind::Units)),
+        ["v1", "units", name] => ("GET", Route::Ask(AskKind::Unit(unit_name(name)?))),
+        ["v1", "units", name, "logs"] => ("GET", Route::Logs(unit_name(name)?)),
+        ["v1", "boot-times"] => ("GET", Route::Ask(AskKind::BootTimes)),
+        ["v1", "slots"] => ("GET", Route::Ask(AskKind::Slots)),
+        ["v1", "config"] => ("GET", Route::Ask(AskKind::Config)),
+        ["v1", "machine"] => ("GET", Route::Ask(AskKind::Machine)),
+        ["v1", "reboot"] => ("POST", Route::Act(Act::Reboot)),
+        ["v1", "poweroff"] => ("POST", Route::Act(Act::Poweroff)),
+        _ => {
+            return Err(Refusal::new(
+                "not-found",
+                "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/boot-times, \
+                 /v1/slots, /v1/config, /v1/machine, /v1/version and POST /v1/reboot, /v1/poweroff",
+            ));
+        }
+    };
+    if method.as_str() == allow {
+        return Ok(route);
+    }
+    let message = format!("{path} is asked by {allow}, not {method}");
+    Err(Refusal { status: 405, allow: Some(allow), ..Refusal::new("bad-request", message) })
+}
+
+/// Unit names need no escapes in a path; whatever has one names no unit.
+fn unit_name(name: &str) -> Result<String, Refusal> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if name.is_empty() || name.len() > berth_units::limits::NAME_BYTES || !name.bytes().all(plain) {
+        let shown: String = name.chars().take(80).collect();
+        let message = format!("{shown:?} is not a unit's name: a-z, 0-9 and \"-\", at most 63");
+        return Err(Refusal::new("bad-request", message));
+    }
+    Ok(name.to_owned())
+}
+
+/// Answers one request of an authorised peer, `who` for the log.
+pub async fn answer(shared: Arc<Shared>, who: &str, request: Request<Incoming>) -> Response<Body> {
+    match try_answer(shared, who, &request).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.response(),
+    }
+}
+
+async fn try_answer(
+    shared: Arc<Shared>,
+    who: &str,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let body = request.body().size_hint().lower();
+    if body > limits::BODY_BYTES {
+        let message = format!("the request's body has {body} bytes; none is expected");
+        return Err(Refusal { status: 413, ..Refusal::new("bad-request", message) });
+    }
+    let route = route(request.method(), request.uri().path())?;
+    let query = request.uri().query().unwrap_or_default();
+    if !matches!(route, Route::Logs(_)) && !query.is_empty() {
+        return Err(Refusal::new("bad-request", format!("{} takes no parameters", request.uri().path())));
+    }
+    match route {
+        Route::Version => {
+            let hostname = shared.access.borrow().hostname.clone();
+            let version = env!("CARGO_PKG_VERSION").to_owned();
+            Ok(json(StatusCode::OK, &Version { version, api: 1, hostname }))
+        }
+        Route::Ask(kind) => answer_from_pid1(&shared, kind).await,
+        Route::Logs(unit) => {
+            let accept = request.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+            stream_logs(shared, unit, Query::parse(query, accept)?).await
+        }
+        Route::Act(act) => {
+            if request.headers().contains_key(ORIGIN) {
+                // A browser that holds the operator's certificate would send it along with any page's form.
+                return Err(Refusal::new("denied", "requests from web pages (Origin) change nothing here"));
+            }
+            let (word, ask) = match act {
+                Act::Reboot => ("reboot", Ask::Reboot),
+                Act::Poweroff => ("poweroff", Ask::Poweroff),
+            };
+            eprintln!("{word} asked for by {who}");
+            match shared.ask(ask).await? {
+                (Reply::Done, _) => Ok(json(StatusCode::ACCEPTED, &Accepted { accepted: word.to_owned() })),
+                (other, _) => Err(unexpected(&other)),
+            }
+        }
+    }
+}
+
+async fn answer_from_pid1(shared: &Shared, kind: AskKind) -> Result<Response<Body>, Refusal> {
+    let ask = match kind {
+        AskKind::Units => Ask::Ps,
+        AskKind::Unit(unit) => Ask::Inspect { unit },
+        AskKind::BootTimes => Ask::BootTimes,
+        AskKind::Slots => Ask::Slots,
+        AskKind::Config => Ask::ConfigStatus,
+        AskKind::Machine => Ask::Machine,
+    };
+    match shared.ask(ask).await?.0 {
+        Reply::Units(units) => Ok(json(StatusCode::OK, &units)),
+        Reply::Unit(unit) => Ok(json(StatusCode::OK, &unit)),
+        Reply::BootTimes(times) => Ok(json(StatusCode::OK, &times)),
+        Reply::Slots(slots) => Ok(json(StatusCode::OK, &slots)),
+        Reply::ConfigStatus(status) => Ok(json(StatusCode::OK, &status)),
+        Reply::Machine(status) => Ok(json(StatusCode::OK, &status)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(crate) fn unexpected(reply: &Reply) -> Refusal {
+    let word = match reply {
+        Reply::Units(_) => "units",
+        Reply::Unit(_) => "unit",
+        Reply::Log { .. } => "log",
+        Reply::BootTimes(_) => "boot-times",
+        Reply::Slots(_) => "slots",
+        Reply::ConfigStatus(_) => "config-status",
+        Reply::Machine(_) => "machine",
+        Reply::Done => "done",
+        Reply::Error { .. } => "error",
+    };
+    Refusal::new("failed", format!("PID 1 answered another question ({word}); this is a bug in Berth"))
+}
+
+async fn stream_logs(shared: Arc<Shared>, unit: String, query: Query) -> Result<Response<Body>, Refusal> {
+    let place = shared.log_streams.clone().try_acquire_owned().map_err(|_| {
+        let message = format!("{} logs are being read already; close one", limits::LOG_STREAMS);
+        Refusal::new("busy", message)
+    })?;
+    let content_type = match query.format {
+        Format::Text => "text/plain; charset=utf-8",
+        Format::Json => "application/x-ndjson",
+    };
+    let receiver = logs::open(shared, unit, query).await?;
+    let mut body = Body::stream(receiver);
+    body.hold(Box::new(place));
+    Ok(with_type(StatusCode::OK, content_type, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(method: Method, path: &str) -> u16 {
+        route(&method, path).map_or_else(|r| r.status, |_| 200)
+    }
+
+    #[test]
+    fn the_table() {
+        assert_eq!(route(&Method::GET, "/v1/units/web/logs").unwrap(), Route::Logs("web".into()));
+        assert_eq!(route(&Method::POST, "/v1/reboot").unwrap(), Route::Act(Act::Reboot));
+        for (method, path, code) in [
+            (Method::GET, "/v1/units", 200),
+            (Method::GET, "/v1/units/web", 200),
+            (Method::POST, "/v1/units", 405),
+            (Method::GET, "/v1/reboot", 405),
+            (Method::GET, "/", 404),
+            (Method::GET, "/v2/units", 404),
+            (Method::GET, "/v1/units/web/logs/x", 404),
+            (Method::GET, "/v1/units/", 400),
+            (Method::GET, "/v1/units/..", 400),
+            (Method::GET, "/v1/units/%2e%2e", 400),
+            (Method::GET, "/v1/units/Web", 400),
+        ] {
+            assert_eq!(status(method.clone(), path), code, "{method} {path}");
+        }
+        let refusal = route(&Method::PUT, "/v1/poweroff").unwrap_err();
+        assert_eq!((refusal.status, refusal.allow), (405, Some("POST")));
+    }
+}

@@ -1,0 +1,257 @@
+//! Listening, letting in, cutting off.
+//!
+//! One thread runs everything but two things: a second one reads what PID 1 sends on the worker connection, and
+//! questions to PID 1 block on a small pool.
+
+mod connection;
+mod refusals;
+
+use crate::identity::{self, Identity, IdentityError};
+use crate::keys::Authorised;
+use crate::limits;
+use crate::routes::{Access, Shared};
+use crate::tls::Machine;
+use berth_units::control::client::Client;
+use berth_units::control::{API_PORT, FromWorker, ToInit, ToWorker};
+use berth_units::paths;
+use connection::Door;
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+/// Where everything is.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// PID 1's socket.
+    pub socket: PathBuf,
+    /// The unit's data folder.
+    pub data: PathBuf,
+    /// Addresses to listen on: the first that works.
+    pub listen: Vec<SocketAddr>,
+}
+
+impl Settings {
+    /// On a machine: both families on one socket, or IPv4 alone where the kernel has no IPv6.
+    pub fn machine() -> Self {
+        Self {
+            socket: PathBuf::from(paths::CONTROL_SOCKET),
+            data: PathBuf::from("/var/lib/api"),
+            listen: vec![(Ipv6Addr::UNSPECIFIED, API_PORT).into(), (Ipv4Addr::UNSPECIFIED, API_PORT).into()],
+        }
+    }
+}
+
+/// Why the server ends.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The worker connection failed
+    #[error("API server stops: connection to PID 1: {0}")]
+    Control(io::Error),
+    /// The key cannot be made
+    #[error("API server stops: {0}")]
+    Identity(#[from] IdentityError),
+    /// No address can be listened on
+    #[error("API server stops: cannot listen on {address}: {error}")]
+    Listen {
+        /// The last one tried.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The runtime cannot be made
+    #[error("API server stops: {0}")]
+    Runtime(io::Error),
+}
+
+/// Serves until PID 1 closes the worker connection, which is an error: PID 1 outlives its units.
+pub fn serve(settings: &Settings) -> Result<(), ServeError> {
+    let (identity, note) = identity::load_or_make(&settings.data)?;
+    let mut init = hello(&settings.socket).map_err(ServeError::Control)?;
+    let voice = Voice { client: init.try_clone().map_err(ServeError::Control)?, note };
+    let access = init.next_access().map_err(ServeError::Control)?;
+    let (access, heard) = watch::channel(access);
+    let reader = std::thread::Builder::new().name("pid1".into()).spawn(move || listen_to_init(init, &access));
+    reader.map_err(ServeError::Runtime)?;
+
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(limits::QUESTIONS)
+        .build()
+        .map_err(ServeError::Runtime)?;
+    runtime.block_on(run(settings, identity, voice, heard))
+}
+
+/// The worker connection.
+struct Worker(Client);
+
+fn hello(socket: &Path) -> io::Result<Worker> {
+    let client = Client::connect_to(socket)?;
+    client.tell(FromWorker::Hello)?;
+    Ok(Worker(client))
+}
+
+impl Worker {
+    /// Another handle to the same connection, to speak while this one listens.
+    fn try_clone(&self) -> io::Result<Client> {
+        Ok(Client::from_fd(self.0.as_fd().try_clone_to_owned()?))
+    }
+
+    /// The next word on access; what is meant for other workers is passed over.
+    fn next_access(&mut self) -> io::Result<Access> {
+        loop {
+            if let (ToWorker::Access { keys, hostname }, _) = self.0.recv()? {
+                return Ok(Access { authorised: Arc::new(Authorised::from_lines(&keys)), hostname });
+            }
+        }
+    }
+}
+
+/// Passes on changes until PID 1 is gone; dropping the sender then ends the server.
+fn listen_to_init(mut init: Worker, access: &watch::Sender<Access>) {
+    loop {
+        match init.next_access() {
+            Ok(now) => {
+                if access.send(now).is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                eprintln!("connection to PID 1: {error}");
+                return;
+            }
+        }
+    }
+}
+
+/// What we tell PID 1.
+struct Voice {
+    client: Client,
+    /// About the machine's key, if there is something to say.
+    note: Option<String>,
+}
+
+impl Voice {
+    fn say(&self, message: FromWorker) -> Result<(), ServeError> {
+        self.client.send(&ToInit::Worker(message), &[]).map_err(ServeError::Control)
+    }
+
+    fn status(&self, port: u16, access: &Access) -> Result<(), ServeError> {
+        let text = status_text(port, &access.authorised, self.note.as_deref());
+        eprintln!("{text}");
+        self.say(FromWorker::Status { text })
+    }
+}
+
+/// The sentence for `berth ps` and the console.
+fn status_text(port: u16, authorised: &Authorised, note: Option<&str>) -> String {
+    let keys = match authorised.len() {
+        0 => "no key is authorised, so nobody can come in; [access] keys in the machine config names them"
+            .into(),
+        1 => "1 key authorised".into(),
+        n => format!("{n} keys authorised"),
+    };
+    let mut text = format!("listening on port {port}, {keys}");
+    for more in note.into_iter().chain(authorised.unusable.iter().map(String::as_str)) {
+        text.push_str("; ");
+        text.push_str(more);
+    }
+    // Many bad keys must not make a message that PID 1 refuses.
+    if text.len() > 4096 {
+        text = text.chars().take(4000).chain("…".chars()).collect();
+    }
+    text
+}
+
+async fn run(
+    settings: &Settings,
+    identity: Identity,
+    voice: Voice,
+    mut access: watch::Receiver<Access>,
+) -> Result<(), ServeError> {
+    let listener = bind(&settings.listen).await?;
+    let port = listener.local_addr().map_err(ServeError::Runtime)?.port();
+    let shared = Shared::new(settings.socket.clone(), access.clone());
+    let mut now = access.borrow_and_update().clone();
+    let mut door = Door::new(shared, Machine::new(&identity, &now.hostname)?);
+    voice.say(FromWorker::ApiKey { fingerprint: identity.spki().fingerprint(), port })?;
+    voice.status(port, &now)?;
+    voice.say(FromWorker::Ready)?;
+
+    let mut handshakes: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => admit(&mut handshakes, &door, stream, peer),
+                Err(error) => pause(&error).await,
+            },
+            changed = access.changed() => {
+                if changed.is_err() {
+                    return Err(ServeError::Control(io::ErrorKind::UnexpectedEof.into()));
+                }
+                let before = now.hostname;
+                now = access.borrow_and_update().clone();
+                if now.hostname != before {
+                    door = door.with_machine(Machine::new(&identity, &now.hostname)?);
+                }
+                voice.status(port, &now)?;
+            }
+        }
+    }
+}
+
+async fn bind(addresses: &[SocketAddr]) -> Result<TcpListener, ServeError> {
+    let mut last = None;
+    for &address in addresses {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = Some(ServeError::Listen { address, error }),
+        }
+    }
+    Err(last.unwrap_or_else(|| ServeError::Runtime(io::ErrorKind::InvalidInput.into())))
+}
+
+/// Starts a handshake; of too many the oldest goes.
+fn admit(handshakes: &mut VecDeque<AbortHandle>, door: &Door, stream: TcpStream, peer: SocketAddr) {
+    handshakes.retain(|handshake| !handshake.is_finished());
+    while handshakes.len() >= limits::HANDSHAKES {
+        if let Some(oldest) = handshakes.pop_front() {
+            oldest.abort();
+        }
+    }
+    let task = tokio::spawn(door.clone().handshake(stream, peer));
+    handshakes.push_back(task.abort_handle());
+}
+
+/// `accept` fails for a peer that has gone again, or for want of descriptors, which pass with time only.
+async fn pause(error: &io::Error) {
+    if error.kind() != io::ErrorKind::ConnectionAborted {
+        eprintln!("connection not accepted: {error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_says_what_an_operator_needs() {
+        assert_eq!(
+            status_text(7443, &Authorised::default(), None),
+            "listening on port 7443, no key is authorised, so nobody can come in; [access] keys in the machine \
+             config names them"
+        );
+        let some = Authorised::from_lines(&["ssh-rsa AAAA me@old"]);
+        assert!(status_text(1, &some, Some("note")).contains("; note; key 1 (me@old): ssh-rsa keys cannot"));
+        let many = Authorised::from_lines(&vec![format!("ssh-rsa A {}", "é".repeat(80)); 200]);
+        assert!(status_text(1, &many, None).len() < 16 * 1024);
+    }
+}

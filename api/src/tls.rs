@@ -1,0 +1,143 @@
+//! Who is it? TLS 1.3 with a client certificate of which only the key is looked at.
+
+use crate::identity::{Identity, IdentityError};
+use crate::keys::Authorised;
+use crate::spki::Spki;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// ALPN names, best first.
+pub const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// The one provider of cryptography.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Checks that the peer holds the private half of `der`'s key: the only signature in a handshake that counts here.
+/// Both ends use it.
+pub fn verify_key_holder(
+    message: &[u8],
+    der: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    let spki = Spki::of_certificate(der).map_err(|_| Error::from(CertificateError::BadEncoding))?;
+    verify_tls13_signature_with_raw_key(
+        message,
+        &SubjectPublicKeyInfoDer::from(spki.as_der()),
+        signed,
+        algorithms,
+    )
+}
+
+/// The schemes of the two kinds of key.
+pub fn schemes() -> Vec<SignatureScheme> {
+    vec![SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256]
+}
+
+/// Takes a client's key out of its certificate and looks it up. One per connection: it remembers the key, so that
+/// a refusal can be logged with the fingerprint that the operator can compare.
+#[derive(Debug)]
+pub struct KeyCheck {
+    authorised: Arc<Authorised>,
+    algorithms: WebPkiSupportedAlgorithms,
+    seen: Mutex<Option<Spki>>,
+}
+
+impl KeyCheck {
+    fn new(authorised: Arc<Authorised>, provider: &CryptoProvider) -> Self {
+        Self { authorised, algorithms: provider.signature_verification_algorithms, seen: Mutex::new(None) }
+    }
+
+    /// The key that the client showed, authorised or not.
+    pub fn seen(&self) -> Option<Spki> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ClientCertVerifier for KeyCheck {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let spki =
+            Spki::of_certificate(end_entity).map_err(|_| Error::from(CertificateError::BadEncoding))?;
+        let known = self.authorised.get(&spki).is_some();
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(spki);
+        // Becomes the alert access_denied.
+        if known {
+            Ok(ClientCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken here".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_key_holder(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        schemes()
+    }
+}
+
+/// The machine's side: its certificate, ready for any number of connections.
+#[derive(Debug)]
+pub struct Machine {
+    provider: Arc<CryptoProvider>,
+    certificate: CertificateDer<'static>,
+    key: PrivatePkcs8KeyDer<'static>,
+}
+
+impl Machine {
+    /// With a certificate in the machine's name.
+    pub fn new(identity: &Identity, hostname: &str) -> Result<Self, IdentityError> {
+        Ok(Self {
+            provider: provider(),
+            certificate: identity.certificate(hostname)?,
+            key: PrivatePkcs8KeyDer::from(identity.pkcs8().to_vec()),
+        })
+    }
+
+    /// The TLS configuration of one connection, with the keys authorised at this moment.
+    pub fn accept(&self, authorised: Arc<Authorised>) -> Result<(Arc<ServerConfig>, Arc<KeyCheck>), Error> {
+        let check = Arc::new(KeyCheck::new(authorised, &self.provider));
+        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_client_cert_verifier(check.clone())
+            .with_single_cert(vec![self.certificate.clone()], self.key.clone_key().into())?;
+        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+        // A resumed session would not show its key again, and outlive the key's authorisation.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok((Arc::new(config), check))
+    }
+}
