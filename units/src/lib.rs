@@ -14,6 +14,8 @@
 mod bless;
 pub mod cgroup;
 pub mod control;
+pub mod diag;
+pub mod graph;
 pub mod image;
 pub mod launch;
 pub mod lifecycle;
@@ -21,4 +23,5 @@ pub mod limits;
 pub mod logs;
 pub mod model;
 pub mod paths;
+pub mod seccomp;
 mod sys;

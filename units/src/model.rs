@@ -1,6 +1,7 @@
 //! The checked form of a unit file and of the machine config. Built only by [`crate::schema`]; everybody else
 //! reads it.
 
+use crate::diag::Place;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -41,6 +42,27 @@ pub struct Unit {
     pub restart: Restart,
     /// `[system]`, only for [`Origin::System`].
     pub system: Option<SystemGrants>,
+    /// Where in its file things stand, for messages of later checks.
+    pub places: Places,
+}
+
+/// Where in its file a unit says what. Two units that differ in nothing else are equal.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// The unit itself.
+    pub unit: Place,
+    /// Each of `after`.
+    pub after: Vec<Place>,
+    /// Each of `requires`.
+    pub requires: Vec<Place>,
+    /// Each of `ports`.
+    pub ports: Vec<Place>,
+}
+
+impl PartialEq for Places {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// `[container]`.
