@@ -1,1 +1,6 @@
-//! See Cargo.toml's description; being written.
+//! The network agent: being written.
+
+pub mod dhcp;
+pub mod limits;
+pub mod netlink;
+mod sys;

@@ -1,0 +1,38 @@
+//! Every bound of this crate, with its unit and its reason.
+
+use std::time::Duration;
+
+/// Bytes of one datagram from the kernel: netlink sends dumps in pieces of at most 32 KiB.
+pub const NETLINK_DATAGRAM: usize = 64 * 1024;
+/// The kernel answers a netlink request within the call that sends it; a missing answer is a defect, not load.
+pub const NETLINK_ANSWER: Duration = Duration::from_secs(5);
+/// Bytes of send buffer for one nf_tables transaction: 512 units with a dozen ports each, with room to spare.
+pub const NFT_SEND_BUFFER: usize = 2 << 20;
+/// Set elements in one nf_tables message: its list's length is 16 bits, an element takes at most 64 bytes.
+pub const NFT_ELEMENTS: usize = 512;
+/// Bytes of one DHCP packet with its IP header: nobody sends more than an Ethernet frame.
+pub const DHCP_PACKET: usize = 1500;
+/// Packets taken from one socket before the others have their turn.
+pub const PACKETS_PER_TURN: usize = 32;
+/// First wait for a DHCP answer; doubles with each try.
+pub const DHCP_FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Where the doubling ends (RFC 2131, 4.1).
+pub const DHCP_LONGEST_WAIT: Duration = Duration::from_secs(64);
+/// Tries of one REQUEST before starting over with DISCOVER.
+pub const DHCP_REQUESTS: u32 = 4;
+/// Shortest wait between two tries to extend a lease (RFC 2131, 4.4.5).
+pub const DHCP_RENEW_WAIT: Duration = Duration::from_secs(60);
+/// Shortest lease taken at its word; a shorter one is treated as this long, or renewals would be a storm.
+pub const DHCP_SHORTEST_LEASE: u32 = 10;
+/// Routes taken from one lease.
+pub const DHCP_ROUTES: usize = 64;
+/// Name servers: what the C library reads from resolv.conf.
+pub const NAME_SERVERS: usize = 3;
+/// Bytes of resolv.conf, always: it is overwritten in place.
+pub const RESOLV_BYTES: usize = 1024;
+/// Smallest MTU taken from a lease: what every IPv4 host must accept (RFC 791).
+pub const SMALLEST_MTU: u16 = 576;
+/// Units whose address is remembered after they are gone, so that a restart finds the same.
+pub const REMEMBERED_ADDRESSES: usize = 4096;
+/// Bytes of the agent's own state file.
+pub const STATE_BYTES: u64 = 4 << 20;
