@@ -59,7 +59,7 @@ fn probe(tools: &Tools) -> Result<bool> {
     sector[..7].copy_from_slice(&[0xb0, WORD, 0xe6, 0xf4, 0xf4, 0xeb, 0xfd]);
     sector[510..].copy_from_slice(&[0x55, 0xaa]);
     std::fs::write(&disk, sector)?;
-    let mut command = machine::qemu(tools)?;
+    let mut command = machine::qemu(tools);
     command
         .args(Accel::Kvm.arguments())
         .args(["-machine", "q35", "-nodefaults", "-display", "none", "-m", "16"])

@@ -14,6 +14,7 @@ pub mod demo;
 pub mod disk;
 pub mod floor;
 pub mod http;
+pub mod lines;
 pub mod machine;
 pub mod qmp;
 pub mod running;

@@ -7,6 +7,7 @@ use crate::running::Running;
 use crate::{disk, sys};
 use anyhow::{Context, Result, bail};
 use berth_image::tools::Tools;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -55,6 +56,14 @@ pub struct Kernel {
     pub cmdline: String,
 }
 
+impl Kernel {
+    /// The image's own.
+    pub fn of(outputs: &berth_image::Outputs) -> Result<Kernel> {
+        let cmdline = std::fs::read_to_string(&outputs.cmdline)?;
+        Ok(Kernel { kernel: outputs.kernel.clone(), initrd: outputs.initrd.clone(), cmdline })
+    }
+}
+
 /// A machine that is not running yet. Every method adds one thing.
 #[derive(Clone)]
 pub struct Machine {
@@ -72,6 +81,8 @@ pub struct Machine {
     network: bool,
     no_reboot: bool,
     echo: bool,
+    own_group: bool,
+    snapshot: bool,
     raw: Vec<String>,
 }
 
@@ -93,6 +104,8 @@ impl Machine {
             network: true,
             no_reboot: false,
             echo: false,
+            own_group: false,
+            snapshot: false,
             raw: Vec::new(),
         }
     }
@@ -187,6 +200,20 @@ impl Machine {
         self
     }
 
+    /// Writes to disks are thrown away at the end.
+    #[must_use]
+    pub fn snapshot(mut self) -> Machine {
+        self.snapshot = true;
+        self
+    }
+
+    /// QEMU in a process group of its own: the terminal's Ctrl-C is then the harness's alone.
+    #[must_use]
+    pub fn own_process_group(mut self) -> Machine {
+        self.own_group = true;
+        self
+    }
+
     /// Anything else, as QEMU spells it.
     #[must_use]
     pub fn raw(mut self, arguments: &[&str]) -> Machine {
@@ -207,7 +234,7 @@ impl Machine {
     /// Power on with this accelerator.
     pub fn boot_with(&self, accel: Accel) -> Result<Running> {
         let folder = tempfile::Builder::new().prefix("berth-qemu-").tempdir()?;
-        let mut command = qemu(&self.tools)?;
+        let mut command = qemu(&self.tools);
         let socket = folder.path().join("qmp");
         command
             .args(accel.arguments())
@@ -234,6 +261,12 @@ impl Machine {
             command.arg("-no-reboot");
         }
         command.args(&self.raw).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if self.snapshot {
+            command.arg("-snapshot");
+        }
+        if self.own_group {
+            command.process_group(0);
+        }
         sys::die_with_parent(&mut command);
         let started = Instant::now();
         let mut child = command.spawn().context("QEMU does not start")?;
@@ -320,6 +353,6 @@ impl Machine {
 }
 
 /// QEMU out of the tools tree.
-pub(crate) fn qemu(tools: &Tools) -> Result<Command> {
+pub(crate) fn qemu(tools: &Tools) -> Command {
     tools.command("qemu-system-x86_64")
 }

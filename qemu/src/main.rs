@@ -1,2 +1,94 @@
-//! Being written.
-fn main() {}
+//! `cargo run`: build what is stale, boot Berth in QEMU, show it.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use anyhow::Result;
+use berth_qemu::bench;
+use clap::{Args, Parser, Subcommand};
+use std::process::ExitCode;
+
+mod interactive;
+
+/// Builds Berth's disk image and boots it in QEMU.
+#[derive(Parser)]
+#[command(name = "cargo run --", version, about, long_about = None, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build what is stale and boot it (the default).
+    Run(RunOptions),
+    /// Build the disk image only; prints where it is.
+    Build {
+        /// Also write a compressed qcow2.
+        #[arg(long)]
+        qcow2: bool,
+        /// Install what the host lacks.
+        #[arg(long)]
+        install: bool,
+    },
+    /// Measure, against the floor on this machine.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+/// How to boot.
+#[derive(Args, Clone)]
+pub(crate) struct RunOptions {
+    /// Firmware: uefi, bios, or direct (QEMU starts the kernel itself).
+    #[arg(long, default_value = "uefi", value_parser = ["uefi", "bios", "direct"])]
+    firmware: String,
+    /// Memory of the machine, MiB.
+    #[arg(long, default_value_t = 512)]
+    memory: u32,
+    /// Port on this computer for the web page; the next free one is taken when it is in use.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// Start with a new disk instead of the one of the last run.
+    #[arg(long)]
+    fresh: bool,
+    /// A machine config of your own instead of the demonstration's.
+    #[arg(long)]
+    config: Option<std::path::PathBuf>,
+    /// OCI archives to attach as read-only disks, besides the demonstration's.
+    #[arg(long)]
+    image: Vec<std::path::PathBuf>,
+    /// Install what the host lacks.
+    #[arg(long)]
+    install: bool,
+}
+
+#[derive(Subcommand)]
+enum BenchCommand {
+    /// Time to the first page, memory, sizes; see docs/performance.md.
+    Boot {
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+        /// Boots of each kind.
+        #[arg(short, long, default_value_t = 5)]
+        n: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result: Result<()> = match cli.command {
+        None => interactive::run(&cli.run),
+        Some(Command::Run(options)) => interactive::run(&options),
+        Some(Command::Build { qcow2, install }) => interactive::build(qcow2, install),
+        Some(Command::Bench(BenchCommand::Boot { json, n })) => bench::boot(n, json),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

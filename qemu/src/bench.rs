@@ -1,0 +1,173 @@
+//! `bench boot`: time to the first page against the floor on the same machine in the same run, memory, sizes.
+//!
+//! Floor and Berth are booted in turn, so that a machine whose speed drifts slows both. The clock runs from the start of QEMU to
+//! the first answer 200 of overlapping requests. "Warm" is a machine that has its config and its image already, which
+//! is every boot but the first.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use crate::machine::{Bus, Firmware, Kernel, Machine};
+use crate::{accel, demo, disk, floor, http};
+use anyhow::{Context, Result};
+use berth_image::tools::Tools;
+use berth_image::{Options, Outputs};
+use berth_units::control::API_PORT;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// An emulated boot takes seconds; this ends a hang.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Memory sizes tried for "boots and serves in", MiB, falling.
+const MEMORY: [u32; 5] = [128, 112, 96, 80, 64];
+
+struct Bench {
+    tools: Tools,
+    outputs: Outputs,
+    folder: tempfile::TempDir,
+    web: PathBuf,
+    warm: PathBuf,
+    quiet: bool,
+}
+
+/// Runs it all; `json` prints one object on standard output instead of the table.
+pub fn boot(n: u32, json: bool) -> Result<()> {
+    let bench = Bench::prepare(json)?;
+    let floor_kernel = floor::kernel(&bench.tools, &bench.outputs, bench.folder.path())?;
+
+    let (mut floors, mut berths) = (Vec::new(), Vec::new());
+    for round in 1..=n {
+        bench.say(&format!("direct boot {round} of {n}: floor, Berth"));
+        floors.push(bench.page(Machine::new(&bench.tools, Firmware::Direct).no_watchdog().kernel(floor_kernel.clone()))?);
+        berths.push(bench.page(bench.warm(Firmware::Direct)?)?);
+    }
+    let mut ratios: Vec<f64> = floors.iter().zip(&berths).map(|(f, b)| b / f).collect();
+    let (mut uefi, mut bios, mut first) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 1..=n.min(3) {
+        bench.say(&format!("UEFI, BIOS, first boot: {round} of {}", n.min(3)));
+        uefi.push(bench.page(bench.warm(Firmware::Uefi)?)?);
+        bios.push(bench.page(bench.warm(Firmware::Bios)?)?);
+        first.push(bench.page(bench.cold(Firmware::Direct)?)?);
+    }
+    let mut serves = None;
+    for mib in MEMORY {
+        bench.say(&format!("serves in {mib} MiB?"));
+        if bench.page(bench.warm(Firmware::Direct)?.memory(mib)).is_err() {
+            break;
+        }
+        serves = Some(mib);
+    }
+    let result = json!({
+        "accelerator": accel::detect(&bench.tools).to_string(),
+        "boots": n,
+        "ratio_to_floor": round(median(&mut ratios)),
+        "seconds_floor": round(median(&mut floors)),
+        "seconds_direct": round(median(&mut berths)),
+        "seconds_direct_first_boot": round(median(&mut first)),
+        "seconds_uefi": round(median(&mut uefi)),
+        "seconds_bios": round(median(&mut bios)),
+        "serves_in_mib": serves,
+        "pid1_rss_kib": bench.pid1_rss_kib()?,
+        "disk_compressed_mb": round(compressed_mb(&bench.tools, &bench.outputs.raw)?),
+        "programs_in_root": programs(&bench.outputs)?,
+    });
+    if json {
+        println!("{result}");
+    } else {
+        print_table(&result);
+    }
+    Ok(())
+}
+
+fn print_table(result: &Value) {
+    for (name, value) in result.as_object().into_iter().flatten() {
+        println!("{name:28} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    }
+}
+
+impl Bench {
+    fn prepare(quiet: bool) -> Result<Bench> {
+        let say = |line: &str| eprintln!("{line}");
+        let tools = berth_image::tools::ensure(&say)?;
+        let outputs = berth_image::build(&tools, &Options::default(), &say)?;
+        let folder = tempfile::Builder::new().prefix("berth-bench-").tempdir()?;
+        let web = folder.path().join("web.oci.tar");
+        demo::write_web_image(&tools, &web)?;
+        let warm = folder.path().join("warm.raw");
+        disk::copy(&outputs.raw, &warm)?;
+        disk::grow(&warm, 2 << 30)?;
+        let bench = Bench { tools, outputs, folder, web, warm, quiet };
+        bench.say("preparing the warm disk");
+        let mut first = bench
+            .machine(Firmware::Direct, &bench.warm)?
+            .forward(http::free_port()?, 8080)
+            .boot()
+            .context("the first boot")?;
+        first.wait_for(crate::lines::CONFIRMED, PATIENCE)?;
+        first.press_power_button()?;
+        first.wait_off(PATIENCE)?;
+        Ok(bench)
+    }
+
+    fn say(&self, line: &str) {
+        if !self.quiet {
+            eprintln!("{line}");
+        }
+    }
+
+    fn machine(&self, firmware: Firmware, disk: &Path) -> Result<Machine> {
+        let key = berth_ctl::ensure_key()?;
+        Ok(Machine::new(&self.tools, firmware)
+            .disk(disk, Bus::Virtio)
+            .read_only_disk(&self.web, Bus::Virtio)
+            .kernel(Kernel::of(&self.outputs)?)
+            .config(&demo::config(&key)))
+    }
+
+    fn warm(&self, firmware: Firmware) -> Result<Machine> {
+        Ok(self.machine(firmware, &self.warm)?.snapshot())
+    }
+
+    fn cold(&self, firmware: Firmware) -> Result<Machine> {
+        Ok(self.machine(firmware, &self.outputs.raw)?.snapshot())
+    }
+
+    /// Seconds until the page is there.
+    fn page(&self, machine: Machine) -> Result<f64> {
+        let port = http::free_port()?;
+        let running = machine.forward(port, 8080).boot()?;
+        let (_, at) = http::wait_200(port, "/", PATIENCE).with_context(|| running.console().tail())?;
+        Ok(at.duration_since(running.started()).as_secs_f64())
+    }
+
+    fn pid1_rss_kib(&self) -> Result<u64> {
+        let port = http::free_port()?;
+        let mut running = self.warm(Firmware::Direct)?.forward(port, API_PORT).boot()?;
+        let line = running.wait_for(crate::lines::API_KEY, PATIENCE)?;
+        running.wait_for(crate::lines::CONFIRMED, PATIENCE)?;
+        let machine = crate::client(port, &line.text)?.machine()?;
+        Ok(machine.pid1_rss_kib)
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn round(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+/// The whole disk through `zstd -9`, in MB (10⁶ bytes).
+fn compressed_mb(tools: &Tools, raw: &Path) -> Result<f64> {
+    let output = tools.command("zstd").args(["-9", "-q", "-c"]).arg(raw).output().context("zstd")?;
+    anyhow::ensure!(output.status.success(), "zstd: {}", String::from_utf8_lossy(&output.stderr));
+    #[allow(clippy::cast_precision_loss)] // Tens of millions.
+    Ok(output.stdout.len() as f64 / 1e6)
+}
+
+/// ELF programs in the root.
+fn programs(outputs: &Outputs) -> Result<usize> {
+    Ok(berth_image::root_programs(outputs)?.len())
+}

@@ -1,0 +1,146 @@
+//! `cargo run`: from stale sources to a page in the browser, with what is happening said on the way.
+
+use crate::RunOptions;
+use anyhow::{Context, Result, bail};
+use berth_image::tools::Tools;
+use berth_image::{Options, Outputs};
+use berth_qemu::machine::{Bus, Firmware, Kernel, Machine};
+use berth_qemu::running::Running;
+use berth_qemu::{accel, demo, disk, http};
+use berth_units::control::API_PORT;
+use sha2::{Digest, Sha256};
+use signal_hook::consts::SIGINT;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// The machine's disk for `cargo run`: room for images, sparse on the host.
+const DISK_BYTES: u64 = 4 << 30;
+/// Context of the machine that `cargo run` boots.
+const CONTEXT: &str = "local";
+/// Emulated machines take their time; after this, something is wrong.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+pub(crate) fn build(qcow2: bool, install: bool) -> Result<()> {
+    let (_, outputs) = image(install, qcow2)?;
+    println!("{}", outputs.raw.display());
+    if let Some(path) = &outputs.qcow2 {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+fn image(install: bool, qcow2: bool) -> Result<(Tools, Outputs)> {
+    let tools = berth_image::tools::ensure(install)?;
+    let options = Options { qcow2, ..Options::default() };
+    let outputs = berth_image::build(&tools, &options)?;
+    Ok((tools, outputs))
+}
+
+pub(crate) fn run(options: &RunOptions) -> Result<()> {
+    let (tools, outputs) = image(options.install, false)?;
+    let folder = outputs.raw.parent().and_then(Path::parent).context("the image lies in no folder")?.join("run");
+    std::fs::create_dir_all(&folder)?;
+    let web = folder.join("web.oci.tar");
+    demo::write_web_image(&tools, &web)?;
+
+    let key = berth_ctl::ensure_key()?;
+    let config = match &options.config {
+        Some(path) => {
+            std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?
+        }
+        None => demo::config(&key),
+    };
+    let boot_disk = fresh_disk(options, &outputs, &folder, &config)?;
+
+    let web_port = free_from(options.port)?;
+    let api_port = free_from(API_PORT)?;
+    let firmware = match options.firmware.as_str() {
+        "bios" => Firmware::Bios,
+        "direct" => Firmware::Direct,
+        _ => Firmware::Uefi,
+    };
+    let mut machine = Machine::new(&tools, firmware)
+        .memory(options.memory)
+        .disk(&boot_disk, Bus::Virtio)
+        .read_only_disk(&web, Bus::Virtio)
+        .kernel(Kernel::of(&outputs)?)
+        .config(&config)
+        .forward(web_port, 8080)
+        .forward(api_port, API_PORT)
+        .own_process_group()
+        .echo();
+    for archive in &options.image {
+        machine = machine.read_only_disk(archive, Bus::Virtio);
+    }
+    eprintln!("boot     {} through {}, {} MiB", accel::detect(&tools), options.firmware, options.memory);
+    let mut running = machine.boot()?;
+    let interrupts = interrupts()?;
+    let port = if options.config.is_none() { Some(web_port) } else { None };
+    greet(&mut running, port, api_port)?;
+    attend(&mut running, &interrupts)
+}
+
+/// The disk of the last run, unless the image, the config or the operator want a new one.
+fn fresh_disk(options: &RunOptions, outputs: &Outputs, folder: &Path, config: &str) -> Result<PathBuf> {
+    let disk = folder.join("disk.raw");
+    let mark = folder.join("disk.made-from");
+    let mut hash = Sha256::new();
+    hash.update(std::fs::read(&outputs.manifest)?);
+    hash.update(config);
+    let made_from: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let same = std::fs::read_to_string(&mark).is_ok_and(|old| old == made_from);
+    if !same || options.fresh || !disk.exists() {
+        disk::copy(&outputs.raw, &disk)?;
+        disk::grow(&disk, DISK_BYTES)?;
+        std::fs::write(&mark, made_from)?;
+    }
+    Ok(disk)
+}
+
+/// Pins the machine's key for the context, waits for the page, says how to go on.
+fn greet(running: &mut Running, web_port: Option<u16>, api_port: u16) -> Result<()> {
+    let line = running.wait_for("key sha256:", PATIENCE)?;
+    let fingerprint = line.text.split_whitespace().find(|w| w.starts_with("sha256:")).context("no fingerprint")?;
+    berth_ctl::write_context(CONTEXT, "127.0.0.1", api_port, fingerprint)?;
+    if let Some(port) = web_port {
+        let (_, at) = http::wait_200(port, "/", PATIENCE)?;
+        let seconds = at.duration_since(running.started()).as_secs_f64();
+        println!("\n  The page is there, {seconds:.1} s after power-on:   http://127.0.0.1:{port}/");
+    }
+    println!("  In a second terminal:    cargo run -q --bin berth -- ps       (or logs web, slots, boot-times, …)");
+    println!("  Ctrl-C once shuts the machine down, twice cuts its power.\n");
+    Ok(())
+}
+
+fn interrupts() -> Result<Arc<AtomicUsize>> {
+    let count = Arc::new(AtomicUsize::new(0));
+    signal_hook::flag::register_usize(SIGINT, Arc::clone(&count), 1)?;
+    Ok(count)
+}
+
+/// Until the machine is off. The first Ctrl-C presses its power button, the next one ends it.
+fn attend(running: &mut Running, interrupts: &AtomicUsize) -> Result<()> {
+    let mut pressed: Option<Instant> = None;
+    loop {
+        if running.wait_off(Duration::from_millis(200)).is_ok() {
+            return Ok(());
+        }
+        if interrupts.swap(0, Ordering::Relaxed) > 0 {
+            if pressed.is_some() {
+                bail!("power cut");
+            }
+            pressed = Some(Instant::now());
+            eprintln!("\nshutting down; Ctrl-C again cuts the power");
+            running.press_power_button()?;
+        }
+    }
+}
+
+/// The first port from `wanted` on that nobody uses.
+fn free_from(wanted: u16) -> Result<u16> {
+    (wanted..=wanted.saturating_add(50))
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .with_context(|| format!("ports {wanted} to {} are all in use", wanted.saturating_add(50)))
+}

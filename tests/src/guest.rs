@@ -1,0 +1,234 @@
+//! A machine of a test's own: a copy of the image's disk, the web image beside it, a config, and a client.
+
+use crate::{BOOT, Built, Bus, Firmware, SOON, built};
+use anyhow::{Context, Result};
+use berth_ctl::Client;
+use berth_qemu::machine::{Kernel, Machine};
+use berth_qemu::running::Running;
+use berth_qemu::{disk, http, lines};
+use berth_units::control::{API_PORT, SlotStatus, UnitStatus};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the demonstration's web server listens in the guest.
+const WEB_PORT: u16 = 8080;
+
+/// A machine before power-on.
+pub struct Plan {
+    folder: tempfile::TempDir,
+    disk: PathBuf,
+    bus: Bus,
+    firmware: Firmware,
+    config: Option<String>,
+    web: bool,
+    extend: Vec<Box<dyn Fn(Machine) -> Machine>>,
+}
+
+/// A machine that runs (or has been switched off; it can be booted again).
+pub struct Guest {
+    plan: Plan,
+    running: Running,
+    web_port: u16,
+    api_port: u16,
+    api_line: Option<String>,
+}
+
+impl Guest {
+    /// A machine with a fresh disk.
+    #[allow(clippy::new_ret_no_self)]
+    pub fn new(firmware: Firmware) -> Result<Plan> {
+        let folder = tempfile::Builder::new().prefix("berth-test-").tempdir()?;
+        let disk = folder.path().join("disk.raw");
+        disk::copy(&built()?.outputs.raw, &disk)?;
+        Ok(Plan { folder, disk, bus: Bus::Virtio, firmware, config: None, web: true, extend: Vec::new() })
+    }
+}
+
+impl Plan {
+    /// What was built.
+    pub fn built(&self) -> Result<&'static Built> {
+        built()
+    }
+
+    /// The machine's disk.
+    pub fn disk(&self) -> &Path {
+        &self.disk
+    }
+
+    /// A file of the test's own, gone with the machine.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `berth.toml`: format, host name and the tests' key come first, then this.
+    pub fn with_config(mut self, text: &str) -> Result<Plan> {
+        self.config = Some(full_config(text)?);
+        Ok(self)
+    }
+
+    /// `berth.toml`, to the letter.
+    #[must_use]
+    pub fn with_exact_config(mut self, text: &str) -> Plan {
+        self.config = Some(text.to_owned());
+        self
+    }
+
+    /// No config from the harness.
+    #[must_use]
+    pub fn without_config(mut self) -> Plan {
+        self.config = None;
+        self
+    }
+
+    /// The boot disk on another bus.
+    #[must_use]
+    pub fn on(mut self, bus: Bus) -> Plan {
+        self.bus = bus;
+        self
+    }
+
+    /// Nothing is attached but the boot disk.
+    #[must_use]
+    pub fn without_web_image(mut self) -> Plan {
+        self.web = false;
+        self
+    }
+
+    /// Changes the disk before power-on.
+    pub fn prepare(self, change: impl FnOnce(&Path, &'static Built) -> Result<()>) -> Result<Plan> {
+        change(&self.disk, built()?)?;
+        Ok(self)
+    }
+
+    /// Changes the machine before power-on.
+    #[must_use]
+    pub fn machine(mut self, change: impl Fn(Machine) -> Machine + 'static) -> Plan {
+        self.extend.push(Box::new(change));
+        self
+    }
+
+    /// Power on.
+    pub fn boot(self) -> Result<Guest> {
+        let (running, web_port, api_port) = self.start()?;
+        Ok(Guest { plan: self, running, web_port, api_port, api_line: None })
+    }
+
+    fn start(&self) -> Result<(Running, u16, u16)> {
+        let built = built()?;
+        let (web_port, api_port) = (http::free_port()?, http::free_port()?);
+        let mut machine = Machine::new(&built.tools, self.firmware)
+            .disk(&self.disk, self.bus)
+            .kernel(Kernel::of(&built.outputs)?)
+            .forward(web_port, WEB_PORT)
+            .forward(api_port, API_PORT);
+        if self.web {
+            machine = machine.read_only_disk(&built.web, Bus::Virtio);
+        }
+        if let Some(config) = &self.config {
+            machine = machine.config(config);
+        }
+        for extend in &self.extend {
+            machine = extend(machine);
+        }
+        Ok((machine.boot()?, web_port, api_port))
+    }
+}
+
+impl Guest {
+    /// Waits until the boot was judged healthy.
+    pub fn ready(&mut self) -> Result<()> {
+        self.wait_for(lines::CONFIRMED).map(drop)
+    }
+
+    /// Waits for a console line that contains `text`.
+    pub fn wait_for(&mut self, text: &str) -> Result<String> {
+        let line = self.running.wait_for(text, BOOT)?.text;
+        Ok(line)
+    }
+
+    /// A page of the web unit.
+    pub fn page(&self, path: &str) -> Result<String> {
+        Ok(http::wait_200(self.web_port, path, SOON).with_context(|| self.running.console().tail())?.0)
+    }
+
+    /// Whether anything answers on the web unit's port now.
+    pub fn serves(&self) -> bool {
+        http::get(self.web_port, "/", Duration::from_secs(3)).is_ok()
+    }
+
+    /// The operator's client, with the tests' key and the machine's key from the console.
+    pub fn client(&mut self) -> Result<Client> {
+        let line = match &self.api_line {
+            Some(line) => line.clone(),
+            None => {
+                let console = self.running.console();
+                console.wait(0, "the API", BOOT, |l| l.contains(lines::API_KEY))?.0.text
+            }
+        };
+        self.api_line = Some(line.clone());
+        let fingerprint = lines::fingerprint(&line).context("no fingerprint on the console")?;
+        Client::connect("127.0.0.1", self.api_port, Some(fingerprint), &key()?).map_err(anyhow::Error::from)
+    }
+
+    /// Ports on this computer: web, API.
+    pub fn ports(&self) -> (u16, u16) {
+        (self.web_port, self.api_port)
+    }
+
+    /// `berth ps`: one unit.
+    pub fn unit(&mut self, name: &str) -> Result<UnitStatus> {
+        let units = self.client()?.ps()?;
+        units.into_iter().find(|u| u.name == name).with_context(|| format!("no unit {name}"))
+    }
+
+    /// `berth slots`: one slot.
+    pub fn slot(&mut self, name: &str) -> Result<SlotStatus> {
+        let slots = self.client()?.slots()?;
+        slots.slots.into_iter().find(|s| s.name == name).with_context(|| format!("no slot {name}"))
+    }
+
+    /// The machine under QEMU.
+    pub fn running(&mut self) -> &mut Running {
+        &mut self.running
+    }
+
+    /// What was planned.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Presses the power button and waits until the machine is off.
+    pub fn power_off(mut self) -> Result<Plan> {
+        self.running.press_power_button()?;
+        self.running.wait_off(SOON)?;
+        Ok(self.plan)
+    }
+
+    /// Cuts the power.
+    pub fn cut_power(self) -> Result<Plan> {
+        self.running.cut_power()?;
+        Ok(self.plan)
+    }
+
+    /// After the guest rebooted by itself: forget what the console said before.
+    pub fn rebooted(&mut self) {
+        self.running.forget_console();
+        self.api_line = None;
+    }
+}
+
+/// The config with what every test needs.
+fn full_config(text: &str) -> Result<String> {
+    let line = key()?.public_line();
+    Ok(format!("format = 1\nhostname = \"test\"\n\n[access]\nkeys = [\"{line}\"]\n{text}"))
+}
+
+/// The tests' operator key: one a process, in memory.
+fn key() -> Result<berth_ctl::Key> {
+    static KEY: std::sync::OnceLock<berth_ctl::Key> = std::sync::OnceLock::new();
+    if let Some(key) = KEY.get() {
+        return Ok(key.clone());
+    }
+    let key = berth_ctl::Key::generate()?;
+    Ok(KEY.get_or_init(|| key).clone())
+}

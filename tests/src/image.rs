@@ -1,0 +1,36 @@
+//! The image and the demonstration's container, built once for all tests of a run.
+
+use anyhow::{Context, Result};
+use berth_image::tools::Tools;
+use berth_image::{Options, Outputs};
+use berth_qemu::demo;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+/// What was built.
+pub struct Built {
+    /// The tools tree.
+    pub tools: Tools,
+    /// The image.
+    pub outputs: Outputs,
+    /// The demonstration's web image, an OCI archive.
+    pub web: PathBuf,
+}
+
+/// Builds what is stale; the same result for every caller of this process. (Several test programs never build at once:
+/// cargo runs them one after the other, and the build itself takes a lock.)
+pub fn built() -> Result<&'static Built> {
+    static BUILT: OnceLock<std::result::Result<Built, String>> = OnceLock::new();
+    BUILT.get_or_init(|| build().map_err(|e| format!("{e:#}"))).as_ref().map_err(|e| anyhow::anyhow!("{e}"))
+}
+
+fn build() -> Result<Built> {
+    let say = |line: &str| eprintln!("{line}");
+    let tools = berth_image::tools::ensure(&say)?;
+    let outputs = berth_image::build(&tools, &Options::default(), &say)?;
+    let folder = outputs.raw.parent().context("the image lies in no folder")?.join("tests");
+    std::fs::create_dir_all(&folder)?;
+    let web = folder.join(format!("web-{}.oci.tar", std::process::id()));
+    demo::write_web_image(&tools, &web)?;
+    Ok(Built { tools, outputs, web })
+}

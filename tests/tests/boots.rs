@@ -1,0 +1,109 @@
+//! A good machine: every firmware, every way to tell it what to run, every way to switch it off.
+
+use anyhow::Result;
+use berth_qemu::demo::HEADING;
+use berth_tests::{Bus, Firmware, Guest, WEB};
+
+fn serves_and_answers(firmware: Firmware, name: &str) -> Result<()> {
+    let mut guest = Guest::new(firmware)?.with_config(WEB)?.boot()?;
+    guest.ready()?;
+    assert!(guest.page("/")?.contains(HEADING));
+
+    let web = guest.unit("web")?;
+    assert_eq!(web.state, "healthy");
+    assert!(web.privileges.is_empty(), "the web unit gave up isolation: {:?}", web.privileges);
+    let slots = guest.client()?.slots()?;
+    assert_eq!((slots.running.as_str(), slots.firmware.as_str(), slots.confirmed), ("a", name, true));
+    let times = guest.client()?.boot_times()?;
+    assert!(times.first_container_us.is_some());
+    assert!(times.steps.iter().any(|s| s.stage == "initrd") && times.steps.iter().any(|s| s.stage == "main"));
+    assert!(times.steps.iter().all(|s| s.outcome.is_empty()), "{:?}", times.steps);
+    let log = guest.client()?.logs("web")?;
+    assert!(log.iter().any(|l| l.contains("response:200")), "no request in the web unit's log: {log:?}");
+    guest.power_off()?;
+    Ok(())
+}
+
+#[test]
+fn uefi_boot_serves_a_page_and_answers_the_operator() -> Result<()> {
+    serves_and_answers(Firmware::Uefi, "uefi")
+}
+
+#[test]
+fn bios_boot_serves_a_page_and_answers_the_operator() -> Result<()> {
+    serves_and_answers(Firmware::Bios, "bios")
+}
+
+#[test]
+fn direct_boot_serves_a_page_and_answers_the_operator() -> Result<()> {
+    serves_and_answers(Firmware::Direct, "direct")
+}
+
+#[test]
+fn config_and_identity_outlive_a_reboot_and_the_source() -> Result<()> {
+    let mut guest = Guest::new(Firmware::Direct)?.with_config(WEB)?.boot()?;
+    guest.ready()?;
+    let first = guest.client()?.config_status()?;
+    assert_eq!((first.state.as_str(), first.source.as_str()), ("applied", "fw_cfg"));
+    let machine = guest.client()?.machine()?;
+
+    let plan = guest.power_off()?.without_config();
+    let mut guest = plan.boot()?;
+    guest.ready()?;
+    assert!(guest.page("/")?.contains(HEADING));
+    let second = guest.client()?.config_status()?;
+    assert_eq!((second.state.as_str(), second.sha256), ("applied", first.sha256));
+    let again = guest.client()?.machine()?;
+    assert_eq!(machine.machine_id, again.machine_id);
+    assert_eq!(again.hostname, "test");
+    Ok(())
+}
+
+#[test]
+fn operator_reboots_and_powers_off() -> Result<()> {
+    let mut guest = Guest::new(Firmware::Direct)?.with_config(WEB)?.boot()?;
+    guest.ready()?;
+    guest.client()?.reboot()?;
+    guest.wait_for("reboot: ")?;
+    guest.rebooted();
+    guest.ready()?;
+    assert!(guest.page("/")?.contains(HEADING));
+    guest.client()?.poweroff()?;
+    guest.running().wait_off(berth_tests::SOON)?;
+    Ok(())
+}
+
+#[test]
+fn ctrl_alt_del_reboots() -> Result<()> {
+    let mut guest = Guest::new(Firmware::Direct)?.with_config("")?.boot()?;
+    guest.ready()?;
+    guest.running().press_ctrl_alt_del()?;
+    guest.wait_for("reboot: ")?;
+    guest.rebooted();
+    guest.ready()
+}
+
+#[test]
+fn boots_from_sata_and_nvme() -> Result<()> {
+    for bus in [Bus::Sata, Bus::Nvme] {
+        let mut guest = Guest::new(Firmware::Uefi)?.on(bus).with_config(WEB)?.boot()?;
+        guest.ready()?;
+        assert!(guest.page("/")?.contains(HEADING));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_stopping_unit_that_ignores_the_signal_does_not_keep_the_machine() -> Result<()> {
+    let config = r#"
+[units.stubborn.container]
+image = "berth.example/web:1"
+command = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1000; done"]
+user = "root"
+stop_timeout = "2s"
+"#;
+    let mut guest = Guest::new(Firmware::Direct)?.with_config(config)?.boot()?;
+    guest.ready()?;
+    guest.power_off()?;
+    Ok(())
+}
