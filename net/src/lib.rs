@@ -3,4 +3,6 @@
 pub mod dhcp;
 pub mod limits;
 pub mod netlink;
+pub mod nft;
+pub mod plan;
 mod sys;

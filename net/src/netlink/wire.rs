@@ -37,6 +37,13 @@ impl Writer {
         self.pad();
     }
 
+    /// Adds flags to the message that begins at `start`.
+    pub fn add_flags(&mut self, start: usize, flags: u16) {
+        if let Some(before) = self.bytes.get(start..).and_then(|message| u16_at(message, 6)) {
+            self.patch(start + 6, &(before | flags).to_ne_bytes());
+        }
+    }
+
     /// Raw bytes: a family header.
     pub fn put(&mut self, bytes: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(bytes);

@@ -1,0 +1,95 @@
+//! The units' network: one bridge, one IPv4 network, a place for each unit. Everything that is a name or a number
+//! of it is here.
+
+use std::net::Ipv4Addr;
+
+/// The bridge.
+pub const BRIDGE: &str = "berth0";
+/// The machine's address on it, and the units' gateway.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
+/// The network.
+pub const NETWORK: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 0);
+/// Its prefix length: whole bytes, as the packet filter compares it.
+pub const PREFIX: u8 = 16;
+/// What the names of the units' interfaces on the machine begin with.
+const PORT: &str = "bu";
+
+/// A unit's place in the network: the last two bytes of its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Place(u16);
+
+impl Place {
+    /// The first place after `0` (the network itself) and `1` (the gateway).
+    pub const FIRST: Self = Self(2);
+    /// The last one before the broadcast address.
+    pub const LAST: Self = Self(u16::MAX - 1);
+
+    /// The next one, the first after the last.
+    pub fn next(self) -> Self {
+        if self >= Self::LAST { Self::FIRST } else { Self(self.0 + 1) }
+    }
+
+    /// Whether a unit can have it; what was read from a file may be anything.
+    pub fn is_valid(self) -> bool {
+        (Self::FIRST..=Self::LAST).contains(&self)
+    }
+
+    /// The unit's address.
+    pub fn address(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(NETWORK.to_bits() | u32::from(self.0))
+    }
+
+    /// The unit's hardware address: locally administered, and told by the address.
+    pub fn mac(self) -> [u8; 6] {
+        mac(self.address())
+    }
+
+    /// The name of its interface on the machine.
+    pub fn port(self) -> String {
+        format!("{PORT}{:04x}", self.0)
+    }
+}
+
+/// The bridge's hardware address.
+pub fn gateway_mac() -> [u8; 6] {
+    mac(GATEWAY)
+}
+
+/// Whether an interface of this name is one of ours, and no way to the outside.
+pub fn is_ours(interface: &str) -> bool {
+    let number = interface.strip_prefix(PORT).filter(|rest| rest.len() == 4);
+    interface == BRIDGE || number.is_some_and(|rest| u16::from_str_radix(rest, 16).is_ok())
+}
+
+fn mac(ip: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = ip.octets();
+    [0x02, 0xbe, a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_tells_everything() {
+        let place = Place(0x0102);
+        assert_eq!(place.address(), Ipv4Addr::new(10, 88, 1, 2));
+        assert_eq!(place.mac(), [2, 0xbe, 10, 88, 1, 2]);
+        assert_eq!(place.port(), "bu0102");
+        assert!(
+            is_ours("bu0102")
+                && is_ours("berth0")
+                && !is_ours("bu01")
+                && !is_ours("eth0")
+                && !is_ours("business")
+        );
+    }
+
+    #[test]
+    fn places_go_round_without_the_special_ones() {
+        assert_eq!(Place::LAST.next(), Place::FIRST);
+        assert_eq!(Place::FIRST.next().address(), Ipv4Addr::new(10, 88, 0, 3));
+        assert_eq!(Place::LAST.address(), Ipv4Addr::new(10, 88, 255, 254));
+        assert!(!Place(1).is_valid() && !Place(u16::MAX).is_valid());
+    }
+}
