@@ -154,7 +154,7 @@ fn name(interface: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// As `nft --debug=netlink` shows the rules that this table would be in its own language.
+    /// `rules.txt` is what `nft --debug=netlink -f rules.nft` shows, chains and hooks put before their rules.
     #[test]
     fn the_rules_are_what_nft_would_make() {
         let mut text = String::new();
