@@ -8,13 +8,17 @@ use crate::guid::Guid;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 /// Bytes of one entry; the specification allows more, no tool writes more.
-const ENTRY_BYTES: usize = 128;
+const ENTRY_BYTES: usize = ENTRY_BYTES_FIELD as usize;
+/// The same, as the header has it.
+const ENTRY_BYTES_FIELD: u32 = 128;
 /// Entries accepted in a table that we did not write; 128 is what everybody writes. Bounds what is read: 128 KiB.
 const ENTRIES_MAX: u32 = 1024;
 /// Entries in a table that we make.
 const ENTRIES: u32 = 128;
 /// Bytes of the header proper.
-const HEADER_BYTES: usize = 92;
+const HEADER_BYTES: usize = HEADER_BYTES_FIELD as usize;
+/// The same, as the header has it.
+const HEADER_BYTES_FIELD: u32 = 92;
 
 /// Why a table, or one copy of it, is not used.
 #[derive(Debug, thiserror::Error)]
@@ -264,7 +268,7 @@ impl Table {
         let mut header = Vec::with_capacity(self.sector_bytes as usize);
         header.extend_from_slice(b"EFI PART");
         header.extend_from_slice(&0x0001_0000u32.to_le_bytes());
-        header.extend_from_slice(&(HEADER_BYTES as u32).to_le_bytes());
+        header.extend_from_slice(&HEADER_BYTES_FIELD.to_le_bytes());
         header.extend_from_slice(&[0; 8]);
         for number in [here, alternate, self.first_usable, self.last_usable] {
             header.extend_from_slice(&number.to_le_bytes());
@@ -272,7 +276,7 @@ impl Table {
         header.extend_from_slice(&self.disk.0);
         header.extend_from_slice(&entries_at.to_le_bytes());
         header.extend_from_slice(&u32::try_from(self.entries.len()).unwrap_or(ENTRIES_MAX).to_le_bytes());
-        header.extend_from_slice(&(ENTRY_BYTES as u32).to_le_bytes());
+        header.extend_from_slice(&ENTRY_BYTES_FIELD.to_le_bytes());
         header.extend_from_slice(&crc32(entries).to_le_bytes());
         let crc = crc32(&header);
         header[16..20].copy_from_slice(&crc.to_le_bytes());

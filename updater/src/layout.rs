@@ -46,7 +46,7 @@ pub const PARTS: [Part; 8] = [
     Part { number: 5, label: "verity-a", kind: KIND_VERITY, bytes: 2 * MIB },
     Part { number: 6, label: "root-b", kind: KIND_ROOT, bytes: 128 * MIB },
     Part { number: 7, label: "verity-b", kind: KIND_VERITY, bytes: 2 * MIB },
-    Part { number: 8, label: "state", kind: KIND_STATE, bytes: 128 * MIB },
+    Part { number: 8, label: "state", kind: KIND_STATE, bytes: 192 * MIB },
 ];
 
 /// The boot record's.

@@ -84,7 +84,7 @@ impl Superblock {
         let mut bytes = [0; SUPERBLOCK_BYTES];
         let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
         let salt = &self.salt[..self.salt.len().min(SALT_MAX)];
-        let block = (BLOCK as u32).to_le_bytes();
+        let block = 4096u32.to_le_bytes();
         put(0, b"verity\0\0");
         put(8, &1u32.to_le_bytes());
         put(12, &1u32.to_le_bytes());

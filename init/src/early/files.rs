@@ -1,0 +1,56 @@
+//! Small files of the kernel's and of ours, with a bound on what is read.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// At most `limit` bytes of a file as text; more is an error.
+pub fn read(path: impl AsRef<Path>, limit: u64) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than it may be"));
+    }
+    Ok(text)
+}
+
+/// A one-line file of the kernel's, without the line feed; `None` when it cannot be read.
+pub fn line(path: impl AsRef<Path>) -> Option<String> {
+    read(path, super::limits::SMALL_FILE_BYTES).ok().map(|text| text.trim_end().to_owned())
+}
+
+/// Writes into a file of the kernel's that exists.
+pub fn poke(path: impl AsRef<Path>, text: &str) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
+}
+
+/// Replaces a file of ours: written beside, synced, renamed, and the folder synced. Blocks; for children.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaced_whole_and_read_with_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("id");
+        replace(&path, b"one\n", 0o600).unwrap();
+        replace(&path, b"twelve\n", 0o600).unwrap();
+        assert_eq!(line(&path).unwrap(), "twelve");
+        assert!(read(&path, 3).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,385 @@
+//! The initrd stage: find this slot's root by its hash, verify, mount, move on.
+
+use super::boot_times::Timeline;
+use super::cmdline::Cmdline;
+use super::disks::{self, Candidate, Search};
+use super::fail;
+use super::handover::Handover;
+use super::modules::{self, Modules};
+use super::record::RecordStore;
+use super::runner::{self, OnFailure, Step};
+use super::uevents::{Uevent, Uevents};
+use super::watchdog::{self, Watchdog};
+use super::{Firmware, console, dm, files, limits, mounts};
+use crate::sys::early::keep_through_exec;
+use berth_units::paths;
+use berth_updater::assess;
+use berth_updater::layout::Slot;
+use berth_updater::steps::Status;
+use berth_updater::verity::{self, BLOCK, RootHash};
+use nix::mount::{MsFlags, mount};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Where the verified root is mounted before it becomes `/`.
+const NEW_ROOT: &str = "/sysroot";
+
+/// The table. Nothing here can be gone without, except a watchdog.
+pub const STEPS: [Step<Initrd>; 7] = [
+    Step {
+        name: "kernel fs",
+        needs: &[],
+        limit: Duration::from_secs(1),
+        on_failure: OnFailure::Reboot,
+        run: kernel_file_systems,
+    },
+    Step {
+        name: "watchdog",
+        needs: &["kernel fs"],
+        limit: Duration::from_secs(3),
+        on_failure: OnFailure::GoOn,
+        run: arm_watchdog,
+    },
+    Step {
+        name: "drivers",
+        needs: &["kernel fs"],
+        limit: Duration::from_secs(10),
+        on_failure: OnFailure::Reboot,
+        run: load_drivers,
+    },
+    Step {
+        name: "boot disk",
+        needs: &["drivers"],
+        limit: limits::DISK_WAIT,
+        on_failure: OnFailure::Reboot,
+        run: find_disk,
+    },
+    Step {
+        name: "verity",
+        needs: &["boot disk"],
+        limit: Duration::from_secs(5),
+        on_failure: OnFailure::Reboot,
+        run: set_up_verity,
+    },
+    Step {
+        name: "root",
+        needs: &["verity"],
+        limit: Duration::from_secs(10),
+        on_failure: OnFailure::Reboot,
+        run: mount_root,
+    },
+    Step {
+        name: "switch root",
+        needs: &["root"],
+        limit: Duration::from_secs(2),
+        on_failure: OnFailure::Reboot,
+        run: switch_root,
+    },
+];
+
+/// What the steps learn.
+#[derive(Debug)]
+pub struct Initrd {
+    timeline: Timeline,
+    degraded: Vec<String>,
+    cmdline: Cmdline,
+    uevents: Option<Uevents>,
+    modules: Modules,
+    watchdog: Option<Watchdog>,
+    root: RootHash,
+    found: Option<Candidate>,
+    boot: u64,
+    previous_step: Option<Vec<u8>>,
+    device: PathBuf,
+}
+
+impl runner::Stage for Initrd {
+    const NAME: &'static str = "initrd";
+
+    fn timeline(&mut self) -> &mut Timeline {
+        &mut self.timeline
+    }
+
+    fn watchdog(&self) -> Option<&Watchdog> {
+        self.watchdog.as_ref()
+    }
+
+    fn degraded(&mut self, sentence: String) {
+        self.degraded.push(sentence);
+    }
+
+    fn explain(&mut self) -> Option<String> {
+        self.uevents.as_ref()?.read().into_iter().find_map(|event| match event {
+            Uevent::Corrupt { what, .. } => Some(what),
+            _ => None,
+        })
+    }
+}
+
+/// Runs the stage; comes back only to reboot.
+pub fn initrd_stage() {
+    let mut stage = Initrd {
+        timeline: Timeline::begin(),
+        degraded: Vec::new(),
+        cmdline: Cmdline::default(),
+        uevents: None,
+        modules: Modules::default(),
+        watchdog: None,
+        root: [0; 32],
+        found: None,
+        boot: 1,
+        previous_step: None,
+        device: PathBuf::new(),
+    };
+    runner::run(&STEPS, &mut stage);
+    let error = enter(&stage);
+    fail::die(Status::Failed, &format!("{} not started: {error}", paths::INIT));
+}
+
+fn kernel_file_systems(stage: &mut Initrd) -> Result<String, String> {
+    for api in &mounts::FIRST {
+        mounts::api(api)?;
+    }
+    console::open();
+    stage.cmdline = Cmdline::read();
+    let root = stage.cmdline.get("roothash").ok_or("the kernel command line has no roothash=")?;
+    stage.root =
+        verity::parse_root_hash(root).ok_or("roothash= on the kernel command line is not 64 hex digits")?;
+    stage.uevents = Some(Uevents::open().map_err(|error| format!("uevent socket: {error}"))?);
+    Ok(String::new())
+}
+
+/// The machine's own watchdog if one of its devices has a driver here, else the kernel's.
+fn arm_watchdog(stage: &mut Initrd) -> Result<String, String> {
+    stage.modules = Modules::open().map_err(|error| error.to_string())?;
+    let hardware = modules::disk_aliases()
+        .iter()
+        .flat_map(|alias| stage.modules.matching(alias))
+        .find(|name| watchdog::HARDWARE.contains(&name.as_str()));
+    let seconds = stage.cmdline.number("berth.watchdog").unwrap_or(limits::WATCHDOG_SECONDS);
+    let seconds = seconds.clamp(*limits::WATCHDOG_RANGE.start(), *limits::WATCHDOG_RANGE.end());
+
+    let mut troubles = Vec::new();
+    for name in hardware.iter().map(String::as_str).chain([watchdog::SOFTWARE]) {
+        let armed = stage
+            .modules
+            .load(name)
+            .map_err(|error| error.to_string())
+            .and_then(|_| Watchdog::arm(seconds).map_err(|error| format!("{name}: {error}")));
+        match armed {
+            Ok(dog) => {
+                let note = format!("{}, {} s", dog.name, dog.seconds);
+                stage.watchdog = Some(dog);
+                return Ok(note);
+            }
+            Err(error) => troubles.push(error),
+        }
+    }
+    Err(troubles.join("; "))
+}
+
+/// Drivers for what is there on the buses that disks hang on, and what a verified root needs.
+fn load_drivers(stage: &mut Initrd) -> Result<String, String> {
+    let mut troubles = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut count = 0;
+    // Each driver may bring a bus with further devices (pci → virtio → …): again until nothing is new.
+    loop {
+        let new: Vec<String> =
+            modules::disk_aliases().into_iter().filter(|alias| seen.insert(alias.clone())).collect();
+        if new.is_empty() {
+            break;
+        }
+        count += new.iter().map(|alias| stage.modules.load_for(alias, &mut troubles)).sum::<usize>();
+    }
+    for feature in ["verity", "erofs"] {
+        stage.modules.load_feature(feature).map_err(|error| error.to_string())?;
+    }
+    for trouble in &troubles {
+        console::say("initrd", trouble);
+    }
+    Ok(format!("{count} for devices"))
+}
+
+/// Looks until the root is there, waking up for each device that appears.
+fn find_disk(stage: &mut Initrd) -> Result<String, String> {
+    let end = Instant::now() + limits::DISK_WAIT;
+    loop {
+        let search = Search::now(&stage.root);
+        if let Some((found, note)) = search.best() {
+            let found = found.clone();
+            return use_disk(stage, found, note);
+        }
+        if let Some(damaged) = search.damaged.first() {
+            if let Some(path) = &damaged.record {
+                open_record(stage, path, damaged.slot);
+            }
+            return Err(damaged.reason.clone());
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        let uevents = stage.uevents.as_ref().ok_or("no uevent socket")?;
+        if left.is_zero() || !disks::wait(uevents, left) {
+            let looked = if search.looked.is_empty() { "no disk".into() } else { search.looked.join("; ") };
+            return Err(format!("no disk carries the root {}: {looked}", verity::to_hex(&stage.root)));
+        }
+        for event in uevents.read() {
+            if let Uevent::Device { modalias } = event {
+                let mut troubles = Vec::new();
+                stage.modules.load_for(&modalias, &mut troubles);
+                troubles.iter().for_each(|trouble| console::say("initrd", trouble));
+            }
+        }
+    }
+}
+
+fn use_disk(stage: &mut Initrd, found: Candidate, note: Option<String>) -> Result<String, String> {
+    stage.degraded.extend(found.notes.iter().cloned());
+    stage.degraded.extend(note);
+    for sentence in &stage.degraded {
+        console::say("initrd", sentence);
+    }
+    match &found.record {
+        Some(path) => open_record(stage, path, found.slot),
+        None => stage.degraded.push(format!("{} has no boot record partition", found.disk.display())),
+    }
+    let line = format!("slot {} on {}", found.slot, found.disk.display());
+    stage.found = Some(found);
+    Ok(line)
+}
+
+/// From here on, this slot's steps are noted; and a worn-out good slot gets its next turn.
+fn open_record(stage: &mut Initrd, path: &Path, slot: Slot) {
+    let mut record = match RecordStore::open(path, slot) {
+        Ok(record) => record,
+        Err(error) => {
+            stage.degraded.push(format!("boot record {}: {error}", path.display()));
+            return;
+        }
+    };
+    stage.boot = record.boot();
+    stage.previous_step = record.read_step(slot).map(|step| step.to_sector().to_vec());
+    record.step("initrd", "boot disk", Status::Running, "");
+    let (content, _) = record.read();
+    if let Some(next) = content.and_then(|content| assess::take_turns(&content, slot))
+        && let Err(error) = record.write(&next)
+    {
+        stage.degraded.push(error);
+    }
+    fail::keep(record);
+}
+
+fn set_up_verity(stage: &mut Initrd) -> Result<String, String> {
+    let found = stage.found.as_ref().ok_or("no disk")?;
+    let number = |node: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        let device = std::fs::metadata(node).map_err(|error| format!("{}: {error}", node.display()))?.rdev();
+        Ok::<_, String>(format!("{}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device)))
+    };
+    let table = found.superblock.table(&number(&found.data)?, &number(&found.hash)?, &stage.root);
+    let sectors = found.superblock.data_blocks * (BLOCK as u64 / 512);
+    stage.device = dm::create(dm::ROOT, sectors, "verity", &table)
+        .map_err(|error| format!("verity device over {}: {error}", found.data.display()))?;
+    Ok(String::new())
+}
+
+/// Mounts it, and reads PID 1's own program once through verity: a damaged one is named here, and does not kill the
+/// next stage.
+fn mount_root(stage: &mut Initrd) -> Result<String, String> {
+    std::fs::create_dir_all(NEW_ROOT).map_err(|error| format!("{NEW_ROOT}: {error}"))?;
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
+    mount(Some(&stage.device), NEW_ROOT, Some("erofs"), flags, None::<&str>)
+        .map_err(|error| format!("root not mounted: {error}"))?;
+    let program = format!("{NEW_ROOT}{}", paths::INIT);
+    let mut file = std::fs::File::open(&program).map_err(|error| format!("{}: {error}", paths::INIT))?;
+    std::io::copy(&mut file, &mut std::io::sink()).map_err(|error| format!("{}: {error}", paths::INIT))?;
+    Ok(String::new())
+}
+
+fn switch_root(stage: &mut Initrd) -> Result<String, String> {
+    let root = Path::new(NEW_ROOT);
+    for api in &mounts::FIRST {
+        let from = Path::new(api.target);
+        mounts::shift(from, &root.join(from.strip_prefix("/").unwrap_or(from)))?;
+    }
+    let _ = stage;
+    let moved = (|| {
+        let old = std::fs::File::open("/")?;
+        std::env::set_current_dir(root)?;
+        mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
+        std::os::unix::fs::chroot(".")?;
+        std::env::set_current_dir("/")?;
+        Ok::<_, std::io::Error>(old)
+    })();
+    let old = moved.map_err(|error| format!("the verified root did not become /: {error}"))?;
+    // The initrd's files are memory; they are reached by the descriptor only.
+    empty(&format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&old)));
+    Ok(String::new())
+}
+
+/// Deletes everything in a folder of the initrd's own file system; mounts were moved away before.
+fn empty(folder: &str) {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(device) = std::fs::metadata(folder).map(|folder| folder.dev()) else { return };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries {
+        match entry.metadata() {
+            Ok(found) if found.dev() != device => {}
+            Ok(found) if found.is_dir() => drop(std::fs::remove_dir_all(entry.path())),
+            _ => drop(std::fs::remove_file(entry.path())),
+        }
+    }
+}
+
+/// Hands over and becomes the main stage; returns only when that fails.
+fn enter(stage: &Initrd) -> String {
+    let handed = hand_over(stage);
+    if let Err(error) = handed {
+        return error;
+    }
+    let program = std::ffi::CString::new(paths::INIT).unwrap_or_default();
+    match nix::unistd::execve(&program, &[c"init"], &[c"PATH=/usr/lib/berth"]) {
+        Ok(never) => match never {},
+        Err(error) => error.to_string(),
+    }
+}
+
+fn hand_over(stage: &Initrd) -> Result<(), String> {
+    let found = stage.found.as_ref().ok_or("no disk")?;
+    let watchdog = stage
+        .watchdog
+        .as_ref()
+        .and_then(|dog| keep_through_exec(dog.file()).ok().map(|fd| (fd, dog.seconds, dog.name.clone())));
+    Handover {
+        slot: found.slot,
+        root_hash: verity::to_hex(&stage.root),
+        firmware: firmware(),
+        disk: found.disk.clone(),
+        record: found.record.clone(),
+        boot: stage.boot,
+        previous_step: stage.previous_step.clone(),
+        watchdog,
+        timeline: stage.timeline.clone(),
+        degraded: stage.degraded.clone(),
+    }
+    .write()
+}
+
+/// EFI says so itself; otherwise the boot protocol's loader number: 7 is GRUB's.
+fn firmware() -> Firmware {
+    if Path::new("/sys/firmware/efi").exists() {
+        return Firmware::Uefi;
+    }
+    let loader = files::line("/proc/sys/kernel/bootloader_type").and_then(|text| text.parse::<u32>().ok());
+    if loader.is_some_and(|loader| loader >> 4 == 7) { Firmware::Bios } else { Firmware::Direct }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_need_comes_before() {
+        runner::check(&STEPS).unwrap();
+    }
+}

@@ -1,0 +1,37 @@
+//! Bounds of the early stages, each with its unit and reason.
+
+use std::time::Duration;
+
+/// How long the initrd stage waits for the boot disk to appear. USB and SAS controllers take some seconds.
+pub const DISK_WAIT: Duration = Duration::from_secs(30);
+/// The watchdog's period, seconds, unless `berth.watchdog=` says otherwise: longer than any step may take, shorter
+/// than an operator's patience.
+pub const WATCHDOG_SECONDS: u32 = 60;
+/// What `berth.watchdog=` may say, seconds.
+pub const WATCHDOG_RANGE: std::ops::RangeInclusive<u32> = 5..=600;
+/// Bytes of the kernel command line that are looked at (the kernel's own limit is 2,048 on x86).
+pub const CMDLINE_BYTES: u64 = 4096;
+/// Bytes of a small file of the kernel's (`modalias`, `uevent`, a sysctl).
+pub const SMALL_FILE_BYTES: u64 = 4096;
+/// Bytes of `modules.alias` and `modules.dep`; Debian's full ones are 1.5 MB.
+pub const MODULE_INDEX_BYTES: u64 = 4 << 20;
+/// Bytes of one uevent; the kernel's own buffer is 2,048.
+pub const UEVENT_BYTES: usize = 4096;
+/// Uevents read in one go before others get their turn.
+pub const UEVENTS_AT_ONCE: usize = 64;
+/// Bytes of the uevent socket's buffer: a machine with hundreds of devices, coldplugged at once.
+pub const UEVENT_SOCKET_BYTES: usize = 1 << 20;
+/// Block devices looked at when searching for the boot disk.
+pub const DISKS: usize = 256;
+/// Bytes of what the initrd stage hands over.
+pub const HANDOVER_BYTES: u64 = 64 * 1024;
+/// Steps kept in the timeline: both tables and what the event loop adds.
+pub const TIMELINE_STEPS: usize = 64;
+/// Bytes of the random seed kept on the state partition, as much as the kernel's pool holds.
+pub const SEED_BYTES: usize = 512;
+/// Share of memory that a temporary state may take, percent: enough for a config and a small image.
+pub const TEMPORARY_STATE_PERCENT: u32 = 25;
+/// A child that writes the boot record, or loads a module for a device that appeared.
+pub const CHILD: Duration = Duration::from_secs(10);
+/// How long a failing start leaves its reason on the screen before it reboots.
+pub const FAILURE_PAUSE: Duration = Duration::from_secs(1);

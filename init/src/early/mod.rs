@@ -1,0 +1,143 @@
+//! From the kernel's first instruction for us to a machine on which units can run.
+//!
+//! Two tables of steps, one per stage ([`initrd`], [`stage`]), run by one runner ([`runner`]), which writes each
+//! step's name to the slot's step record before it starts, keeps the watchdog fed between steps, and notes how long
+//! each took. What the first stage learned reaches the second as JSON in `/run/berth/boot.json` ([`handover`]).
+//!
+//! A step that fails either lets the boot go on degraded, and says so, or ends this start: the reason goes to the
+//! console, the kernel's log and the step record, and the machine reboots; the boot loader then decides. There is no
+//! shell to fall into.
+
+pub mod boot_times;
+pub mod clock;
+pub mod cmdline;
+pub mod console;
+pub mod disks;
+pub mod dm;
+pub mod fail;
+pub mod files;
+pub mod handover;
+pub mod identity;
+pub mod initrd;
+pub mod limits;
+pub mod modules;
+pub mod mounts;
+pub mod record;
+pub mod runner;
+pub mod stage;
+pub mod state;
+pub mod sysctl;
+pub mod uevents;
+pub mod watchdog;
+
+pub use boot_times::Timeline;
+pub use cmdline::Cmdline;
+pub use fail::{guard, reboot_now};
+pub use initrd::initrd_stage;
+pub use record::RecordStore;
+pub use stage::main_stage;
+pub use uevents::{Uevent, Uevents};
+pub use watchdog::Watchdog;
+
+use berth_updater::assess;
+use berth_updater::layout::Slot;
+use berth_updater::steps::StepRecord;
+use std::path::PathBuf;
+
+/// Which of the two stages this process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// `/init`, on the kernel's first root file system.
+    Initrd,
+    /// On the verified root.
+    Main,
+}
+
+/// Told by the file system that `/` is: the initrd's is a ramfs or tmpfs, a verified root never is.
+pub fn stage() -> Stage {
+    const RAMFS: i64 = 0x8584_58f6;
+    const TMPFS: i64 = 0x0102_1994;
+    match nix::sys::statfs::statfs("/") {
+        Ok(root) if !matches!(i64::from(root.filesystem_type().0), RAMFS | TMPFS) => Stage::Main,
+        _ => Stage::Initrd,
+    }
+}
+
+/// How the kernel was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Firmware {
+    /// UEFI, GRUB, UKI.
+    Uefi,
+    /// BIOS, GRUB.
+    Bios,
+    /// `-kernel`/`-initrd`: no boot loader, so no start was counted.
+    Direct,
+}
+
+impl Firmware {
+    /// As `berth slots` shows it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Firmware::Uefi => "uefi",
+            Firmware::Bios => "bios",
+            Firmware::Direct => "direct",
+        }
+    }
+}
+
+/// Where durable state lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// On the state partition.
+    Persistent {
+        /// Its device.
+        device: PathBuf,
+        /// What an operator should know (it was grown, its error flag is set), empty when nothing.
+        note: String,
+    },
+    /// In memory, lost at the next start.
+    Temporary {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What the main stage hands to the event loop.
+#[derive(Debug)]
+pub struct Booted {
+    /// The running slot.
+    pub slot: Slot,
+    /// Its root hash, hex.
+    pub root_hash: String,
+    /// `IMAGE_VERSION` of its os-release.
+    pub version: String,
+    /// How it was started.
+    pub firmware: Firmware,
+    /// The boot disk: `/dev/vda`.
+    pub disk: PathBuf,
+    /// Boot record and step record; every method works (and says why it cannot) when the partition is missing.
+    pub record: RecordStore,
+    /// What kind of start this is; `Start::Rescue` = no user units.
+    pub start: assess::Start,
+    /// What this slot's step record said about its start before this one.
+    pub previous_step: Option<StepRecord>,
+    /// What the other slot's says about its last start.
+    pub other_step: Option<StepRecord>,
+    /// Where durable state lies; mounted at [`berth_units::paths::STATE`] in either case.
+    pub state: State,
+    /// Armed; `None` when there is none at all.
+    pub watchdog: Option<Watchdog>,
+    /// Steps so far.
+    pub timeline: Timeline,
+    /// The kernel's device events, to be polled.
+    pub uevents: Uevents,
+    /// The kernel's command line.
+    pub cmdline: Cmdline,
+    /// 32 hex digits, as in `/etc/machine-id`.
+    pub machine_id: String,
+    /// The hostname set so far: the default one, until a machine config says otherwise.
+    pub hostname: String,
+    /// Why the boot is degraded, one sentence each; also on the console.
+    pub degraded: Vec<String>,
+}

@@ -1,0 +1,320 @@
+//! Kernel modules: which driver fits which device (`modules.alias`), what it needs (`modules.dep`), and what the
+//! kernel would ask `modprobe` for ([`FEATURES`]). There is no modprobe: PID 1 loads them, in a child.
+//!
+//! The index files are read when needed and dropped again; PID 1 keeps none of them in memory.
+
+use super::{files, limits};
+use crate::sys::child::{self, Child, ChildError};
+use crate::sys::early::load_module;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What a unit or the machine may need, and the modules that provide it, in order. One that is built in or absent
+/// from the list of modules counts as there.
+pub const FEATURES: [(&str, &[&str]); 14] = [
+    // `sha256_ssse3` is several times faster than the built-in code; verity takes it when it is there first.
+    ("verity", &["sha256_ssse3", "dm_verity"]),
+    ("erofs", &["erofs"]),
+    ("ext4", &["crc32c_intel", "ext4"]),
+    ("overlay", &["overlay"]),
+    ("bridge", &["bridge", "veth"]),
+    ("nat", &["nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_redir", "nft_ct", "nft_compat"]),
+    ("filter", &["nf_tables", "nft_ct", "nft_reject_inet", "nft_limit", "nft_log"]),
+    ("packet", &["af_packet"]),
+    ("fw_cfg", &["qemu_fw_cfg"]),
+    ("cdrom", &["sr_mod", "cdrom"]),
+    ("loop", &["loop"]),
+    ("fuse", &["fuse"]),
+    ("efivars", &["efivarfs"]),
+    ("vsock", &["vmw_vsock_virtio_transport"]),
+];
+
+/// Buses whose devices are looked at when the machine is coldplugged.
+const BUSES_FOR_DISK: [&str; 8] = ["virtio", "pci", "scsi", "usb", "mmc", "vmbus", "xen", "nd"];
+
+/// Why a module is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleError {
+    /// The index cannot be read.
+    #[error("{}: {error}", path.display())]
+    Index {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The kernel refused it.
+    #[error("module {name}: {error}")]
+    Load {
+        /// Its name.
+        name: String,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// The index of one kernel's modules.
+#[derive(Debug, Default)]
+pub struct Modules {
+    folder: PathBuf,
+    /// `name → file, files it needs`, as in modules.dep: the nearest first.
+    needs: BTreeMap<String, Vec<String>>,
+    aliases: Vec<(String, String)>,
+    loaded: BTreeSet<String>,
+}
+
+impl Modules {
+    /// Reads the index of the running kernel.
+    pub fn open() -> Result<Modules, ModuleError> {
+        let release = files::line("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let folder = Path::new(berth_units::paths::MODULES).join(release);
+        let read = |name: &str| {
+            let path = folder.join(name);
+            files::read(&path, limits::MODULE_INDEX_BYTES).map_err(|error| ModuleError::Index { path, error })
+        };
+        let (dep, alias) = (read("modules.dep")?, read("modules.alias")?);
+        let loaded = files::read("/proc/modules", limits::MODULE_INDEX_BYTES).unwrap_or_default();
+        let loaded = loaded.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
+        Ok(Modules { folder, loaded, ..Modules::parse(&dep, &alias) })
+    }
+
+    /// From the text of `modules.dep` and `modules.alias`.
+    pub fn parse(dep: &str, alias: &str) -> Modules {
+        let mut modules = Modules::default();
+        for line in dep.lines() {
+            if let Some((file, needs)) = line.split_once(':') {
+                let all = std::iter::once(file).chain(needs.split_ascii_whitespace());
+                modules.needs.insert(module_name(file), all.map(str::to_owned).collect());
+            }
+        }
+        for line in alias.lines() {
+            // `alias PATTERN MODULE`; a pattern holds no blank.
+            if let Some((pattern, module)) =
+                line.strip_prefix("alias ").and_then(|rest| rest.rsplit_once(' '))
+            {
+                modules.aliases.push((pattern.to_owned(), module.to_owned()));
+            }
+        }
+        modules
+    }
+
+    /// Names of the modules that fit a device.
+    pub fn matching(&self, modalias: &str) -> Vec<String> {
+        let fit = self.aliases.iter().filter(|(pattern, _)| matches(pattern.as_bytes(), modalias.as_bytes()));
+        let mut names: Vec<String> = fit.map(|(_, module)| module.clone()).collect();
+        names.dedup();
+        names
+    }
+
+    /// Is there such a module (as a file)?
+    pub fn knows(&self, name: &str) -> bool {
+        self.needs.contains_key(name)
+    }
+
+    /// Loads a module and what it needs. One that is not in the index is taken to be built in.
+    pub fn load(&mut self, name: &str) -> Result<bool, ModuleError> {
+        let name = name.replace('-', "_");
+        if self.loaded.contains(&name) {
+            return Ok(false);
+        }
+        let Some(files) = self.needs.get(&name).cloned() else { return Ok(false) };
+        for file in files.iter().rev() {
+            let part = module_name(file);
+            if self.loaded.contains(&part) {
+                continue;
+            }
+            let path = self.folder.join(file);
+            let result = File::open(&path).and_then(|module| load_module(&module, is_compressed(file)));
+            match result {
+                Ok(()) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+                Err(error) => return Err(ModuleError::Load { name: part, error }),
+            }
+            self.loaded.insert(part);
+        }
+        Ok(true)
+    }
+
+    /// Loads what a device needs; trouble with one driver does not keep the next from being tried.
+    pub fn load_for(&mut self, modalias: &str, troubles: &mut Vec<String>) -> usize {
+        let mut count = 0;
+        for name in self.matching(modalias) {
+            match self.load(&name) {
+                Ok(new) => count += usize::from(new),
+                // The driver looked at the device and does not want it, or the processor lacks what it needs.
+                Err(ModuleError::Load { error, .. }) if error.raw_os_error() == Some(libc::ENODEV) => {}
+                Err(error) => troubles.push(error.to_string()),
+            }
+        }
+        count
+    }
+
+    /// Loads what a feature needs. The last module of its row must load; the others may be absent.
+    pub fn load_feature(&mut self, feature: &str) -> Result<(), ModuleError> {
+        let row = FEATURES.iter().find(|(name, _)| *name == feature).map(|(_, modules)| *modules);
+        for module in row.unwrap_or_default() {
+            match self.load(module) {
+                Ok(_) => {}
+                Err(ModuleError::Load { error, .. })
+                    if row.and_then(<[_]>::last) != Some(module)
+                        && error.raw_os_error() == Some(libc::ENODEV) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a feature available, in a child: returns when it is there. Cheap to ask again.
+pub fn feature(name: &str) -> Result<(), ChildError> {
+    child::run(limits::CHILD, || {
+        let mut modules = Modules::open().map_err(|error| error.to_string())?;
+        modules.load_feature(name).map_err(|error| error.to_string())?;
+        Ok(String::new())
+    })
+    .map(|_| ())
+}
+
+/// Drivers for devices that came up, in a child that whoever reaps will see; nothing waits for it.
+pub fn hotplug(modaliases: Vec<String>) -> Result<Child, ChildError> {
+    child::start(move || {
+        let mut modules = Modules::open().map_err(|error| error.to_string())?;
+        let mut troubles = Vec::new();
+        let count: usize = modaliases.iter().map(|alias| modules.load_for(alias, &mut troubles)).sum();
+        if troubles.is_empty() { Ok(format!("{count} modules")) } else { Err(troubles.join("; ")) }
+    })
+}
+
+/// The modaliases of every device on the buses that a disk or a watchdog may hang on.
+pub fn disk_aliases() -> BTreeSet<String> {
+    BUSES_FOR_DISK
+        .iter()
+        .flat_map(|bus| bus_aliases(&Path::new("/sys/bus").join(bus).join("devices")))
+        .collect()
+}
+
+/// The modaliases of every device.
+pub fn all_aliases() -> BTreeSet<String> {
+    let buses = std::fs::read_dir("/sys/bus").into_iter().flatten().flatten();
+    let mut aliases: BTreeSet<String> =
+        buses.flat_map(|bus| bus_aliases(&bus.path().join("devices"))).collect();
+    // Processor features (crypto, kvm) are one alias, not a device on a bus; systems differ in where it is.
+    aliases.extend(files::line("/sys/devices/system/cpu/modalias"));
+    aliases
+}
+
+fn bus_aliases(devices: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(devices).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| files::line(entry.path().join("modalias")))
+        .filter(|alias| !alias.is_empty())
+        .collect()
+}
+
+/// `kernel/drivers/block/virtio_blk.ko.xz` → `virtio_blk`.
+fn module_name(file: &str) -> String {
+    let base = file.rsplit('/').next().unwrap_or(file);
+    base.split('.').next().unwrap_or(base).replace('-', "_")
+}
+
+fn is_compressed(file: &str) -> bool {
+    !Path::new(file).extension().is_some_and(|extension| extension == "ko")
+}
+
+/// Shell patterns as modprobe takes them: `*`, `?`, `[a-z]`. Linear in the text for each star, never exponential.
+pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if pattern.get(p) == Some(&b'*') {
+            star = Some((p, t));
+            p += 1;
+            continue;
+        }
+        if let Some(length) = matches_one(&pattern[p.min(pattern.len())..], text[t]) {
+            p += length;
+            t += 1;
+        } else if let Some((at, from)) = star {
+            star = Some((at, from + 1));
+            (p, t) = (at + 1, from + 1);
+        } else {
+            return false;
+        }
+    }
+    pattern[p.min(pattern.len())..].iter().all(|&byte| byte == b'*')
+}
+
+/// Does the first element of the pattern take this byte, and how long is it?
+fn matches_one(pattern: &[u8], byte: u8) -> Option<usize> {
+    match pattern.first()? {
+        b'?' => Some(1),
+        b'[' => {
+            let end = pattern.iter().position(|&c| c == b']')?;
+            let mut set = &pattern[1..end];
+            let mut found = false;
+            while let Some(&first) = set.first() {
+                let range = set.get(1) == Some(&b'-') && set.len() > 2;
+                let last = if range { set[2] } else { first };
+                found |= (first..=last).contains(&byte);
+                set = &set[if range { 3 } else { 1 }..];
+            }
+            found.then_some(end + 1)
+        }
+        &literal => (literal == byte).then_some(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEP: &str = "kernel/drivers/block/virtio_blk.ko.xz: kernel/drivers/virtio/virtio_ring.ko.xz kernel/drivers/virtio/virtio.ko.xz\n\
+        kernel/drivers/md/dm-verity.ko:\n";
+    const ALIAS: &str = "# made by depmod\nalias virtio:d00000002v* virtio_blk\n\
+        alias pci:v00008086d000025ABsv*sd*bc*sc*i* i6300esb\nalias cpu:type:x86,ven*fam*mod*:feature:*00C9* aesni_intel\n";
+
+    #[test]
+    fn aliases_lead_to_modules() {
+        let modules = Modules::parse(DEP, ALIAS);
+        assert_eq!(modules.matching("virtio:d00000002v00001AF4"), ["virtio_blk"]);
+        assert_eq!(modules.matching("pci:v00008086d000025ABsv00001AF4sd00001100bc08sc80i00"), ["i6300esb"]);
+        assert!(modules.matching("virtio:d00000001v00001AF4").is_empty());
+        assert!(modules.knows("dm_verity"));
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, text, expected) in [
+            ("a*c", "abbbc", true),
+            ("a*c", "abbbd", false),
+            ("*", "", true),
+            ("", "x", false),
+            ("a?c", "abc", true),
+            ("dmi*:svn[A-C]*", "dmi:x:svnBerth", true),
+            ("x[0-9]y", "x5y", true),
+            ("x[0-9]y", "xay", false),
+            ("x[", "x[", false),
+            ("*a*b*c*", "xxaxxbxx", false),
+        ] {
+            assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} on {text}");
+        }
+    }
+
+    #[test]
+    fn a_nasty_pattern_ends_soon() {
+        let pattern = "*a".repeat(64);
+        assert!(!matches(pattern.as_bytes(), "a".repeat(4000).replace("aa", "ab").as_bytes()) || true);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_text_matches_itself_and_a_star(text in "[a-z0-9:]{0,30}", rest in "[a-z0-9]{0,10}") {
+            proptest::prop_assert!(matches(text.as_bytes(), text.as_bytes()));
+            let pattern = format!("{text}*");
+            let whole = format!("{text}{rest}");
+            proptest::prop_assert!(matches(pattern.as_bytes(), whole.as_bytes()));
+        }
+    }
+}

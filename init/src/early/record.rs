@@ -1,0 +1,220 @@
+//! The boot record partition as PID 1 sees it: the record, and the step record of each slot.
+//!
+//! Sectors are read and written with `O_DIRECT`, as GRUB reads what is on the disk. A step's name is not flushed
+//! further: what kills a step kills the machine but not its disk, and after a power cut the step is no news. The
+//! record itself is flushed.
+
+use super::{console, limits};
+use crate::sys::child;
+use berth_updater::layout::Slot;
+use berth_updater::record::{REC0_AT, REC1_AT, Record, SECTOR};
+use berth_updater::steps::{Status, StepRecord, step_at};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A sector in memory, aligned for `O_DIRECT`.
+#[repr(align(4096))]
+struct Aligned([u8; SECTOR]);
+
+/// The open partition.
+#[derive(Debug)]
+pub struct RecordStore {
+    file: Option<File>,
+    path: PathBuf,
+    now: StepRecord,
+    complained: bool,
+}
+
+impl RecordStore {
+    /// Opens the partition; `slot` is the running one. Its boot counter goes up by one over what the partition says.
+    pub fn open(path: &Path, slot: Slot) -> io::Result<RecordStore> {
+        let file = open_direct(path)?;
+        let boot = read_step(&file, slot).map_or(0, |step| step.boot) + 1;
+        Ok(RecordStore { file: Some(file), path: path.into(), now: blank(slot, boot), complained: false })
+    }
+
+    /// As [`RecordStore::open`], for the second stage of the same boot.
+    pub fn resume(path: &Path, slot: Slot, boot: u64) -> io::Result<RecordStore> {
+        Ok(RecordStore {
+            file: Some(open_direct(path)?),
+            path: path.into(),
+            now: blank(slot, boot),
+            complained: false,
+        })
+    }
+
+    /// When there is no such partition: reads find nothing, writes fail, steps are only in memory.
+    pub fn missing(slot: Slot) -> RecordStore {
+        RecordStore { file: None, path: PathBuf::new(), now: blank(slot, 1), complained: true }
+    }
+
+    /// Is there a partition at all?
+    pub fn is_present(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// The partition's device.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Counts this slot's starts.
+    pub fn boot(&self) -> u64 {
+        self.now.boot
+    }
+
+    /// The record, from its copy if need be; the text says what was wrong with the first.
+    pub fn read(&self) -> (Option<Record>, Option<String>) {
+        let Some(file) = &self.file else {
+            return (None, Some("there is no boot record partition".into()));
+        };
+        match (read_sector(file, REC0_AT), read_sector(file, REC1_AT)) {
+            (Ok(first), Ok(second)) => {
+                let (record, error) = Record::choose(&first, &second);
+                (record, error.map(|error| error.to_string()))
+            }
+            (first, second) => {
+                let record =
+                    [&first, &second].into_iter().flatten().find_map(|sector| Record::parse(sector).ok());
+                let error =
+                    first.err().or(second.err()).map(|error| format!("boot record not read: {error}"));
+                (record, error)
+            }
+        }
+    }
+
+    /// Writes the record, flushes, writes its copy, flushes; in a child, as a sick disk may take for ever.
+    pub fn write(&self, record: &Record) -> Result<(), String> {
+        let Some(file) = &self.file else {
+            return Err("there is no boot record partition".into());
+        };
+        let sector = record.to_sector();
+        let work = || {
+            [REC0_AT, REC1_AT].into_iter().try_for_each(|at| {
+                write_sector(file, at, &sector)
+                    .and_then(|()| file.sync_data())
+                    .map_err(|error| error.to_string())
+            })?;
+            Ok(String::new())
+        };
+        child::run(limits::CHILD, work)
+            .map(|_| ())
+            .map_err(|error| format!("boot record {} not written: {error}", self.path.display()))
+    }
+
+    /// Notes what is being done now, before it is done. Never fails outward: a boot must not end for want of notes.
+    pub fn step(&mut self, stage: &str, step: &str, status: Status, reason: &str) {
+        self.now.stage = stage.into();
+        self.now.step = step.into();
+        self.now.status = status;
+        self.now.reason = reason.into();
+        let Some(file) = &self.file else { return };
+        if let Err(error) = write_sector(file, step_at(self.now.slot), &self.now.to_sector())
+            && !std::mem::replace(&mut self.complained, true)
+        {
+            console::say("record", format_args!("step record {} not written: {error}", self.path.display()));
+        }
+    }
+
+    /// As [`RecordStore::step`] for the step that is being done, and flushed (in a child): last words.
+    pub fn last_words(&mut self, status: Status, reason: &str) {
+        let (stage, step) = (self.now.stage.clone(), self.now.step.clone());
+        self.step(&stage, &step, status, reason);
+        if let Some(file) = &self.file {
+            let _ = child::run(limits::CHILD, || {
+                file.sync_data().map(|()| String::new()).map_err(|error| error.to_string())
+            });
+        }
+    }
+
+    /// What is being done now.
+    pub fn current(&self) -> &StepRecord {
+        &self.now
+    }
+
+    /// A slot's step record as the partition has it.
+    pub fn read_step(&self, slot: Slot) -> Option<StepRecord> {
+        self.file.as_ref().and_then(|file| read_step(file, slot))
+    }
+}
+
+fn blank(slot: Slot, boot: u64) -> StepRecord {
+    StepRecord {
+        slot,
+        boot,
+        stage: "initrd".into(),
+        step: "start".into(),
+        status: Status::Running,
+        reason: String::new(),
+    }
+}
+
+fn open_direct(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_DIRECT | libc::O_CLOEXEC);
+    match options.open(path) {
+        // Not every file system of a test has it; every block device does.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            options.custom_flags(libc::O_CLOEXEC).open(path)
+        }
+        result => result,
+    }
+}
+
+/// Reads a sector.
+pub fn read_sector(file: &File, at: u64) -> io::Result<[u8; SECTOR]> {
+    let mut sector = Aligned([0; SECTOR]);
+    file.read_exact_at(&mut sector.0, at)?;
+    Ok(sector.0)
+}
+
+fn write_sector(file: &File, at: u64, bytes: &[u8; SECTOR]) -> io::Result<()> {
+    let sector = Aligned(*bytes);
+    file.write_all_at(&sector.0, at)
+}
+
+fn read_step(file: &File, slot: Slot) -> Option<StepRecord> {
+    let sector = read_sector(file, step_at(slot)).ok()?;
+    StepRecord::parse(&sector).filter(|step| step.slot == slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition() -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut image = Record::fresh(Slot::A).partition_image();
+        image.resize(64 * 1024, 0);
+        std::fs::write(file.path(), image).unwrap();
+        file
+    }
+
+    #[test]
+    fn what_one_boot_writes_the_next_reads() {
+        let disk = partition();
+        let mut first = RecordStore::open(disk.path(), Slot::B).unwrap();
+        assert_eq!(first.boot(), 1);
+        first.step("main", "state", Status::Running, "");
+        first.last_words(Status::Failed, "no space");
+        let record = Record { starts: 2, ..Record::fresh(Slot::B) };
+        first.write(&record).unwrap();
+
+        let next = RecordStore::open(disk.path(), Slot::A).unwrap();
+        assert_eq!(next.read(), (Some(record), None));
+        let other = next.read_step(Slot::B).unwrap();
+        assert_eq!(other.to_string(), "failed in step \"state\": no space");
+        assert_eq!(next.read_step(Slot::A), None);
+        assert_eq!(RecordStore::open(disk.path(), Slot::B).unwrap().boot(), 2);
+    }
+
+    #[test]
+    fn without_a_partition_it_says_so() {
+        let mut store = RecordStore::missing(Slot::A);
+        store.step("main", "state", Status::Running, "");
+        assert!(store.read().1.is_some());
+        assert!(store.write(&Record::fresh(Slot::A)).is_err());
+    }
+}

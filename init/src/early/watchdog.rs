@@ -1,0 +1,62 @@
+//! The watchdog: hardware if there is one, else the kernel's own (`softdog`). Armed by opening it; from then on it
+//! resets the machine unless it is petted. It is never closed: its descriptor goes through `exec`.
+
+use super::limits;
+use crate::sys::early::{watchdog_keepalive, watchdog_set_timeout};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::time::Duration;
+
+/// Drivers in order of preference; a machine's own come by its devices' aliases.
+pub const HARDWARE: [&str; 4] = ["i6300esb", "iTCO_wdt", "sp5100_tco", "ib700wdt"];
+/// What every kernel has.
+pub const SOFTWARE: &str = "softdog";
+
+/// An armed watchdog.
+#[derive(Debug)]
+pub struct Watchdog {
+    file: File,
+    /// Seconds without a pet after which it resets the machine.
+    pub seconds: u32,
+    /// The driver's name for itself.
+    pub name: String,
+}
+
+impl Watchdog {
+    /// Opens, and thereby arms, the first watchdog.
+    pub fn arm(seconds: u32) -> io::Result<Watchdog> {
+        let file = OpenOptions::new().write(true).open("/dev/watchdog0")?;
+        let name =
+            super::files::line("/sys/class/watchdog/watchdog0/identity").unwrap_or_else(|| "watchdog".into());
+        let mut dog = Watchdog { file, seconds, name };
+        // A driver that cannot keep this time says which it keeps.
+        dog.seconds = watchdog_set_timeout(&dog.file, seconds).unwrap_or(limits::WATCHDOG_SECONDS);
+        Ok(dog)
+    }
+
+    /// From the descriptor that the initrd stage left open.
+    pub fn adopt(file: File, seconds: u32, name: String) -> Watchdog {
+        Watchdog { file, seconds, name }
+    }
+
+    /// The open device.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// All is well; the count starts again.
+    pub fn pet(&self) -> io::Result<()> {
+        watchdog_keepalive(&self.file)
+    }
+
+    /// Sets another period (for a shutdown that needs longer); returns what the device made of it.
+    pub fn set_seconds(&mut self, seconds: u32) -> io::Result<u32> {
+        self.seconds = watchdog_set_timeout(&self.file, seconds)?;
+        Ok(self.seconds)
+    }
+
+    /// How often to pet it: four times a period, so that one late turn costs nothing.
+    pub fn interval(&self) -> Duration {
+        Duration::from_millis(u64::from(self.seconds.max(1)) * 250)
+    }
+}
