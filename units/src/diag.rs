@@ -37,6 +37,11 @@ impl Place {
         Self { source: Some(Arc::clone(source)), span }
     }
 
+    /// First byte of the range.
+    pub(crate) fn start(&self) -> usize {
+        self.span.start
+    }
+
     /// Line and column, both from 1, the column in characters. `None` for nowhere.
     pub fn position(&self) -> Option<(usize, usize)> {
         let (before, _, _) = self.split()?;

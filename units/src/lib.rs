@@ -13,6 +13,7 @@
 #[cfg(test)]
 mod bless;
 pub mod cgroup;
+pub mod config;
 pub mod control;
 pub mod diag;
 pub mod graph;
@@ -23,5 +24,6 @@ pub mod limits;
 pub mod logs;
 pub mod model;
 pub mod paths;
+pub mod schema;
 pub mod seccomp;
 mod sys;

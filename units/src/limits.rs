@@ -45,3 +45,20 @@ pub const SETTLE: Duration = Duration::from_secs(3);
 pub const RESTART_MIN_DELAY: Duration = Duration::from_millis(100);
 /// Restarts remembered for `limit` per `interval`; also the largest `limit`.
 pub const RESTARTS_REMEMBERED: usize = 100;
+/// Up to this many bytes, every syntax error of a file is reported; of a longer one, the first. The parser keeps
+/// each error it meets, and a file of errors only would cost a hundred times its size.
+pub const RECOVER_BYTES: usize = 64 * 1024;
+/// Entries of one list of names, ports, keys or addresses.
+pub const LIST_ITEMS: usize = 512;
+/// Longest time a field may say, except `stop_timeout`: a year.
+pub const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Longest `stop_timeout`: a unit must not hold up a reboot for longer than a person would wait.
+pub const LONGEST_STOP: Duration = Duration::from_secs(3600);
+/// Smallest memory limit, bytes: below, not even a static program starts.
+pub const SMALLEST_MEMORY: u64 = 1 << 20;
+/// Smallest tmpfs, bytes: one page.
+pub const SMALLEST_TMPFS: u64 = 4096;
+/// Largest size a field may say, bytes: 1 PiB, so that sums do not overflow.
+pub const LARGEST_SIZE: u64 = 1 << 50;
+/// Most tasks of one unit: the kernel's own limit on 64-bit machines.
+pub const LARGEST_PIDS: u64 = 1 << 22;

@@ -1,0 +1,404 @@
+//! The machine config, `berth.toml`: one file that says what a machine is and runs.
+//!
+//! [`parse`] checks what can be told from the text alone, [`check_together`] what depends on the OS image's own
+//! units; [`check`] does both and reports all at once. Nothing of a config that is refused is used.
+
+use crate::control::API_PORT;
+use crate::diag::{Diagnostic, Place, Report, quote};
+use crate::graph::Graph;
+use crate::limits;
+use crate::model::{Interface, MachineConfig, NetworkMode, Origin, Port, Protocol, Unit};
+use crate::schema::table::{self, Field, Form, Reader, Section, Set};
+use crate::schema::text::{self, Document};
+use crate::schema::values::{self, ACCESS_KEY, HOSTNAME};
+use crate::schema::{self};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// The one format there is.
+const FORMAT: u64 = 1;
+
+const ADDRESS: Form =
+    Form { expected: "an IP address such as \"192.0.2.1\"", check: |text| ip(text).map(|_| ()) };
+const CIDR: Form = Form {
+    expected: "an address with prefix such as \"192.0.2.5/24\"",
+    check: |text| cidr(text).map(|_| ()),
+};
+const MATCH: Form =
+    Form { expected: "an interface's name or MAC address such as \"eth0\"", check: interface_match };
+
+/// Tables of the design that this version does not have.
+pub(crate) const LATER: &[&str] = &["time", "storage", "update", "files", "secrets"];
+
+/// The file.
+pub(crate) const CONFIG_FILE: &[Section<MachineConfig>] = &[
+    Section {
+        name: "",
+        doc: "Before the first table.",
+        later: &[],
+        system: false,
+        fields: &[
+            Field {
+                name: "format",
+                required: true,
+                default: "",
+                example: "1",
+                doc: "Version of this format.",
+                set: Set::Number(FORMAT, FORMAT, |_, _| {}),
+            },
+            Field {
+                name: "hostname",
+                required: false,
+                default: "`berth-` and the beginning of the machine's id",
+                example: "\"node1\"",
+                doc: "The machine's name.",
+                set: Set::Text(&HOSTNAME, |config, text| config.hostname = Some(text)),
+            },
+            Field {
+                name: "units",
+                required: false,
+                default: "none",
+                example: "{ web = { container = { image = \"example.org/web:1\" } } }",
+                doc: "What runs. `[units.NAME.unit]`, `[units.NAME.container]` and so on are a unit file's tables; the \
+                      unit is called NAME: a–z, 0–9 and `-`, at most 63.",
+                set: Set::Tables("tables such as [units.web.container]", read_units),
+            },
+        ],
+    },
+    Section {
+        name: "access",
+        doc: "Who may come in. Without a key nobody can.",
+        later: &["roles", "console"],
+        system: false,
+        fields: &[Field {
+            name: "keys",
+            required: false,
+            default: "`[]`",
+            example: "[\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEwQ4tDwulNo2vvMqchJU4ecFsayvNuUgcOC5Hj2KoVC me\"]",
+            doc: "The operators' public keys as OpenSSH writes them, `ssh-ed25519` or `ecdsa-sha2-nistp256`.",
+            set: Set::Texts(&ACCESS_KEY, |config, keys| {
+                config.access_keys = keys.into_iter().map(|(key, _)| key).collect();
+            }),
+        }],
+    },
+    Section {
+        name: "network",
+        doc: "Without this table, and on every interface that no `[[network.interface]]` names: DHCP and SLAAC.",
+        later: &["bridge", "mtu", "vlan", "bond"],
+        system: false,
+        fields: &[
+            Field {
+                name: "dns",
+                required: false,
+                default: "those learned by DHCP and SLAAC",
+                example: "[\"192.0.2.53\"]",
+                doc: "Name servers, instead of those learned.",
+                set: Set::TextOrTexts(&ADDRESS, |config, texts| {
+                    config.network.dns = texts.iter().filter_map(|(text, _)| ip(text).ok()).collect();
+                }),
+            },
+            Field {
+                name: "interface",
+                required: false,
+                default: "none",
+                example: "[{ match = \"eth0\", dhcp = true }]",
+                doc: "One interface; see below.",
+                set: Set::Tables("tables such as [[network.interface]]", read_interfaces),
+            },
+        ],
+    },
+];
+
+/// `[[network.interface]]`.
+pub(crate) const INTERFACE: &[Field<Interface>] = &[
+    Field {
+        name: "match",
+        required: true,
+        default: "",
+        example: "\"eth0\"",
+        doc: "The interface's name, or its MAC address.",
+        set: Set::Text(&MATCH, |interface, text| interface.matches = text),
+    },
+    Field {
+        name: "dhcp",
+        required: false,
+        default: "`true` unless `address` is given",
+        example: "true",
+        doc: "Ask for an IPv4 address.",
+        set: Set::Bool(|interface, yes| interface.dhcp = yes),
+    },
+    Field {
+        name: "address",
+        required: false,
+        default: "`[]`",
+        example: "\"192.0.2.5/24\"",
+        doc: "Its own addresses, each with the length of its network's prefix.",
+        set: Set::TextOrTexts(&CIDR, |interface, texts| {
+            interface.addresses = texts.into_iter().map(|(text, _)| text).collect();
+        }),
+    },
+    Field {
+        name: "gateway",
+        required: false,
+        default: "`[]`",
+        example: "\"192.0.2.1\"",
+        doc: "Where everything else goes: one IPv4 and one IPv6 address at most, each reachable from `address`.",
+        set: Set::TextOrTexts(&ADDRESS, |interface, texts| {
+            interface.gateways = texts.iter().filter_map(|(text, _)| ip(text).ok()).collect();
+        }),
+    },
+];
+
+/// Reads a machine config and checks all that can be told from it alone.
+pub fn parse(file_name: &str, bytes: &[u8]) -> Result<MachineConfig, Report> {
+    read(file_name, bytes, None)
+}
+
+/// Reads a machine config for a machine with these system units.
+pub fn check(file_name: &str, bytes: &[u8], system: &[Unit]) -> Result<MachineConfig, Report> {
+    read(file_name, bytes, Some(system))
+}
+
+fn read(file_name: &str, bytes: &[u8], system: Option<&[Unit]>) -> Result<MachineConfig, Report> {
+    let source = text::source(file_name, bytes)?;
+    let (document, errors) = text::parse(&source);
+    let mut reader = Reader::new(source.clone(), Origin::Config);
+    reader.partly = !matches!(document, Document::Whole(_));
+    let mut config = MachineConfig::default();
+    if let Document::Whole(table) | Document::Partly(table) = &document {
+        table::read_sections(&mut reader, CONFIG_FILE, LATER, table, None, &mut config);
+        // In a document with holes, a unit that seems to be missing may be in one.
+        if !reader.partly {
+            let mut report = Report::default();
+            together(system, &config, &mut report);
+            reader.report.append(report);
+        }
+    }
+    text::merge(&mut reader, errors);
+    reader.report.finish()?;
+    Ok(config)
+}
+
+/// Checks a parsed config against the OS image's own units: names, requirements, cycles, ports.
+pub fn check_together(system: &[Unit], config: &MachineConfig) -> Result<(), Report> {
+    let mut report = Report::default();
+    together(Some(system), config, &mut report);
+    report.finish()
+}
+
+fn together(system: Option<&[Unit]>, config: &MachineConfig, report: &mut Report) {
+    for unit in &config.units {
+        if system.unwrap_or_default().iter().any(|other| other.name == unit.name) {
+            report.push(|| {
+                let message = format!("{} is the name of a system unit; take another", quote(&unit.name));
+                Diagnostic::at(unit.places.unit.clone(), message)
+            });
+        }
+    }
+    let units: Vec<&Unit> = system.unwrap_or_default().iter().chain(&config.units).collect();
+    if let Err(mut graph) = Graph::new(units.iter().copied()) {
+        if system.is_none() {
+            // It may be a system unit.
+            graph.diagnostics.retain(|mistake| !mistake.message.contains(", which does not exist"));
+        }
+        report.append(graph);
+    }
+    ports(&units, report);
+}
+
+/// No two units publish the same port, and none the API's.
+fn ports(units: &[&Unit], report: &mut Report) {
+    let mut taken: BTreeMap<(u16, bool), Vec<(&Port, &str)>> = BTreeMap::new();
+    for unit in units.iter().filter(|unit| unit.network.mode == NetworkMode::Bridge) {
+        for (n, port) in unit.network.ports.iter().enumerate() {
+            let place = unit.places.ports.get(n).cloned().unwrap_or_default();
+            let others = taken.entry((port.host, port.protocol == Protocol::Udp)).or_default();
+            if port.host == API_PORT && port.protocol == Protocol::Tcp && !port.host_address.is_loopback() {
+                report
+                    .push(|| Diagnostic::at(place.clone(), format!("port {API_PORT} is Berth's own API's")));
+            }
+            let other = others.iter().find(|(other, name)| *name != unit.name && collide(port, other));
+            if let Some((_, name)) = other {
+                let message = format!("{} is published by unit {} already", show_port(port), quote(name));
+                report.push(|| Diagnostic::at(place, message));
+            }
+            others.push((port, &unit.name));
+        }
+    }
+}
+
+/// Both cannot be bound at once.
+pub(crate) fn collide(one: &Port, other: &Port) -> bool {
+    let everywhere = one.host_address.is_unspecified() || other.host_address.is_unspecified();
+    one.host == other.host
+        && one.protocol == other.protocol
+        && (everywhere || one.host_address == other.host_address)
+}
+
+pub(crate) fn show_port(port: &Port) -> String {
+    let protocol = if port.protocol == Protocol::Udp { "udp" } else { "tcp" };
+    if port.host_address.is_unspecified() {
+        format!("port {}/{protocol}", port.host)
+    } else {
+        format!("port {}:{}/{protocol}", port.host_address, port.host)
+    }
+}
+
+fn read_units(reader: &mut Reader, config: &mut MachineConfig, value: &Spanned<DeValue<'_>>) {
+    let DeValue::Table(units) = value.get_ref() else {
+        reader
+            .at(value.span(), || "\"units\" is a list, expected tables such as [units.web.container]".into());
+        return;
+    };
+    if units.len() > limits::UNITS {
+        reader.at(value.span(), || {
+            format!("there are {} units; a machine runs at most {}", units.len(), limits::UNITS)
+        });
+        return;
+    }
+    for (key, value) in units {
+        let name = key.get_ref().as_ref();
+        if let Err(why) = values::unit_name(name) {
+            reader.at(key.span(), || format!("unit name {} {why}", quote(name)));
+        }
+        let DeValue::Table(table) = value.get_ref() else {
+            reader.at(value.span(), || {
+                format!("unit {} is not a table, expected [units.NAME.container] and others", quote(name))
+            });
+            continue;
+        };
+        reader.prefix = format!("units.{}.", shown_key(name));
+        let place = reader.place(key.span());
+        let unit = schema::read_unit(reader, table, name, place, Some(key.span()));
+        reader.prefix.clear();
+        config.units.push(unit);
+    }
+}
+
+/// A key as it stands in a header.
+fn shown_key(name: &str) -> String {
+    if values::unit_name(name).is_ok() { name.to_owned() } else { quote(name) }
+}
+
+fn read_interfaces(reader: &mut Reader, config: &mut MachineConfig, value: &Spanned<DeValue<'_>>) {
+    let expected = "tables such as [[network.interface]]";
+    let DeValue::Array(tables) = value.get_ref() else {
+        reader.at(value.span(), || format!("\"interface\" is one table, expected {expected} (two brackets)"));
+        return;
+    };
+    if tables.len() > limits::LIST_ITEMS {
+        reader.at(value.span(), || format!("more than {} interfaces", limits::LIST_ITEMS));
+        return;
+    }
+    for table in tables {
+        let DeValue::Table(fields) = table.get_ref() else {
+            reader.at(table.span(), || format!("expected {expected}"));
+            continue;
+        };
+        let mut interface =
+            Interface { matches: String::new(), dhcp: true, addresses: Vec::new(), gateways: Vec::new() };
+        interface.dhcp = !fields.contains_key("address");
+        table::read_fields(
+            reader,
+            "network.interface",
+            INTERFACE,
+            &["mtu", "vlan"],
+            fields,
+            |_| None,
+            &mut interface,
+        );
+        table::need_fields(reader, "network.interface", INTERFACE, fields, table.span());
+        check_interface(reader, fields, &interface);
+        let same = |other: &Interface| other.matches.eq_ignore_ascii_case(&interface.matches);
+        if !interface.matches.is_empty() && config.network.interfaces.iter().any(same) {
+            let span = fields.get("match").map_or(table.span(), Spanned::span);
+            reader.at(span, || format!("interface {} is described twice", quote(&interface.matches)));
+        }
+        config.network.interfaces.push(interface);
+    }
+}
+
+fn check_interface(reader: &mut Reader, fields: &DeTable<'_>, interface: &Interface) {
+    let Some(gateway) = fields.get("gateway") else { return };
+    for v6 in [false, true] {
+        if interface.gateways.iter().filter(|gateway| gateway.is_ipv6() == v6).count() > 1 {
+            let version = if v6 { 6 } else { 4 };
+            reader.at(gateway.span(), || format!("there is more than one IPv{version} gateway"));
+        }
+    }
+    let addresses: Vec<(IpAddr, u8)> =
+        interface.addresses.iter().filter_map(|text| cidr(text).ok()).collect();
+    for to in &interface.gateways {
+        let link_local = matches!(to, IpAddr::V6(to) if to.is_unicast_link_local());
+        if link_local || addresses.iter().any(|(address, prefix)| reaches(*address, *prefix, *to)) {
+            continue;
+        }
+        let dhcp = interface.dhcp && to.is_ipv4();
+        reader.at(gateway.span(), || match (addresses.is_empty(), dhcp) {
+            (true, true) => "a gateway needs an address; DHCP brings its own".to_owned(),
+            (true, false) => "a gateway needs an address".to_owned(),
+            (false, _) => {
+                format!("gateway {to} is in none of the interface's networks, so nothing would get there")
+            }
+        });
+    }
+}
+
+/// The gateway is in the address's network; a host address (/32, /128) reaches any, as clouds have it.
+fn reaches(address: IpAddr, prefix: u8, to: IpAddr) -> bool {
+    match (address, to) {
+        (IpAddr::V4(address), IpAddr::V4(to)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            prefix == 32 || (address.to_bits() ^ to.to_bits()) & mask == 0
+        }
+        (IpAddr::V6(address), IpAddr::V6(to)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            prefix == 128 || (address.to_bits() ^ to.to_bits()) & mask == 0
+        }
+        _ => false,
+    }
+}
+
+fn ip(text: &str) -> Result<IpAddr, String> {
+    if text.contains('/') {
+        return Err("has a prefix length".into());
+    }
+    text.parse().map_err(|_| "is not an IP address".to_owned())
+}
+
+/// Address and prefix length.
+pub fn cidr(text: &str) -> Result<(IpAddr, u8), String> {
+    let (address, prefix) =
+        text.split_once('/').ok_or_else(|| "has no prefix length such as /24".to_owned())?;
+    let address: IpAddr = address.parse().map_err(|_| format!("{} is not an IP address", quote(address)))?;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let digits = !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_digit());
+    match prefix.parse::<u8>() {
+        Ok(prefix @ 1..) if digits && prefix <= longest => Ok((address, prefix)),
+        _ => Err(format!("prefix length {} is not 1 to {longest}", quote(prefix))),
+    }
+}
+
+/// A name as Linux allows it (IFNAMSIZ), or six pairs of hex digits.
+fn interface_match(text: &str) -> Result<(), String> {
+    let mac = text.split(':').count() == 6
+        && text.split(':').all(|pair| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit()));
+    if mac {
+        return Ok(());
+    }
+    if text.contains(':') {
+        return Err("is not a MAC address".into());
+    }
+    if text.is_empty() || text.len() > 15 {
+        return Err("has not 1 to 15 characters".into());
+    }
+    if matches!(text, "." | "..") || text.bytes().any(|b| !b.is_ascii_graphic() || b == b'/') {
+        return Err("has a character that no interface's name has".into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! Unit files: text → checked [`Unit`], or every mistake at once.
+//!
+//! [`fields`] is the one description: each field's name, type, default and meaning, and how it is read. The parser
+//! walks a file along it; [`reference`] makes `docs/units.md` of it. A field that is not in it does not exist; one
+//! that the design has and this version has not is refused by name as *not there yet*, so that nobody mistakes it
+//! for a typing error.
+//!
+//! Order of the checks: size, encoding, control characters ([`text`]); syntax, by the toml crate; names and values,
+//! field by field ([`values`]); then what fields mean together. A file with syntax errors is checked further as far
+//! as it could be read.
+
+pub(crate) mod fields;
+pub(crate) mod keys;
+pub mod reference;
+pub(crate) mod table;
+pub(crate) mod text;
+pub(crate) mod values;
+
+#[cfg(test)]
+mod tests;
+
+use crate::diag::{Diagnostic, Place, Report, quote};
+use crate::model::{
+    Container, Network, NetworkMode, Origin, Places, Resources, Restart, SYSTEM_IMAGE, SystemGrants, Unit,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use table::{Reader, section_value};
+use text::Document;
+use toml::de::DeTable;
+
+/// Reads one unit file. `file_name` is for messages; `unit_name` is what the file is called without `.toml`.
+pub fn parse_unit(file_name: &str, unit_name: &str, text: &[u8], origin: Origin) -> Result<Unit, Report> {
+    let source = text::source(file_name, text)?;
+    let (document, errors) = text::parse(&source);
+    let mut reader = Reader::new(source.clone(), origin);
+    if let Err(why) = values::unit_name(unit_name) {
+        reader.report.push(|| Diagnostic::file(file_name, format!("unit name {} {why}", quote(unit_name))));
+    }
+    reader.partly = !matches!(document, Document::Whole(_));
+    let unit = match &document {
+        Document::Unreadable => None,
+        Document::Whole(table) | Document::Partly(table) => {
+            Some(read_unit(&mut reader, table, unit_name, Place::new(&source, 0..0), None))
+        }
+    };
+    text::merge(&mut reader, errors);
+    reader.report.finish()?;
+    unit.ok_or_else(|| Report::of(Diagnostic::file(file_name, "is not readable")))
+}
+
+/// Reads the OS image's own unit files: `(file name, text)`, names ending in `.toml`.
+pub fn parse_system_units<'a>(
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> Result<Vec<Unit>, Report> {
+    let mut report = Report::default();
+    let mut units = Vec::new();
+    for (file, text) in files {
+        let base = file.rsplit('/').next().unwrap_or(file);
+        match parse_unit(file, base.strip_suffix(".toml").unwrap_or(base), text, Origin::System) {
+            Ok(unit) => units.push(unit),
+            Err(more) => report.append(more),
+        }
+    }
+    report.finish()?;
+    crate::graph::Graph::new(&units)?;
+    Ok(units)
+}
+
+/// Reads a unit out of a table that was parsed already: a whole file, or `[units.NAME]` of the machine config.
+/// `whole` is where to complain about what is missing.
+pub(crate) fn read_unit(
+    reader: &mut Reader,
+    table: &DeTable<'_>,
+    name: &str,
+    place: Place,
+    whole: Option<Range<usize>>,
+) -> Unit {
+    let mut unit = blank(name, reader.origin, place);
+    table::read_sections(reader, fields::UNIT_FILE, fields::LATER, table, whole, &mut unit);
+    check_together(reader, table, &unit);
+    unit
+}
+
+/// Every field at its default.
+pub(crate) fn blank(name: &str, origin: Origin, place: Place) -> Unit {
+    Unit {
+        name: name.to_owned(),
+        origin,
+        description: String::new(),
+        after: Vec::new(),
+        requires: Vec::new(),
+        required_for_boot: false,
+        container: Container {
+            image: String::new(),
+            command: None,
+            args: None,
+            env: BTreeMap::new(),
+            workdir: None,
+            user: None,
+            read_only: false,
+            tmpfs: BTreeMap::new(),
+        },
+        network: Network::default(),
+        resources: Resources::default(),
+        restart: Restart::default(),
+        system: (origin == Origin::System).then(SystemGrants::default),
+        places: Places { unit: place, ..Places::default() },
+    }
+}
+
+/// What fields mean together.
+fn check_together(reader: &mut Reader, table: &DeTable<'_>, unit: &Unit) {
+    if unit.network.mode != NetworkMode::Bridge
+        && let Some(ports) = section_value(table, "network", "ports")
+        && !unit.network.ports.is_empty()
+    {
+        let mode = if unit.network.mode == NetworkMode::Host { "host" } else { "none" };
+        reader.at(ports.span(), || {
+            let why = if mode == "host" {
+                "a unit in the machine's own network listens there by itself"
+            } else {
+                "a unit without a network cannot be reached"
+            };
+            format!("ports need mode = \"bridge\", and mode is \"{mode}\": {why}")
+        });
+    }
+    let restart = &unit.restart;
+    if restart.max_delay < restart.delay {
+        let said =
+            section_value(table, "restart", "max_delay").or_else(|| section_value(table, "restart", "delay"));
+        if let Some(said) = said {
+            reader.at(said.span(), || {
+                format!(
+                    "max_delay ({}) is shorter than delay ({})",
+                    values::show_time(restart.max_delay),
+                    values::show_time(restart.delay)
+                )
+            });
+        }
+    }
+    if let Some(image) = section_value(table, "container", "image")
+        && unit.origin == Origin::Config
+        && unit.container.image == SYSTEM_IMAGE
+    {
+        reader.at(image.span(), || format!("the image {} is for units of the OS image", quote(SYSTEM_IMAGE)));
+    }
+    twice(reader, &unit.after, &unit.places.after);
+    twice(reader, &unit.requires, &unit.places.requires);
+    for (n, port) in unit.network.ports.iter().enumerate() {
+        let earlier = unit.network.ports.iter().take(n).any(|other| crate::config::collide(port, other));
+        if let Some(place) = unit.places.ports.get(n).filter(|_| earlier) {
+            reader.report.push(|| {
+                let shown = crate::config::show_port(port);
+                Diagnostic::at(place.clone(), format!("{shown} is published twice"))
+            });
+        }
+    }
+}
+
+fn twice(reader: &mut Reader, names: &[String], places: &[Place]) {
+    let mut seen = BTreeSet::new();
+    for (name, place) in names.iter().zip(places) {
+        if !seen.insert(name) {
+            reader.report.push(|| Diagnostic::at(place.clone(), format!("{} is named twice", quote(name))));
+        }
+    }
+}

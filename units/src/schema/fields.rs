@@ -1,0 +1,373 @@
+//! Every field of a unit file. The reference page and the parser both come from here.
+
+use super::table::{Field, Section, Set};
+use super::values::{self, *};
+use crate::limits;
+use crate::model::{NetworkMode, RestartPolicy, SystemGrants, Unit};
+
+/// Tables of the design that this version does not have.
+pub(crate) const LATER: &[&str] = &["health", "ready", "schedule", "secrets", "logs", "update"];
+
+/// A unit file.
+pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
+    Section {
+        name: "unit",
+        doc: "What the unit is, and what it waits for.",
+        later: &["wants", "conflicts", "enabled"],
+        system: false,
+        fields: &[
+            Field {
+                name: "description",
+                required: false,
+                default: "`\"\"`",
+                example: "\"The shop\"",
+                doc: "One line for people.",
+                set: Set::Text(&LINE, |unit, text| unit.description = text),
+            },
+            Field {
+                name: "after",
+                required: false,
+                default: "`[]`",
+                example: "[\"db\"]",
+                doc: "Start only when these units run or have finished. A unit that does not exist, is not wanted or \
+                      has failed is not waited for. They also stop only after this one.",
+                set: Set::Texts(&UNIT_NAME, |unit, names| {
+                    (unit.after, unit.places.after) = names.into_iter().unzip();
+                }),
+            },
+            Field {
+                name: "requires",
+                required: false,
+                default: "`[]`",
+                example: "[\"db\"]",
+                doc: "As `after`, and these units must exist; if one fails for good, this one is not started.",
+                set: Set::Texts(&UNIT_NAME, |unit, names| {
+                    (unit.requires, unit.places.requires) = names.into_iter().unzip();
+                }),
+            },
+            Field {
+                name: "required_for_boot",
+                required: false,
+                default: "`false`",
+                example: "true",
+                doc: "A freshly updated system is kept only once this unit is healthy; else the machine goes back to \
+                      the slot that it ran before.",
+                set: Set::Bool(|unit, yes| unit.required_for_boot = yes),
+            },
+        ],
+    },
+    Section {
+        name: "container",
+        doc: "The image, and what to run in it.",
+        later: &[
+            "env_file",
+            "hostname",
+            "volumes",
+            "mounts",
+            "devices",
+            "capabilities",
+            "seccomp",
+            "privileged",
+            "userns",
+            "init",
+            "stop_signal",
+        ],
+        system: false,
+        fields: &[
+            Field {
+                name: "image",
+                required: true,
+                default: "",
+                example: "\"example.org/web:1\"",
+                doc: "The image's name as its archive gives it, with `@sha256:…` behind it if exactly one build is \
+                      meant. Images come from OCI archives in the OS image or on an attached disk.",
+                set: Set::Text(&IMAGE, |unit, text| unit.container.image = text),
+            },
+            Field {
+                name: "command",
+                required: false,
+                default: "the image's entrypoint",
+                example: "[\"/bin/server\"]",
+                doc: "The program and its first arguments. Not a shell line: each argument is one string.",
+                set: Set::Texts(&WORD, |unit, words| unit.container.command = Some(only(words))),
+            },
+            Field {
+                name: "args",
+                required: false,
+                default: "the image's cmd; nothing if `command` is given",
+                example: "[\"--port\", \"80\"]",
+                doc: "Arguments behind `command`.",
+                set: Set::Texts(&WORD, |unit, words| unit.container.args = Some(only(words))),
+            },
+            Field {
+                name: "env",
+                required: false,
+                default: "`{}`",
+                example: "{ PORT = \"80\" }",
+                doc: "Environment variables, added to the image's or replacing them.",
+                set: Set::Pairs(&ENV_NAME, &ENV_VALUE, |unit, env| unit.container.env = env),
+            },
+            Field {
+                name: "workdir",
+                required: false,
+                default: "the image's",
+                example: "\"/srv\"",
+                doc: "Working directory.",
+                set: Set::Text(&PATH, |unit, path| unit.container.workdir = Some(path)),
+            },
+            Field {
+                name: "user",
+                required: false,
+                default: "the image's",
+                example: "\"1000:1000\"",
+                doc: "User, and group if it is not the user's own: numbers, or names as the image knows them. Number 0 \
+                      is root inside the container only; the machine sees the unit's own range.",
+                set: Set::Text(&USER, |unit, user| unit.container.user = Some(user)),
+            },
+            Field {
+                name: "read_only",
+                required: false,
+                default: "`false`",
+                example: "true",
+                doc: "Nothing but `tmpfs` can be written to.",
+                set: Set::Bool(|unit, yes| unit.container.read_only = yes),
+            },
+            Field {
+                name: "tmpfs",
+                required: false,
+                default: "`{}`",
+                example: "{ \"/tmp\" = \"64M\" }",
+                doc: "Folders in memory, empty at each start, and their sizes. What they hold counts as the unit's \
+                      memory.",
+                set: Set::Pairs(&TMPFS_PATH, &TMPFS_SIZE, |unit, sizes| {
+                    let sizes = sizes.into_iter();
+                    unit.container.tmpfs =
+                        sizes.filter_map(|(path, size)| Some((path, values::size(&size).ok()?))).collect();
+                }),
+            },
+            Field {
+                name: "stop_timeout",
+                required: false,
+                default: "`\"10s\"`",
+                example: "\"30s\"",
+                doc: "How long the program has to end after the stop signal, before it is killed.",
+                set: Set::Text(&STOP_TIME, |unit, text| set_time(&mut unit.restart.stop_timeout, &text)),
+            },
+        ],
+    },
+    Section {
+        name: "network",
+        doc: "How the unit is connected.",
+        later: &["dns", "aliases"],
+        system: false,
+        fields: &[
+            Field {
+                name: "mode",
+                required: false,
+                default: "`\"bridge\"`",
+                example: "\"bridge\"",
+                doc: "`bridge`: an own network with an address behind the machine's. `host`: the machine's own network. \
+                      `none`: no network but loopback.",
+                set: Set::Choice(&["bridge", "host", "none"], &["unit:"], |unit, word| {
+                    unit.network.mode = match word {
+                        "host" => NetworkMode::Host,
+                        "none" => NetworkMode::None,
+                        _ => NetworkMode::Bridge,
+                    };
+                }),
+            },
+            Field {
+                name: "ports",
+                required: false,
+                default: "`[]`",
+                example: "[\"8080:80\", \"127.0.0.1:5353:53/udp\"]",
+                doc: "Ports of the machine that lead into the unit: `machine:container`, with an address of the machine \
+                      in front if not all are meant, and `/udp` behind if it is not TCP. Only with `mode = \"bridge\"`. \
+                      No two units can have the same one.",
+                set: Set::Texts(&PORT, |unit, texts| {
+                    let ports = texts
+                        .into_iter()
+                        .filter_map(|(text, place)| Some((values::port(&text).ok()?, place)));
+                    (unit.network.ports, unit.places.ports) = ports.unzip();
+                }),
+            },
+        ],
+    },
+    Section {
+        name: "resources",
+        doc: "What the unit may use at most. Sizes are whole numbers with `K`, `M`, `G` or `T` (powers of 1024).",
+        later: &[
+            "memory_high",
+            "swap",
+            "cpu_weight",
+            "cpuset",
+            "io_weight",
+            "io_max",
+            "nofile",
+            "oom_policy",
+        ],
+        system: false,
+        fields: &[
+            Field {
+                name: "memory",
+                required: false,
+                default: "no limit",
+                example: "\"64M\"",
+                doc: "Memory; above it, the kernel kills in the unit (cgroup `memory.max`).",
+                set: Set::Text(&MEMORY, |unit, text| unit.resources.memory = values::size(&text).ok()),
+            },
+            Field {
+                name: "cpus",
+                required: false,
+                default: "no limit",
+                example: "0.5",
+                doc: "CPU time, in CPUs (cgroup `cpu.max`).",
+                set: Set::Cpus(|unit, milli| unit.resources.cpus_milli = Some(milli)),
+            },
+            Field {
+                name: "pids",
+                required: false,
+                default: "`4096`",
+                example: "100",
+                doc: "Processes and threads (cgroup `pids.max`).",
+                set: Set::Number(1, limits::LARGEST_PIDS, |unit, number| {
+                    unit.resources.pids = u32::try_from(number).unwrap_or(u32::MAX);
+                }),
+            },
+        ],
+    },
+    Section {
+        name: "restart",
+        doc: "What follows when the program ends by itself. Times are whole numbers with `ms`, `s`, `m`, `h` or `d`, \
+              several of them behind each other if need be.",
+        later: &["backoff", "on_limit"],
+        system: false,
+        fields: &[
+            Field {
+                name: "policy",
+                required: false,
+                default: "`\"always\"`",
+                example: "\"on-failure\"",
+                doc: "`always`: it is started again. `on-failure`: only if it ended with an exit code other than 0, or by \
+                      a signal. `no`: never.",
+                set: Set::Choice(&["always", "on-failure", "no"], &[], |unit, word| {
+                    unit.restart.policy = match word {
+                        "no" => RestartPolicy::No,
+                        "on-failure" => RestartPolicy::OnFailure,
+                        _ => RestartPolicy::Always,
+                    };
+                }),
+            },
+            Field {
+                name: "delay",
+                required: false,
+                default: "`\"500ms\"`",
+                example: "\"1s\"",
+                doc: "Pause before the first restart. It doubles with each one, and is as short again after a run of at \
+                      least `max_delay`.",
+                set: Set::Text(&DELAY, |unit, text| set_time(&mut unit.restart.delay, &text)),
+            },
+            Field {
+                name: "max_delay",
+                required: false,
+                default: "`\"1m\"`",
+                example: "\"5m\"",
+                doc: "Longest pause.",
+                set: Set::Text(&DELAY, |unit, text| set_time(&mut unit.restart.max_delay, &text)),
+            },
+            Field {
+                name: "limit",
+                required: false,
+                default: "`10`",
+                example: "5",
+                doc: "After so many restarts within `interval` the unit has failed and stays down until it is started by \
+                      hand. 0: no limit.",
+                set: Set::Number(0, limits::RESTARTS_REMEMBERED as u64, |unit, number| {
+                    unit.restart.limit = u32::try_from(number).unwrap_or(u32::MAX);
+                }),
+            },
+            Field {
+                name: "interval",
+                required: false,
+                default: "`\"10m\"`",
+                example: "\"1h\"",
+                doc: "See `limit`.",
+                set: Set::Text(&INTERVAL, |unit, text| set_time(&mut unit.restart.interval, &text)),
+            },
+        ],
+    },
+    Section {
+        name: "system",
+        doc: "What only units of the OS image may have. Everything is off unless said.",
+        later: &[],
+        system: true,
+        fields: &[
+            Field {
+                name: "control",
+                required: false,
+                default: "`false`",
+                example: "true",
+                doc: "PID 1's control socket, for its workers.",
+                set: Set::Bool(|unit, yes| grants(unit).control = yes),
+            },
+            Field {
+                name: "host_users",
+                required: false,
+                default: "`false`",
+                example: "true",
+                doc: "No user namespace of its own: uid 0 is the machine's, with only `capabilities`.",
+                set: Set::Bool(|unit, yes| grants(unit).host_users = yes),
+            },
+            Field {
+                name: "capabilities",
+                required: false,
+                default: "`[]`",
+                example: "[\"NET_ADMIN\"]",
+                doc: "Capabilities instead of the default set.",
+                set: Set::Texts(&CAPABILITY, |unit, names| grants(unit).capabilities = only(names)),
+            },
+            Field {
+                name: "mounts",
+                required: false,
+                default: "`[]`",
+                example: "[\"/run/berth/net:/run/berth/net:rw\"]",
+                doc: "Paths of the machine in the container: `source:target`, read-only unless `:rw` is behind it.",
+                set: Set::Texts(&MOUNT, |unit, texts| {
+                    grants(unit).mounts =
+                        texts.iter().filter_map(|(text, _)| values::mount(text).ok()).collect();
+                }),
+            },
+            Field {
+                name: "data",
+                required: false,
+                default: "`false`",
+                example: "true",
+                doc: "A folder of its own on the state partition, at `/var/lib/<unit>`.",
+                set: Set::Bool(|unit, yes| grants(unit).data = yes),
+            },
+            Field {
+                name: "block_devices",
+                required: false,
+                default: "`false`",
+                example: "true",
+                doc: "Read-only descriptors of all block devices but Berth's own disk.",
+                set: Set::Bool(|unit, yes| grants(unit).block_devices = yes),
+            },
+        ],
+    },
+];
+
+/// The strings without their places.
+fn only(texts: Vec<(String, crate::diag::Place)>) -> Vec<String> {
+    texts.into_iter().map(|(text, _)| text).collect()
+}
+
+fn set_time(field: &mut std::time::Duration, text: &str) {
+    if let Ok(time) = values::time(text) {
+        *field = time;
+    }
+}
+
+fn grants(unit: &mut Unit) -> &mut SystemGrants {
+    unit.system.get_or_insert_default()
+}

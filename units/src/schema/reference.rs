@@ -1,0 +1,1 @@
+//! `docs/units.md`, made from the tables of fields.

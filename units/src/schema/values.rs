@@ -1,0 +1,399 @@
+//! What single values must look like. Each check says what is wrong; the form's `expected` says what would be right.
+
+use super::table::Form;
+use crate::diag::{nearest, quote};
+use crate::limits;
+use crate::model::{Port, Protocol, SystemMount};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Checked length of one image reference, path or hostname, bytes: the kernel's longest path.
+const LONGEST_PATH: usize = 4095;
+const LONGEST_IMAGE: usize = 255;
+/// Linux's HOST_NAME_MAX.
+const LONGEST_HOSTNAME: usize = 64;
+
+pub(crate) const LINE: Form = Form { expected: "one line of text such as \"The shop\"", check: line };
+pub(crate) const UNIT_NAME: Form = Form { expected: "a unit's name such as \"web\"", check: unit_name };
+pub(crate) const IMAGE: Form = Form { expected: "an image such as \"example.org/web:1\"", check: image };
+pub(crate) const WORD: Form = Form { expected: "a string such as \"--port=80\"", check: word };
+pub(crate) const ENV_NAME: Form = Form { expected: "a variable's name such as \"PORT\"", check: env_name };
+pub(crate) const ENV_VALUE: Form = Form { expected: "a string such as \"80\"", check: word };
+pub(crate) const PATH: Form = Form { expected: "an absolute path such as \"/srv\"", check: path };
+pub(crate) const TMPFS_PATH: Form = Form { expected: "an absolute path such as \"/tmp\"", check: tmpfs_path };
+pub(crate) const TMPFS_SIZE: Form = Form { expected: "a size such as \"64M\"", check: tmpfs_size };
+pub(crate) const MEMORY: Form = Form { expected: "a size such as \"64M\"", check: memory };
+pub(crate) const USER: Form = Form { expected: "a user such as \"1000:1000\" or \"www-data\"", check: user };
+pub(crate) const PORT: Form =
+    Form { expected: "a port such as \"8080:80\" or \"127.0.0.1:5353:53/udp\"", check: is_port };
+pub(crate) const DELAY: Form = Form { expected: "a time such as \"500ms\" or \"1m30s\"", check: delay };
+pub(crate) const INTERVAL: Form = Form { expected: "a time such as \"10m\"", check: interval };
+pub(crate) const STOP_TIME: Form = Form { expected: "a time such as \"10s\"", check: stop_time };
+pub(crate) const CAPABILITY: Form =
+    Form { expected: "a capability such as \"NET_ADMIN\"", check: capability };
+pub(crate) const MOUNT: Form = Form { expected: "a mount such as \"/run/x:/run/x:rw\"", check: is_mount };
+pub(crate) const HOSTNAME: Form =
+    Form { expected: "a name such as \"node1\" or \"node1.example.org\"", check: hostname };
+pub(crate) const ACCESS_KEY: Form =
+    Form { expected: "a line such as \"ssh-ed25519 AAAA… me\"", check: super::keys::check };
+
+fn line(text: &str) -> Result<(), String> {
+    if text.chars().any(char::is_control) {
+        Err("has a line break or control character".into())
+    } else {
+        Ok(())
+    }
+}
+
+/// A unit's name: cgroup, folder, hostname and DNS label at once.
+pub(crate) fn unit_name(text: &str) -> Result<(), String> {
+    let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let bytes = text.as_bytes();
+    if text.is_empty() {
+        return Err("is empty".into());
+    }
+    if text.len() > limits::NAME_BYTES {
+        return Err(format!("is longer than {} bytes", limits::NAME_BYTES));
+    }
+    if text == "berth" {
+        return Err("is Berth's own name, under which its log is kept".into());
+    }
+    if !bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-') {
+        return Err("may only have a–z, 0–9 and -".into());
+    }
+    if !edge(bytes.first()) || !edge(bytes.last()) {
+        return Err("must begin and end with a letter or digit".into());
+    }
+    Ok(())
+}
+
+fn image(text: &str) -> Result<(), String> {
+    let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':');
+    if name.is_empty() {
+        return Err("is empty".into());
+    }
+    if text.len() > LONGEST_IMAGE {
+        return Err(format!("is longer than {LONGEST_IMAGE} bytes"));
+    }
+    if let Some(bad) = name.chars().find(|c| !allowed(*c)) {
+        return Err(format!("has {}, which no image name has", quote(&bad.to_string())));
+    }
+    match digest {
+        None => Ok(()),
+        Some(digest) => {
+            let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+            if hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+                Ok(())
+            } else {
+                Err("after @ comes sha256: and 64 lower-case hex digits".into())
+            }
+        }
+    }
+}
+
+fn word(text: &str) -> Result<(), String> {
+    if text.contains('\0') {
+        Err("has a NUL character, which no program can be given".into())
+    } else {
+        Ok(())
+    }
+}
+
+fn env_name(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("is empty".into());
+    }
+    if text.contains(['=', '\0']) { Err("has = or NUL".into()) } else { Ok(()) }
+}
+
+fn path(text: &str) -> Result<(), String> {
+    word(text)?;
+    if !text.starts_with('/') {
+        return Err("does not begin with /".into());
+    }
+    if text.len() > LONGEST_PATH {
+        return Err(format!("is longer than {LONGEST_PATH} bytes"));
+    }
+    if text.split('/').any(|part| part == "..") {
+        return Err("has .. in it".into());
+    }
+    Ok(())
+}
+
+/// A path as a list of names, without empty ones and dots.
+fn parts(path: &str) -> Vec<&str> {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect()
+}
+
+fn tmpfs_path(text: &str) -> Result<(), String> {
+    path(text)?;
+    match parts(text).first() {
+        None => Err("is the root itself".into()),
+        Some(top @ (&"proc" | &"sys")) => Err(format!("/{top} is the kernel's")),
+        Some(_) => Ok(()),
+    }
+}
+
+/// `64M`: a whole number and K, M, G or T, powers of 1024; without a letter bytes.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = text.get(digits.len()..).unwrap_or_default();
+    let shift = match unit {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        other => {
+            return Err(format!("{} is not a unit of size, which are K, M, G and T", quote(other)));
+        }
+    };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err("does not begin with a whole number".into());
+    }
+    let number: u64 = digits.parse().map_err(|_| "is too large".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|bytes| *bytes <= limits::LARGEST_SIZE)
+        .ok_or_else(|| "is too large".to_owned())
+}
+
+fn at_least(text: &str, least: u64, shown: &str) -> Result<(), String> {
+    if size(text)? < least { Err(format!("is less than {shown}")) } else { Ok(()) }
+}
+
+fn tmpfs_size(text: &str) -> Result<(), String> {
+    at_least(text, limits::SMALLEST_TMPFS, "one page, 4K")
+}
+
+fn memory(text: &str) -> Result<(), String> {
+    at_least(text, limits::SMALLEST_MEMORY, "1M, with which nothing starts")
+}
+
+/// `1m30s`: whole numbers, each with ms, s, m, h or d.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    let too_long = || "is too long".to_owned();
+    let mut rest = text;
+    let mut millis: u64 = 0;
+    if rest.is_empty() {
+        return Err("is empty".into());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(digits);
+        if number.is_empty() {
+            return Err("does not begin with a whole number".into());
+        }
+        let letters = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let factor = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            "" => return Err("has no unit; times have ms, s, m, h or d".into()),
+            other => {
+                return Err(format!("{} is not a unit of time, which are ms, s, m, h and d", quote(other)));
+            }
+        };
+        let number: u64 = number.parse().map_err(|_| too_long())?;
+        millis = number.checked_mul(factor).and_then(|ms| millis.checked_add(ms)).ok_or_else(too_long)?;
+        rest = tail;
+    }
+    let time = Duration::from_millis(millis);
+    if time > limits::LONGEST_TIME { Err("is longer than a year".into()) } else { Ok(time) }
+}
+
+/// A time as it is written.
+pub(crate) fn show_time(time: Duration) -> String {
+    let millis = time.as_millis();
+    if millis == 0 || millis % 1000 != 0 {
+        return format!("{millis}ms");
+    }
+    let seconds = time.as_secs();
+    [(86_400, 'd'), (3_600, 'h'), (60, 'm')]
+        .iter()
+        .find(|(length, _)| seconds % length == 0)
+        .map_or_else(|| format!("{seconds}s"), |(length, unit)| format!("{}{unit}", seconds / length))
+}
+
+fn delay(text: &str) -> Result<(), String> {
+    if time(text)? < limits::RESTART_MIN_DELAY {
+        return Err(format!("is shorter than {}", show_time(limits::RESTART_MIN_DELAY)));
+    }
+    Ok(())
+}
+
+fn interval(text: &str) -> Result<(), String> {
+    if time(text)?.is_zero() { Err("is nothing".into()) } else { Ok(()) }
+}
+
+fn stop_time(text: &str) -> Result<(), String> {
+    if time(text)? > limits::LONGEST_STOP {
+        return Err(format!("is longer than {}", show_time(limits::LONGEST_STOP)));
+    }
+    Ok(())
+}
+
+fn user(text: &str) -> Result<(), String> {
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    for half in [Some(user), group].into_iter().flatten() {
+        if half.is_empty() {
+            return Err("has an empty part".into());
+        }
+        if half.bytes().all(|b| b.is_ascii_digit()) {
+            if !half.parse::<u32>().is_ok_and(|id| id < limits::ID_RANGE) {
+                return Err(format!(
+                    "has an id above {}, the last of a unit's own range",
+                    limits::ID_RANGE - 1
+                ));
+            }
+        } else if half.len() > 32
+            || half.starts_with('-')
+            || !half.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        {
+            return Err(format!("{} is neither a number nor a name", quote(half)));
+        }
+    }
+    Ok(())
+}
+
+/// `[address:]machine:container[/tcp|udp]`.
+pub(crate) fn port(text: &str) -> Result<Port, String> {
+    let (numbers, protocol) = match text.split_once('/') {
+        None => (text, Protocol::Tcp),
+        Some((numbers, "tcp")) => (numbers, Protocol::Tcp),
+        Some((numbers, "udp")) => (numbers, Protocol::Udp),
+        Some((_, other)) => return Err(format!("{} is not a protocol, which are tcp and udp", quote(other))),
+    };
+    if numbers.starts_with('[') {
+        return Err("an IPv6 address is not there yet in this version of Berth".into());
+    }
+    let parts: Vec<&str> = numbers.split(':').collect();
+    let (address, host, container) = match parts.as_slice() {
+        [host, container] => (None, *host, *container),
+        [address, host, container] => (Some(*address), *host, *container),
+        [_] => return Err("names one port; the machine's comes first, then the container's".into()),
+        _ => return Err("has too many parts".into()),
+    };
+    let number = |text: &str| {
+        if text.contains('-') {
+            return Err("a range of ports is not there yet in this version of Berth".to_owned());
+        }
+        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            if let Ok(number @ 1..) = text.parse::<u16>() {
+                return Ok(number);
+            }
+            return Err(format!("{} is not a port, which are 1 to 65535", quote(text)));
+        }
+        Err(format!("{} is not a number", quote(text)))
+    };
+    let host_address = match address {
+        None => Ipv4Addr::UNSPECIFIED,
+        Some(address) => address.parse().map_err(|_| format!("{} is not an IPv4 address", quote(address)))?,
+    };
+    Ok(Port { host_address, host: number(host)?, container: number(container)?, protocol })
+}
+
+fn is_port(text: &str) -> Result<(), String> {
+    port(text).map(|_| ())
+}
+
+/// `source:target[:ro|rw]`.
+pub(crate) fn mount(text: &str) -> Result<SystemMount, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, writable) = match parts.as_slice() {
+        [source, target] | [source, target, "ro"] => (*source, *target, false),
+        [source, target, "rw"] => (*source, *target, true),
+        _ => return Err("is not source:target, with :ro or :rw behind".into()),
+    };
+    path(source).map_err(|why| format!("source {why}"))?;
+    path(target).map_err(|why| format!("target {why}"))?;
+    Ok(SystemMount { source: source.to_owned(), target: target.to_owned(), writable })
+}
+
+fn is_mount(text: &str) -> Result<(), String> {
+    mount(text).map(|_| ())
+}
+
+/// Linux 6.12's capabilities, `include/uapi/linux/capability.h`.
+const CAPABILITIES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+fn capability(text: &str) -> Result<(), String> {
+    if CAPABILITIES.contains(&text) {
+        return Ok(());
+    }
+    if let Some(bare) = text.strip_prefix("CAP_").filter(|bare| CAPABILITIES.contains(bare)) {
+        return Err(format!("is written without CAP_: {}", quote(bare)));
+    }
+    match nearest(text, CAPABILITIES) {
+        Some(near) => Err(format!("is not a capability; did you mean {}?", quote(near))),
+        None => Err("is not a capability".into()),
+    }
+}
+
+fn hostname(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("is empty".into());
+    }
+    if text.len() > LONGEST_HOSTNAME {
+        return Err(format!("is longer than {LONGEST_HOSTNAME} bytes"));
+    }
+    for label in text.split('.') {
+        let bytes = label.as_bytes();
+        let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+        if label.len() > 63 || !edge(bytes.first()) || !edge(bytes.last()) {
+            return Err(
+                "each part between dots begins and ends with a letter or digit, and has at most 63".into()
+            );
+        }
+        if !bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-') {
+            return Err("may only have letters, digits, - and dots".into());
+        }
+    }
+    Ok(())
+}
