@@ -5,6 +5,24 @@
 //! digest from the index down to the last layer's content, unpacks each layer once into the state partition, and
 //! leaves a small checked description for PID 1 ([`berth_units::image`]).
 
+mod bytes;
+pub mod digest;
+mod error;
+mod find;
+pub mod layout;
+mod limits;
+pub mod oci;
+mod path;
+mod prepare;
+mod reference;
+mod show;
+mod sys;
+pub mod tarball;
+mod tree;
+mod unpack;
+mod worker;
+
+pub use worker::run;
+
 #[cfg(any(test, feature = "build"))]
 pub mod build;
-pub mod digest;

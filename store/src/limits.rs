@@ -1,0 +1,56 @@
+//! Every bound of this crate, with its unit and its reason. Layers per image and the description's size are PID 1's
+//! to bound: `berth_units::limits`.
+
+/// Bytes of an index or manifest: the OCI distribution specification lets registries refuse more than 4 MiB.
+pub const MANIFEST_BYTES: u64 = 4 << 20;
+/// Bytes of an image config; its history grows with every build step, and real ones stay below 100 kB.
+pub const CONFIG_BYTES: u64 = 1 << 20;
+/// Indexes inside indexes. Multi-platform images have one inside `index.json`; one more for tools that wrap.
+pub const INDEX_DEPTH: usize = 3;
+/// Manifests looked at for one request, over all indexes of a source.
+pub const DESCRIPTORS: usize = 4096;
+
+/// Entries of an archive that holds images. Eight thousand blobs are more than 100 large images.
+pub const ARCHIVE_ENTRIES: usize = 16_384;
+/// Archives and layouts inside the OS image, and attached disks, looked at for one request.
+pub const SOURCES: usize = 64;
+
+/// Bytes of one layer as stored. The largest published ones (machine learning) have about 10 GB.
+pub const LAYER_BLOB_BYTES: u64 = 16 << 30;
+/// Bytes of one layer's tar, uncompressed: what a small blob that inflates without end is stopped at.
+pub const LAYER_TAR_BYTES: u64 = 32 << 30;
+/// Bytes of all files of one layer, holes counted in: a sparse file costs no space here, but whoever copies it pays.
+pub const LAYER_FILE_BYTES: u64 = 32 << 30;
+/// Bytes of one file, holes counted in. A file of an image is not a disk.
+pub const FILE_BYTES: u64 = 8 << 30;
+/// Files and folders of one layer. The largest known images have about 300,000.
+pub const LAYER_ENTRIES: u64 = 1_000_000;
+/// Bytes of folder names whose times are set after the layer is complete: about 200,000 folders.
+pub const FOLDER_TABLE_BYTES: usize = 16 << 20;
+
+/// Bytes of a path: Linux's PATH_MAX.
+pub const PATH_BYTES: usize = 4096;
+/// Bytes of one part of a path: every Linux file system's NAME_MAX.
+pub const NAME_BYTES: usize = 255;
+/// Folders above a file; also the descriptors that unpacking holds open.
+pub const PATH_DEPTH: usize = 128;
+/// Highest uid and gid: a container's range has 65,536.
+pub const ID_MAX: u64 = berth_units::limits::ID_RANGE as u64 - 1;
+
+/// Bytes of a pax header, or of a long name: paths, links and extended attributes of one file.
+pub const PAX_BYTES: u64 = 1 << 20;
+/// Extended attributes of one file.
+pub const XATTRS: usize = 64;
+/// Bytes of one extended attribute: the kernel's XATTR_SIZE_MAX.
+pub const XATTR_BYTES: usize = 64 * 1024;
+/// Pieces of a sparse file; 16 bytes of memory each.
+pub const SPARSE_PIECES: usize = 65_536;
+
+/// Bytes that stay free on the state partition, for config, records and units' own data.
+pub const RESERVE_BYTES: u64 = 16 << 20;
+/// Bytes written between two looks at the free space.
+pub const RESERVE_EVERY: u64 = 4 << 20;
+/// Bytes of one message towards PID 1: it is shown on the console.
+pub const MESSAGE_BYTES: usize = 2000;
+/// Names listed in a message; the rest is counted.
+pub const NAMES_LISTED: usize = 5;

@@ -1,0 +1,348 @@
+//! The procedure that makes an image ready. A power cut at any point leaves the old state or the new one:
+//!
+//! 1. what an earlier run left in `tmp/` is removed (at start);
+//! 2. each layer that is not there yet is unpacked into `tmp/<hex>/`, and its digests are checked;
+//! 3. the file system is synced;
+//! 4. each of them is renamed to `layers/<hex>/`, and `layers/` is synced: from here on they are there;
+//! 5. the image's description is written to `tmp/` and synced;
+//! 6. it is renamed to `index/<name>.json`, and `index/` is synced: from here on PID 1 finds it.
+//!
+//! A layer is known by its diff id, so images share layers, and a layer that is there is not read again.
+
+use crate::digest::{Digest, Hasher};
+use crate::error::Error;
+use crate::find::{Image, StoredLayer, find};
+use crate::layout::Layout;
+use crate::reference::Reference;
+use crate::tarball::Stream;
+use crate::tree::Tree;
+use crate::unpack::{Notes, UnpackError, unpack};
+use crate::{limits, show};
+use berth_units::image::{PreparedImage, file_name};
+use flate2::bufread::MultiGzDecoder;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// The image store's folder, and nothing else.
+pub struct Store {
+    root: PathBuf,
+    #[cfg(test)]
+    pub(crate) cut_after: std::cell::Cell<u8>,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What PID 1 reads.
+    pub image: PreparedImage,
+    /// Layers unpacked now.
+    pub unpacked: usize,
+    /// What was left out of them, one sentence each.
+    pub notes: Vec<String>,
+}
+
+impl Store {
+    /// Opens the store at `root`, making its folders and removing what an earlier run left unfinished (step 1).
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let failed = |what: &str| {
+            let what = format!("{} below {} not made ready", what, root.display());
+            move |e: io::Error| Error::state(what, &e)
+        };
+        remove(&root.join("tmp")).map_err(failed("tmp"))?;
+        for folder in ["tmp", "layers", "index"] {
+            fs::create_dir_all(root.join(folder)).map_err(failed(folder))?;
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            #[cfg(test)]
+            cut_after: std::cell::Cell::new(0),
+        })
+    }
+
+    /// Makes the image ready. `problems` are places that could not be looked into.
+    pub fn prepare(
+        &self,
+        layouts: &[Layout],
+        problems: &[String],
+        reference: &str,
+    ) -> Result<Outcome, Error> {
+        let parsed = Reference::parse(reference).map_err(Error::Reference)?;
+        let image = match find(layouts, &parsed, problems) {
+            Err(Error::NotFound(why)) => return self.earlier(reference).ok_or(Error::NotFound(why)),
+            found => found?,
+        };
+        let missing: Vec<&StoredLayer> =
+            wanted(&image).into_iter().filter(|layer| !self.layer(&layer.diff_id).is_dir()).collect();
+        let mut notes = Notes::default();
+        let result = self.commit(reference, &image, &missing, &mut notes);
+        if result.is_err() && !self.is_cut() {
+            for layer in &missing {
+                // Best effort: the next start removes it again.
+                let _ = remove(&self.temporary(&layer.diff_id.hex()));
+            }
+        }
+        Ok(Outcome { image: result?, unpacked: missing.len(), notes: sentences(&notes) })
+    }
+
+    fn commit(
+        &self,
+        reference: &str,
+        image: &Image<'_>,
+        missing: &[&StoredLayer],
+        notes: &mut Notes,
+    ) -> Result<PreparedImage, Error> {
+        let description = describe(reference, image)?;
+        for layer in missing {
+            self.unpack(image.layout, layer, notes)?;
+        }
+        self.done(2)?;
+        let failed = |what: String| move |e: io::Error| Error::state(what, &e);
+        let layers = self.root.join("layers");
+        if !missing.is_empty() {
+            let synced = File::open(&layers).and_then(|f| Ok(nix::unistd::syncfs(f)?));
+            synced.map_err(failed("layers not written".to_owned()))?;
+            self.done(3)?;
+            for layer in missing {
+                let target = self.layer(&layer.diff_id);
+                fs::rename(self.temporary(&layer.diff_id.hex()), &target)
+                    .map_err(failed(format!("layer {} not put in place", target.display())))?;
+            }
+            sync_folder(&layers).map_err(failed("layers not put in place".to_owned()))?;
+            self.done(4)?;
+        }
+        let name = file_name(reference);
+        let write = || -> io::Result<()> {
+            let bytes = serde_json::to_vec(&description)?;
+            let target = self.root.join("index").join(&name);
+            if fs::read(&target).is_ok_and(|old| old == bytes) {
+                return Ok(());
+            }
+            let temporary = self.temporary(&name);
+            let mut file = File::create(&temporary)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            fs::rename(&temporary, target)?;
+            sync_folder(&self.root.join("index"))
+        };
+        self.done(5)?;
+        write().map_err(failed(format!("description {name} not written")))?;
+        Ok(description)
+    }
+
+    /// Step 2 for one layer. Its stored bytes and its content are hashed while they go by, and count for nothing
+    /// before both digests are right.
+    fn unpack(&self, layout: &Layout, layer: &StoredLayer, notes: &mut Notes) -> Result<(), Error> {
+        let blob = layout.open(&layer.member)?.ok_or_else(|| match &layer.blob {
+            Some((digest, _)) => layout.missing(digest),
+            None => layout.unreadable(format!("{} is missing", show::name(layer.member.as_bytes()))),
+        })?;
+        let size = blob.size();
+        if let Some((digest, stated)) = layer.blob.filter(|(_, stated)| *stated != size) {
+            return Err(layout.unreadable(format!(
+                "blob {digest} has {size} bytes, the manifest says {stated}; the archive is damaged or cut short"
+            )));
+        }
+        let short = layer.diff_id.hex()[..12].to_owned();
+        let refused = |why: String| Error::Layer { layer: short.clone(), why };
+        if size > limits::LAYER_BLOB_BYTES {
+            return Err(refused(format!("it has {size} bytes; {} is the most", limits::LAYER_BLOB_BYTES)));
+        }
+        let temporary = self.temporary(&layer.diff_id.hex());
+        let made = remove(&temporary).and_then(|()| fs::create_dir(&temporary)).and_then(|()| {
+            fs::set_permissions(&temporary, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        });
+        let mut tree = made
+            .and_then(|()| Tree::open(&temporary))
+            .map_err(|e| Error::state(format!("{} not made", temporary.display()), &e))?;
+
+        let mut stored = BufReader::with_capacity(64 * 1024, Hashed::new(blob, limits::LAYER_BLOB_BYTES));
+        let magic = stored.fill_buf().map_err(|e| layout.unreadable(e.to_string()))?;
+        let content = if magic.starts_with(&[0x1f, 0x8b]) {
+            let tar = Hashed::new(MultiGzDecoder::new(&mut stored), limits::LAYER_TAR_BYTES);
+            unpack(tar, &mut tree, notes).map(|tar| Some(tar.finish()))
+        } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+            return Err(refused(
+                "it is compressed with zstd, which this Berth does not read yet; build the image with gzip layers"
+                    .to_owned(),
+            ));
+        } else {
+            unpack(Plain(&mut stored), &mut tree, notes).map(|_| None)
+        };
+        // Whatever follows the archive belongs to the digests too.
+        let content = match content {
+            Ok(None) => Ok(None),
+            Ok(Some(rest)) => rest.map(Some).map_err(|e| UnpackError::Tar(e.into())),
+            Err(e) => Err(e),
+        };
+        if matches!(content, Err(UnpackError::Entry { .. } | UnpackError::Limit(_))) {
+            return content.map(drop).map_err(|e| refused(e.to_string()));
+        }
+        let found = io::copy(&mut stored, &mut io::sink())
+            .and_then(|_| stored.into_inner().finish())
+            .map_err(|e| layout.unreadable(format!("layer {short}: {e}")))?;
+        if let Some((digest, _)) = layer.blob.filter(|(digest, _)| *digest != found) {
+            return Err(layout.differs(&digest, &found));
+        }
+        // Damage is told by digests first, since it looks like anything.
+        let content = content.map_err(|e| refused(e.to_string()))?.unwrap_or(found);
+        if content != layer.diff_id {
+            return Err(layout.unreadable(format!(
+                "layer {short}: its content is {content}, the image config says {}; the image is inconsistent",
+                layer.diff_id
+            )));
+        }
+        Ok(())
+    }
+
+    /// An image made ready before, whose source is gone: as good as ever.
+    fn earlier(&self, reference: &str) -> Option<Outcome> {
+        let bytes = fs::read(self.root.join("index").join(file_name(reference))).ok()?;
+        let image = PreparedImage::parse(&bytes).ok()?;
+        let complete = image.layers.iter().all(|hex| self.root.join("layers").join(hex).is_dir());
+        (complete && image.reference == reference).then(|| Outcome {
+            image,
+            unpacked: 0,
+            notes: vec![
+                "its source is not attached any more; the copy on the state partition is used".to_owned(),
+            ],
+        })
+    }
+
+    fn layer(&self, diff_id: &Digest) -> PathBuf {
+        self.root.join("layers").join(diff_id.hex())
+    }
+
+    fn temporary(&self, name: &str) -> PathBuf {
+        self.root.join("tmp").join(name)
+    }
+
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self)]
+    fn done(&self, _step: u8) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Tests cut the power after a step: nothing is tidied up.
+    #[cfg(test)]
+    fn done(&self, step: u8) -> Result<(), Error> {
+        if self.cut_after.get() == step { Err(Error::Unusable("cut".to_owned())) } else { Ok(()) }
+    }
+
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self)]
+    fn is_cut(&self) -> bool {
+        false
+    }
+
+    #[cfg(test)]
+    fn is_cut(&self) -> bool {
+        self.cut_after.get() > 0
+    }
+}
+
+/// The layers to stack. overlayfs takes no layer twice; of equal ones the topmost decides alone, since it has
+/// everything that the lower ones could show.
+fn wanted<'a>(image: &'a Image<'_>) -> Vec<&'a StoredLayer> {
+    let again = |i: usize| image.layers[i + 1..].iter().any(|l| l.diff_id == image.layers[i].diff_id);
+    image.layers.iter().enumerate().filter(|(i, _)| !again(*i)).map(|(_, layer)| layer).collect()
+}
+
+/// The description, checked by the same function that PID 1 reads it with.
+fn describe(reference: &str, image: &Image<'_>) -> Result<PreparedImage, Error> {
+    let run = &image.config.config;
+    let description = PreparedImage {
+        format: 1,
+        reference: reference.to_owned(),
+        digest: image.digest.to_string(),
+        layers: wanted(image).iter().map(|l| l.diff_id.hex()).collect(),
+        entrypoint: run.entrypoint.clone(),
+        cmd: run.cmd.clone(),
+        env: run.env.clone(),
+        workdir: run.working_dir.clone(),
+        user: run.user.clone(),
+        stop_signal: run.stop_signal.clone(),
+    };
+    let words = [&description.workdir, &description.user, &description.stop_signal];
+    let lists = description.entrypoint.iter().chain(&description.cmd).chain(&description.env);
+    if lists.chain(words).any(|word| word.contains('\0')) {
+        return Err(Error::Unusable("its config has a NUL byte in a word".to_owned()));
+    }
+    let checked = serde_json::to_vec(&description).map_err(|e| e.to_string());
+    checked.and_then(|bytes| PreparedImage::parse(&bytes)).map_err(Error::Unusable)
+}
+
+fn sentences(notes: &Notes) -> Vec<String> {
+    let mut all = Vec::new();
+    if !notes.devices.is_empty() {
+        all.push(format!("device nodes left out: {}", show::list(&notes.devices)));
+    }
+    if !notes.attributes.is_empty() {
+        all.push(format!("extended attributes not kept: {}", show::list(&notes.attributes)));
+    }
+    all
+}
+
+/// Removes a file or folder that may not be there.
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match removed {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Hashes what is read, up to a bound.
+struct Hashed<R> {
+    inner: R,
+    hasher: Hasher,
+    left: u64,
+}
+
+impl<R: Read> Hashed<R> {
+    fn new(inner: R, most: u64) -> Self {
+        Self { inner, hasher: Hasher::default(), left: most }
+    }
+
+    /// Reads the rest; the digest of everything.
+    fn finish(mut self) -> io::Result<Digest> {
+        io::copy(&mut self, &mut io::sink())?;
+        Ok(self.hasher.digest())
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.left = self
+            .left
+            .checked_sub(n as u64)
+            .ok_or_else(|| io::Error::other("the layer's content is larger than Berth unpacks (32 GiB)"))?;
+        self.hasher.update(&buffer[..n]);
+        Ok(n)
+    }
+}
+
+impl<R: Read> Stream for Hashed<R> {}
+
+/// A layer that is not compressed: one hash serves as digest and as diff id.
+struct Plain<'a, R>(&'a mut BufReader<R>);
+
+impl<R: Read> Read for Plain<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: Read> Stream for Plain<'_, R> {}
+
+#[cfg(test)]
+mod tests;

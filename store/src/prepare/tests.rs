@@ -1,0 +1,392 @@
+use super::*;
+use crate::build::{ImageBuilder, LayerBuilder, archive};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+fn layout(bytes: Vec<u8>) -> Layout {
+    Layout::archive("disk vdb", Box::new(bytes)).unwrap()
+}
+
+fn demo() -> ImageBuilder {
+    let base = LayerBuilder::new().dir("etc", 0o755).file("etc/name", 0o644, "base");
+    let top = LayerBuilder::new().plain().file("httpd", 0o755, vec![9; 100_000]);
+    ImageBuilder::new("demo/web:1")
+        .layer(&base)
+        .unwrap()
+        .layer(&top)
+        .unwrap()
+        .entrypoint(["/httpd"])
+        .cmd(["-p", "80"])
+        .env("A", "b")
+        .user("1000")
+        .workdir("/srv")
+        .stop_signal("SIGINT")
+}
+
+struct Machine {
+    dir: tempfile::TempDir,
+    store: Store,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        Self { dir, store }
+    }
+
+    fn prepare(&self, image: &ImageBuilder, reference: &str) -> Result<Outcome, String> {
+        self.prepare_files(&image.layout(), reference)
+    }
+
+    fn prepare_files(&self, files: &[(String, Vec<u8>)], reference: &str) -> Result<Outcome, String> {
+        let layout = layout(archive(files).unwrap());
+        self.store.prepare(&[layout], &[], reference).map_err(|e| e.to_string())
+    }
+
+    fn entries(&self, folder: &str) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.dir.path().join(folder))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Nothing but what was there before `refuse` was called.
+    fn is_empty(&self) -> bool {
+        ["tmp", "layers", "index"].iter().all(|f| self.entries(f).is_empty())
+    }
+}
+
+/// The error of an image that must be refused, and that must leave nothing behind.
+fn refused(image: &ImageBuilder) -> String {
+    let machine = Machine::new();
+    let error = machine.prepare(image, "demo/web:1").unwrap_err();
+    assert!(machine.is_empty(), "{error}");
+    error
+}
+
+#[test]
+fn an_image_becomes_layers_and_a_description() {
+    let machine = Machine::new();
+    let outcome = machine.prepare(&demo(), "web").unwrap_err();
+    assert!(outcome.contains("there are: demo/web:1 (disk vdb)"), "{outcome}");
+    let outcome = machine.prepare(&demo(), "docker.io/demo/web:1").unwrap();
+    assert_eq!((outcome.unpacked, outcome.notes.len()), (2, 0));
+    let file = machine.dir.path().join("index").join(file_name("docker.io/demo/web:1"));
+    let image = PreparedImage::parse(&fs::read(file).unwrap()).unwrap();
+    assert_eq!(image, outcome.image);
+    assert_eq!(image.digest, demo().digest().to_string());
+    assert_eq!(
+        (image.entrypoint, image.cmd),
+        (vec!["/httpd".to_owned()], vec!["-p".to_owned(), "80".to_owned()])
+    );
+    assert_eq!((image.env, image.user.as_str()), (vec!["A=b".to_owned()], "1000"));
+    assert_eq!((image.workdir.as_str(), image.stop_signal.as_str()), ("/srv", "SIGINT"));
+    let content = |layer: usize, path: &str| {
+        fs::read(machine.dir.path().join("layers").join(&image.layers[layer]).join(path)).unwrap()
+    };
+    assert_eq!(content(0, "etc/name"), b"base");
+    assert_eq!(content(1, "httpd"), vec![9; 100_000]);
+    assert!(machine.entries("tmp").is_empty());
+    // Again, and under another name: nothing is unpacked twice.
+    assert_eq!(machine.prepare(&demo(), "demo/web:1").unwrap().unpacked, 0);
+    let pinned = format!("demo/web:1@{}", demo().digest());
+    assert_eq!(machine.prepare(&demo(), &pinned).unwrap().unpacked, 0);
+    assert_eq!(machine.entries("index").len(), 3);
+}
+
+#[test]
+fn layers_are_shared_between_images() {
+    let machine = Machine::new();
+    machine.prepare(&demo(), "demo/web:1").unwrap();
+    let other = demo().layer(&LayerBuilder::new().file("more", 0o644, "x")).unwrap();
+    let outcome = machine.prepare(&other, "demo/web:1").unwrap();
+    assert_eq!((outcome.unpacked, outcome.image.layers.len()), (1, 3));
+    assert_eq!(machine.entries("layers").len(), 3);
+}
+
+#[test]
+fn a_layer_that_comes_twice_is_stacked_once() {
+    let layer = LayerBuilder::new().file("a", 0o644, "x");
+    let image = demo().layer(&layer).unwrap().layer(&LayerBuilder::new().file(".wh.a", 0o644, "")).unwrap();
+    let image = image.layer(&layer).unwrap();
+    let machine = Machine::new();
+    let layers = machine.prepare(&image, "demo/web:1").unwrap().image.layers;
+    let twice = Digest::of(&layer.tar().unwrap()).hex();
+    assert_eq!(layers.iter().position(|l| *l == twice), Some(3));
+    assert_eq!(layers.len(), 4);
+}
+
+#[test]
+fn folders_are_layouts_too() {
+    let dir = tempfile::tempdir().unwrap();
+    demo().write_layout(dir.path()).unwrap();
+    let machine = Machine::new();
+    let layouts = [Layout::path(dir.path()).unwrap()];
+    assert_eq!(machine.store.prepare(&layouts, &[], "demo/web:1").unwrap().unpacked, 2);
+}
+
+#[test]
+fn a_wrong_pin_is_named() {
+    let machine = Machine::new();
+    let pin = Digest::of(b"other");
+    let error = machine.prepare(&demo(), &format!("demo/web:1@{pin}")).unwrap_err();
+    assert!(error.contains(&demo().digest().to_string()) && error.contains(&pin.to_string()), "{error}");
+    assert!(machine.prepare(&demo(), "demo/web:1@sha256:12").unwrap_err().contains("not a digest"));
+    assert!(machine.is_empty());
+}
+
+/// The layout's files with one of them replaced.
+fn with(files: Vec<(String, Vec<u8>)>, path: &str, bytes: Vec<u8>) -> Vec<(String, Vec<u8>)> {
+    files.into_iter().map(|(p, b)| if p == path { (p, bytes.clone()) } else { (p, b) }).collect()
+}
+
+#[test]
+fn one_flipped_bit_anywhere_is_found_and_nothing_is_kept() {
+    let files = demo().layout();
+    for (path, bytes) in files.iter().filter(|(p, _)| p.starts_with("blobs/")) {
+        for at in [0, bytes.len() / 2, bytes.len() - 1] {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x10;
+            let machine = Machine::new();
+            let error = machine.prepare_files(&with(files.clone(), path, bad), "demo/web:1").unwrap_err();
+            assert!(error.contains("disk vdb") && error.contains("is damaged"), "{path} {at}: {error}");
+            assert!(machine.is_empty());
+        }
+    }
+}
+
+#[test]
+fn missing_and_short_blobs_are_named() {
+    let files = demo().layout();
+    for (path, bytes) in files.iter().filter(|(p, _)| p.starts_with("blobs/")) {
+        let without: Vec<_> = files.iter().filter(|(p, _)| p != path).cloned().collect();
+        let error = Machine::new().prepare_files(&without, "demo/web:1").unwrap_err();
+        assert!(error.contains("is missing") && error.contains(&path[13..]), "{error}");
+        let short = with(files.clone(), path, bytes[..bytes.len() - 5].to_vec());
+        let error = Machine::new().prepare_files(&short, "demo/web:1").unwrap_err();
+        assert!(error.contains("damaged"), "{error}");
+    }
+}
+
+#[test]
+fn a_truncated_archive_is_said_to_be_one() {
+    let bytes = demo().archive().unwrap();
+    for len in [530, 1100, bytes.len() / 2, bytes.len() - 3000] {
+        let Err(error) = Layout::archive("disk vdb", Box::new(bytes[..len].to_vec())) else {
+            panic!("{len} of {} bytes taken", bytes.len())
+        };
+        assert!(error.to_string().contains("cut short"), "{error}");
+    }
+}
+
+#[test]
+fn a_layer_that_is_not_what_the_config_says_is_refused() {
+    for plain in [true, false] {
+        let tar = LayerBuilder::new().file("a", 0o644, "x").tar().unwrap();
+        let (blob, kind) =
+            if plain { (tar, "tar") } else { (crate::build::gzipped(&tar).unwrap(), "tar+gzip") };
+        let kind = format!("application/vnd.oci.image.layer.v1.{kind}");
+        let error = refused(&ImageBuilder::new("demo/web:1").layer_blob(blob, &kind, Digest::of(b"other")));
+        assert!(error.contains("its content is"), "{error}");
+    }
+}
+
+#[test]
+fn bytes_after_the_archive_belong_to_the_digest() {
+    let mut tar = LayerBuilder::new().file("a", 0o644, "x").tar().unwrap();
+    tar.extend([0; 20_000]);
+    tar.extend(b"and rubbish");
+    for gzip in [true, false] {
+        let image = ImageBuilder::new("demo/web:1").layer_tar(&tar, gzip).unwrap();
+        assert_eq!(Machine::new().prepare(&image, "demo/web:1").unwrap().unpacked, 1);
+    }
+}
+
+#[test]
+fn layers_that_are_no_archives_are_refused() {
+    let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+    for (bytes, why) in [
+        (b"\x28\xb5\x2f\xfd rest".to_vec(), "zstd"),
+        (vec![b'x'; 2000], "not a tar header"),
+        (crate::build::gzipped(&[b'x'; 2000]).unwrap(), "not a tar header"),
+        (b"\x1f\x8b\x08".to_vec(), ""),
+    ] {
+        let image = ImageBuilder::new("demo/web:1").layer_blob(bytes.clone(), kind, Digest::of(&bytes));
+        let error = refused(&image);
+        assert!(error.contains(why), "{error}");
+    }
+    let odd =
+        ImageBuilder::new("demo/web:1").layer_blob(vec![], "application/vnd.in-toto+json", Digest::of(b""));
+    assert!(refused(&odd).contains("not a file system layer"));
+}
+
+#[test]
+fn a_refused_entry_is_named_and_nothing_is_kept() {
+    let mut header = tar::Header::new_gnu();
+    header.as_old_mut().name[..9].copy_from_slice(b"../passwd");
+    header.set_size(0);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_cksum();
+    let mut tar = header.as_bytes().to_vec();
+    tar.extend([0; 1024]);
+    // A good layer below must not stay either.
+    let error = refused(&demo().layer_tar(&tar, true).unwrap());
+    assert!(error.contains("../passwd") && error.starts_with("layer "), "{error}");
+}
+
+#[test]
+fn too_many_layers_are_counted() {
+    let mut image = ImageBuilder::new("demo/web:1");
+    for n in 0..500 {
+        image = image.layer(&LayerBuilder::new().plain().file(&format!("f{n}"), 0o644, "")).unwrap();
+    }
+    assert!(refused(&image).contains("500 layers; 128 is the most"));
+    assert!(refused(&ImageBuilder::new("demo/web:1")).contains("no layers"));
+}
+
+#[test]
+fn other_platforms_are_refused_and_ours_is_picked() {
+    let arm = demo().architecture("arm64");
+    assert!(refused(&arm).contains("linux/arm64"));
+    // An image index with both, arm first, and an attestation.
+    let mut files: BTreeMap<String, Vec<u8>> = arm.layout().into_iter().chain(demo().layout()).collect();
+    let entry = |image: &ImageBuilder, architecture: &str| {
+        json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": image.digest().to_string(),
+            "size": image.manifest_json().len(), "platform": { "os": "linux", "architecture": architecture } })
+    };
+    let mut attestation = entry(&arm, "unknown");
+    attestation["platform"]["os"] = json!("unknown");
+    let inner = json!({ "manifests": [entry(&arm, "arm64"), attestation, entry(&demo(), "amd64")] });
+    let inner = inner.to_string().into_bytes();
+    let outer = json!({ "schemaVersion": 2, "manifests": [{
+        "mediaType": "application/vnd.oci.image.index.v1+json", "digest": Digest::of(&inner).to_string(),
+        "size": inner.len(), "annotations": { "io.containerd.image.name": "docker.io/demo/web:1",
+        "org.opencontainers.image.ref.name": "1" } }] });
+    let whole = Digest::of(&inner);
+    files.insert(format!("blobs/sha256/{}", whole.hex()), inner);
+    files.insert("index.json".to_owned(), outer.to_string().into_bytes());
+    let files: Vec<_> = files.into_iter().collect();
+    let machine = Machine::new();
+    for reference in
+        ["demo/web:1".to_owned(), format!("demo/web@{}", demo().digest()), format!("demo/web:1@{whole}")]
+    {
+        let outcome = machine.prepare_files(&files, &reference).unwrap();
+        assert_eq!(outcome.image.digest, demo().digest().to_string());
+    }
+    let error = machine.prepare_files(&files, &format!("demo/web@{}", arm.digest())).unwrap_err();
+    assert!(error.contains("linux/arm64"), "{error}");
+}
+
+#[test]
+fn two_disks_must_agree() {
+    let machine = Machine::new();
+    let other = demo().env("C", "d");
+    let layouts = [layout(demo().archive().unwrap()), layout(other.archive().unwrap())];
+    let error = machine.store.prepare(&layouts, &[], "demo/web:1").unwrap_err().to_string();
+    assert!(error.contains("pin the one you mean"), "{error}");
+    let pinned = format!("demo/web:1@{}", other.digest());
+    assert_eq!(machine.store.prepare(&layouts, &[], &pinned).unwrap().image.env.len(), 2);
+    let same = [layout(demo().archive().unwrap()), layout(demo().archive().unwrap())];
+    machine.store.prepare(&same, &[], "demo/web:1").unwrap();
+}
+
+#[test]
+fn docker_save_archives_are_read() {
+    let image = demo();
+    let layer = |n: usize| LayerBuilder::new().file(&format!("f{n}"), 0o644, "x");
+    let config = image.clone().layer(&layer(1)).unwrap().config_json();
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    let mut config = config;
+    config["rootfs"]["diff_ids"] = json!([Digest::of(&layer(1).tar().unwrap()).to_string()]);
+    let config = config.to_string().into_bytes();
+    let files = vec![
+        (format!("{}.json", Digest::of(&config).hex()), config.clone()),
+        ("abc/layer.tar".to_owned(), layer(1).tar().unwrap()),
+        (
+            "manifest.json".to_owned(),
+            json!([{ "Config": format!("{}.json", Digest::of(&config).hex()), "RepoTags": ["old:2"],
+                "Layers": ["abc/layer.tar"] }])
+            .to_string()
+            .into_bytes(),
+        ),
+    ];
+    let machine = Machine::new();
+    let outcome = machine.prepare_files(&files, "docker.io/library/old:2").unwrap();
+    assert_eq!((outcome.unpacked, outcome.image.digest), (1, Digest::of(&config).to_string()));
+    let error = machine.prepare_files(&files, &format!("old:2@{}", Digest::of(b""))).unwrap_err();
+    assert!(error.contains("docker save"), "{error}");
+    let bad = with(files, "abc/layer.tar", layer(2).tar().unwrap());
+    assert!(Machine::new().prepare_files(&bad, "old:2").unwrap_err().contains("its content is"));
+}
+
+#[test]
+fn nonsense_in_the_json_is_told() {
+    let files = demo().layout();
+    for (text, why) in [
+        ("{", "index.json"),
+        (r#"{"manifests":[{"digest":"md5:1","size":1}]}"#, "not a sha256 digest"),
+        (r#"{"manifests":null}"#, "names any image"),
+        ("[[[[", "index.json"),
+    ] {
+        let files = with(files.clone(), "index.json", text.as_bytes().to_vec());
+        let error = Machine::new().prepare_files(&files, "demo/web:1").unwrap_err();
+        assert!(error.contains(why), "{text}: {error}");
+    }
+    let error = Machine::new().prepare_files(&files[..1], "demo/web:1").unwrap_err();
+    assert!(error.contains("neither index.json"), "{error}");
+    let huge = with(files, "index.json", vec![b' '; 5 << 20]);
+    assert!(Machine::new().prepare_files(&huge, "demo/web:1").unwrap_err().contains("5242880 bytes"));
+}
+
+#[test]
+fn an_image_stays_usable_without_its_disk() {
+    let machine = Machine::new();
+    machine.prepare(&demo(), "demo/web:1").unwrap();
+    let outcome = machine.store.prepare(&[], &[], "demo/web:1").unwrap();
+    assert_eq!((outcome.unpacked, outcome.notes.len()), (0, 1));
+    let gone = machine.dir.path().join("layers").join(&outcome.image.layers[0]);
+    fs::remove_dir_all(gone).unwrap();
+    let error = machine.store.prepare(&[], &["disk vdc: broken".to_owned()], "demo/web:1").unwrap_err();
+    assert!(error.to_string().contains("disk vdc: broken"), "{error}");
+}
+
+#[test]
+fn a_power_cut_after_any_step_leaves_old_or_new() {
+    for step in 2..=5 {
+        let machine = Machine::new();
+        machine.store.cut_after.set(step);
+        machine.prepare(&demo(), "demo/web:1").unwrap_err();
+        // Whatever has its final name is complete.
+        assert!(machine.entries("index").is_empty());
+        let complete = if step >= 4 { 2 } else { 0 };
+        assert_eq!(machine.entries("layers").len(), complete, "step {step}");
+        let Machine { dir, store } = machine;
+        drop(store);
+        let machine = Machine { store: Store::open(dir.path()).unwrap(), dir };
+        assert!(machine.entries("tmp").is_empty());
+        assert_eq!(machine.prepare(&demo(), "demo/web:1").unwrap().unpacked, 2 - complete);
+    }
+}
+
+#[test]
+fn a_description_too_large_for_pid_1_is_not_written() {
+    let mut image = demo();
+    for n in 0..100 {
+        image = image.env(&format!("K{n}"), &"v".repeat(1000));
+    }
+    assert!(refused(&image).contains("larger than"));
+    assert!(refused(&demo().env("K", "a\0b")).contains("NUL"));
+}
+
+#[test]
+fn a_read_only_or_odd_state_folder_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let error = Store::open(&dir.path().join("file")).map(drop).unwrap_err().to_string();
+    assert!(error.contains("not made ready"), "{error}");
+}

@@ -1,0 +1,116 @@
+//! Image references, compared as Docker does: `web` is `docker.io/library/web:latest`.
+
+use crate::digest::Digest;
+
+/// Longest reference: a registry's name, a path and a tag have 255, 255 and 128 bytes.
+const REFERENCE_BYTES: usize = 640;
+
+/// What a unit asks for.
+#[derive(Debug, Clone)]
+pub struct Reference {
+    /// As written, without the pin.
+    name: String,
+    full: Full,
+    /// The manifest must have this digest.
+    pub pin: Option<Digest>,
+}
+
+/// A name with everything that may be left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Full {
+    repository: String,
+    tag: Option<String>,
+}
+
+impl Reference {
+    /// Parses `name[:tag][@sha256:…]`; the error says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > REFERENCE_BYTES {
+            return Err(format!("the image's name has {} bytes; {REFERENCE_BYTES} is the most", text.len()));
+        }
+        let (name, pin) = match text.split_once('@') {
+            None => (text, None),
+            Some((name, digest)) => {
+                let pin = Digest::parse(digest).ok_or_else(|| {
+                    format!("{digest:?} is not a digest; sha256: and 64 lower-case hex digits are expected")
+                })?;
+                (name, Some(pin))
+            }
+        };
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(format!("{text:?} is not an image's name"));
+        }
+        Ok(Self { name: name.to_owned(), full: Full::of(name), pin })
+    }
+
+    /// Whether an image of this name is the one.
+    pub fn names(&self, candidate: &str) -> bool {
+        if candidate == self.name {
+            return true;
+        }
+        let theirs = Full::of(candidate);
+        let tag = |full: &Full| full.tag.clone().unwrap_or_else(|| "latest".to_owned());
+        theirs.repository == self.full.repository
+            && (tag(&theirs) == tag(&self.full) || (self.full.tag.is_none() && self.pin.is_some()))
+    }
+}
+
+impl Full {
+    fn of(name: &str) -> Self {
+        let path_at = name.rfind('/').map_or(0, |i| i + 1);
+        let (repository, tag) = match name[path_at..].rfind(':') {
+            Some(i) => (&name[..path_at + i], Some(name[path_at + i + 1..].to_owned())),
+            None => (name, None),
+        };
+        let repository = match repository.split_once('/') {
+            Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => {
+                let host = if host == "index.docker.io" { "docker.io" } else { host };
+                let official = host == "docker.io" && !rest.contains('/');
+                if official { format!("{host}/library/{rest}") } else { format!("{host}/{rest}") }
+            }
+            Some(_) => format!("docker.io/{repository}"),
+            None => format!("docker.io/library/{repository}"),
+        };
+        Self { repository, tag }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_and_full_names_are_one() {
+        for (asked, there, same) in [
+            ("web", "docker.io/library/web:latest", true),
+            ("web:1", "docker.io/library/web:1", true),
+            ("docker.io/web:1", "web:1", true),
+            ("demo/web:1", "docker.io/demo/web:1", true),
+            ("index.docker.io/demo/web:1", "demo/web:1", true),
+            ("localhost/web:1", "web:1", false),
+            ("localhost:5000/web", "localhost:5000/web:latest", true),
+            ("web:1", "web:2", false),
+            ("web", "web:1", false),
+            ("registry.example/a:1", "registry.example/a:1", true),
+            ("UPPER odd", "UPPER", false),
+        ] {
+            let same_now = Reference::parse(asked).is_ok_and(|r| r.names(there));
+            assert_eq!(same_now, same, "{asked} {there}");
+        }
+    }
+
+    #[test]
+    fn a_pin_without_a_tag_takes_any_tag() {
+        let pin = Digest::of(b"");
+        let asked = Reference::parse(&format!("web@{pin}")).unwrap();
+        assert!(asked.names("web:7") && asked.pin == Some(pin));
+        assert!(!Reference::parse(&format!("web:1@{pin}")).unwrap().names("web:7"));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in ["", "@sha256:00", "web@sha256:zz", "web@md5:00", "a b", "a\n", &"x".repeat(700)] {
+            assert!(Reference::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

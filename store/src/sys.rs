@@ -1,0 +1,37 @@
+//! The few calls that neither std nor nix has in a safe form.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
+
+/// Sets an extended attribute.
+pub fn fsetxattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> io::Result<()> {
+    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: `name` is NUL-terminated and `value` valid for its length; both outlive the call, which writes nothing.
+    let result =
+        unsafe { libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A copy, closed on exec, of a descriptor that this process was started with. One that is not open is an error.
+pub fn inherited(fd: RawFd) -> io::Result<File> {
+    // SAFETY: fcntl with F_DUPFD_CLOEXEC takes any number and touches no memory.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `copy` is a new descriptor that nothing else owns.
+    Ok(unsafe { File::from_raw_fd(copy) })
+}
+
+/// Reads an extended attribute.
+#[cfg(test)]
+pub fn fgetxattr(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<Vec<u8>> {
+    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut value = vec![0; 64 * 1024];
+    // SAFETY: `name` is NUL-terminated; at most `value.len()` bytes are written to `value`.
+    let n = unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    value.truncate(usize::try_from(n).map_err(|_| io::Error::last_os_error())?);
+    Ok(value)
+}

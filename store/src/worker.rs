@@ -1,0 +1,128 @@
+//! The worker: hears from PID 1 what is wanted, and answers.
+
+use crate::bytes::FileBytes;
+use crate::error::Error;
+use crate::layout::{self, Layout};
+use crate::prepare::{Outcome, Store};
+use crate::{limits, show, sys};
+use berth_units::control::client::Client;
+use berth_units::control::{FromWorker, ToWorker};
+use berth_units::paths;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+/// Where images may come from: archives and layouts in the OS image, and attached disks.
+pub struct Places {
+    system: PathBuf,
+    disks: Vec<(String, Rc<FileBytes>)>,
+    problems: Vec<String>,
+}
+
+impl Places {
+    /// `block_fds` as in the environment variable `BERTH_BLOCK_FDS`: `vdb=5,sr0=6`.
+    pub fn new(system: &Path, block_fds: &str) -> Self {
+        let mut places = Self { system: system.to_owned(), disks: Vec::new(), problems: Vec::new() };
+        for item in block_fds.split(',').filter(|item| !item.is_empty()).take(limits::SOURCES) {
+            let opened = item
+                .split_once('=')
+                .and_then(|(name, fd)| Some((name, fd.parse().ok()?)))
+                .ok_or_else(|| io::Error::other("not of the form name=descriptor"))
+                .and_then(|(name, fd)| Ok((name, FileBytes::new(sys::inherited(fd)?)?)));
+            match opened {
+                Ok((name, bytes)) => places.disks.push((format!("disk {name}"), Rc::new(bytes))),
+                Err(e) => places.problems.push(format!("disk {}: {e}", show::name(item.as_bytes()))),
+            }
+        }
+        places
+    }
+
+    /// Looks into each place. A disk that is no archive is somebody else's; an unreadable archive is a problem that
+    /// is told when the image is not found elsewhere.
+    pub fn look(&self) -> (Vec<Layout>, Vec<String>) {
+        let mut layouts = Vec::new();
+        let mut problems = self.problems.clone();
+        let mut keep = |layout: Result<Layout, Error>| match layout {
+            Ok(layout) => layouts.push(layout),
+            Err(e) => problems.push(e.to_string()),
+        };
+        let mut system: Vec<PathBuf> = std::fs::read_dir(&self.system)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        system.retain(|path| path.is_dir() || path.extension().is_some_and(|e| e == "tar"));
+        system.sort();
+        for path in system.iter().take(limits::SOURCES) {
+            keep(Layout::path(path));
+        }
+        for (name, bytes) in &self.disks {
+            if layout::is_tar(bytes) {
+                keep(Layout::archive(name, Box::new(Rc::clone(bytes))));
+            }
+        }
+        (layouts, problems)
+    }
+}
+
+/// `berth worker store`. Returns when PID 1 is gone, or the state partition cannot be used.
+pub fn run() -> ExitCode {
+    let served = Client::worker().map_err(|e| e.to_string()).and_then(|client| {
+        let fds = std::env::var("BERTH_BLOCK_FDS").unwrap_or_default();
+        let places = Places::new(Path::new(paths::SYSTEM_IMAGES), &fds);
+        serve(client, Path::new(paths::STATE_IMAGES), &places)
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            // The unit's log is the only place left.
+            let _ = io::Write::write_all(&mut io::stderr(), format!("image store: {e}\n").as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves one connection that has said hello.
+pub fn serve(mut client: Client, root: &Path, places: &Places) -> Result<(), String> {
+    let store = Store::open(root).map_err(|e| e.to_string())?;
+    client.tell(FromWorker::Ready).map_err(|e| e.to_string())?;
+    loop {
+        let message = match client.recv() {
+            Ok((message, _)) => message,
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(e) => return Err(format!("PID 1 not understood: {e}")),
+        };
+        // The rest of the protocol is for other workers.
+        let ToWorker::Prepare { reference } = message else { continue };
+        let (layouts, problems) = places.look();
+        let answer = match store.prepare(&layouts, &problems, &reference) {
+            Ok(outcome) => {
+                let text = show::bounded(sentence(&reference, &outcome));
+                client.tell(FromWorker::Status { text }).map_err(|e| e.to_string())?;
+                FromWorker::Prepared { reference }
+            }
+            Err(e) => {
+                let error =
+                    show::bounded(format!("image {} not prepared: {e}", show::name(reference.as_bytes())));
+                FromWorker::PrepareFailed { reference, error }
+            }
+        };
+        client.tell(answer).map_err(|e| e.to_string())?;
+    }
+}
+
+fn sentence(reference: &str, outcome: &Outcome) -> String {
+    let layers = outcome.image.layers.len();
+    let mut text =
+        format!("{reference} is ready: {layers} layers, {} of them unpacked now", outcome.unpacked);
+    for note in &outcome.notes {
+        text.push_str("; ");
+        text.push_str(note);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+use super::*;
+use crate::build::{ImageBuilder, LayerBuilder};
+use berth_units::control::{ToInit, packet};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+fn demo(name: &str) -> ImageBuilder {
+    ImageBuilder::new(name).layer(&LayerBuilder::new().file("a", 0o644, name)).unwrap()
+}
+
+fn pair() -> (Client, OwnedFd) {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    (Client::from_fd(ours), theirs)
+}
+
+fn hear(init: &OwnedFd) -> FromWorker {
+    let (said, _): (ToInit, _) = packet::recv(init.as_fd(), &mut packet::buffer()).unwrap();
+    match said {
+        ToInit::Worker(message) => message,
+        ToInit::Request(other) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn pid_1_asks_and_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let system = dir.path().join("system");
+    std::fs::create_dir(&system).unwrap();
+    demo("shipped:1").write_archive(&system.join("shipped.tar")).unwrap();
+    std::fs::write(system.join("broken.tar"), vec![1; 600]).unwrap();
+    std::fs::write(system.join("readme"), "no image").unwrap();
+    let disk = dir.path().join("disk");
+    demo("disk:1").write_archive(&disk).unwrap();
+    let disk = std::fs::File::open(disk).unwrap();
+    let other = tempfile::tempfile().unwrap();
+    let fds = format!("vdb={},vdc={},vdd=999,nonsense", disk.as_raw_fd(), other.as_raw_fd());
+    let (client, init) = pair();
+    let state = dir.path().join("state");
+    let worker = std::thread::spawn(move || serve(client, &state, &Places::new(&system, &fds)));
+    assert!(matches!(hear(&init), FromWorker::Ready));
+    for name in ["shipped:1", "disk:1"] {
+        packet::send(init.as_fd(), &ToWorker::Prepare { reference: name.into() }, &[]).unwrap();
+        assert!(matches!(hear(&init), FromWorker::Status { text } if text.contains("1 layers, 1 of them")));
+        assert!(matches!(hear(&init), FromWorker::Prepared { reference } if reference == name));
+    }
+    packet::send(init.as_fd(), &ToWorker::Prepare { reference: "absent:1".into() }, &[]).unwrap();
+    let FromWorker::PrepareFailed { error, .. } = hear(&init) else { panic!("prepared") };
+    assert!(error.starts_with("image absent:1 not prepared: not found; there are: shipped:1"), "{error}");
+    for problem in ["broken.tar", "disk vdd=999", "disk nonsense"] {
+        assert!(error.contains(problem), "{error}");
+    }
+    drop(init);
+    worker.join().unwrap().unwrap();
+}
+
+#[test]
+fn only_disks_that_begin_like_an_archive_are_looked_into() {
+    let dir = tempfile::tempdir().unwrap();
+    demo("disk:1").write_archive(&dir.path().join("disk")).unwrap();
+    let disk = std::fs::File::open(dir.path().join("disk")).unwrap();
+    let blank = tempfile::tempfile().unwrap();
+    blank.set_len(1 << 20).unwrap();
+    let fds = format!("vdb={},vdc={}", disk.as_raw_fd(), blank.as_raw_fd());
+    let (layouts, problems) = Places::new(&dir.path().join("none"), &fds).look();
+    assert_eq!((layouts.len(), problems.len()), (1, 0));
+    assert_eq!(layouts[0].name, "disk vdb");
+}
