@@ -1,0 +1,210 @@
+//! When it goes wrong: slot B is on trial and sick in one way; the machine ends, by itself, in slot A, and `berth slots`
+//! there says why. On both firmwares, with the real image.
+
+use anyhow::Result;
+use berth_image::disk::{Damage, Disk};
+use berth_image::{Bundle, Options};
+use berth_tests::{Built, Firmware, Guest, built};
+use berth_updater::layout::Slot;
+use berth_updater::record::{Record, Trial};
+
+/// An OS that is not the one in slot A.
+fn bundle(change: impl FnOnce(&mut Options)) -> Result<Bundle> {
+    let mut options = Options { version: "2-test".into(), ..Options::default() };
+    change(&mut options);
+    berth_image::bundle(&options, &|line| eprintln!("{line}"))
+}
+
+/// PID 1 with switches to make it misbehave; never part of a shipped image.
+fn with_faults(options: &mut Options, fault: &str) -> Result<()> {
+    options.init = Some(berth_image::programs::faulty_init()?);
+    options.cmdline = format!("berth.fault={fault}");
+    Ok(())
+}
+
+/// Slot B holds `os` and is on trial, with one try.
+fn on_trial(disk: &mut Disk, built: &Built, os: &Bundle) -> Result<()> {
+    disk.install(&built.tools, Slot::B, os)?;
+    let trial = Some(Trial { slot: Slot::B, tries: 1 });
+    disk.set_record(&Record { trial, ..Record::fresh(Slot::A) })
+}
+
+/// Boots with `os` on trial in B, changed by `damage`, and expects A with a reason for B that contains `reason`.
+fn falls_back(
+    firmware: Firmware,
+    os: &Bundle,
+    damage: impl FnOnce(&mut Disk, &Built) -> Result<()>,
+    during: impl FnOnce(&mut Guest) -> Result<()>,
+    reason: &str,
+) -> Result<()> {
+    let built = built()?;
+    let plan = Guest::new(firmware)?.with_config("")?.prepare(|path, built| {
+        let mut disk = Disk::open(path)?;
+        on_trial(&mut disk, built, os)?;
+        damage(&mut disk, built)
+    })?;
+    let mut guest = plan.boot()?;
+    during(&mut guest)?;
+    guest.wait_for("slot a")?;
+    guest.ready()?;
+    let slots = guest.client()?.slots()?;
+    assert_eq!((slots.running.as_str(), slots.good.as_deref(), slots.confirmed), ("a", Some("a"), true));
+    let b = guest.slot("b")?;
+    assert_eq!(b.state, "failed", "{b:?}");
+    assert!(b.reason.contains(reason), "slot b's reason is {:?}, not {reason:?}", b.reason);
+    drop(built);
+    Ok(())
+}
+
+fn undamaged(_: &mut Disk, _: &Built) -> Result<()> {
+    Ok(())
+}
+
+fn untouched(_: &mut Guest) -> Result<()> {
+    Ok(())
+}
+
+/// One test per firmware.
+macro_rules! on_both {
+    ($($(#[$doc:meta])* $name:ident => $body:expr;)*) => {
+        mod uefi { use super::*; $($(#[$doc])* #[test] fn $name() -> Result<()> { ($body)(Firmware::Uefi) })* }
+        mod bios { use super::*; $($(#[$doc])* #[test] fn $name() -> Result<()> { ($body)(Firmware::Bios) })* }
+    };
+}
+
+fn file(firmware: Firmware, damage: Damage, fix_sum: bool, reason: &str) -> Result<()> {
+    let os = bundle(|_| {})?;
+    let damaged = |disk: &mut Disk, built: &Built| disk.damage_uki(&built.tools, Slot::B, damage, fix_sum);
+    falls_back(firmware, &os, damaged, untouched, reason)
+}
+
+fn fault(firmware: Firmware, name: &str, reason: &str) -> Result<()> {
+    let mut options = Options::default();
+    with_faults(&mut options, name)?;
+    let os = bundle(|o| {
+        o.init = options.init;
+        o.cmdline = options.cmdline;
+    })?;
+    falls_back(firmware, &os, undamaged, untouched, reason)
+}
+
+on_both! {
+    a_good_update_becomes_the_good_slot => |firmware| -> Result<()> {
+        let os = bundle(|_| {})?;
+        let plan = Guest::new(firmware)?.with_config("")?.prepare(|path, built| {
+            on_trial(&mut Disk::open(path)?, built, &os)
+        })?;
+        let mut guest = plan.boot()?;
+        guest.ready()?;
+        let slots = guest.client()?.slots()?;
+        assert_eq!((slots.running.as_str(), slots.good.as_deref()), ("b", Some("b")));
+        let mut guest = guest.power_off()?.boot()?;
+        guest.ready()?;
+        assert_eq!(guest.client()?.slots()?.running, "b");
+        Ok(())
+    };
+    kernel_panics => |firmware| {
+        let os = bundle(|o| o.cmdline = "rdinit=/nothing".into())?;
+        falls_back(firmware, &os, undamaged, untouched, "kernel")
+    };
+    kernel_hangs => |firmware| {
+        let os = bundle(|_| {})?;
+        let hang = |guest: &mut Guest| {
+            guest.wait_for("watchdog")?;
+            guest.running().hang_cpu()
+        };
+        falls_back(firmware, &os, undamaged, hang, "initrd")
+    };
+    kernel_file_is_missing => |firmware| file(firmware, Damage::Missing, false, "missing");
+    kernel_file_is_cut_short => |firmware| file(firmware, Damage::Truncated(3 << 20), false, "sum");
+    kernel_file_has_a_flipped_bit => |firmware| file(firmware, Damage::Flipped(5 << 20), false, "sum");
+    kernel_file_is_random => |firmware| file(firmware, Damage::Random(7), false, "sum");
+    kernel_file_is_random_and_its_sum_fits => |firmware| file(firmware, Damage::Random(7), true, "start");
+    root_has_a_flipped_bit => |firmware| {
+        let os = bundle(|_| {})?;
+        // The superblock of the file system lies in the first block.
+        falls_back(firmware, &os, |disk, _| disk.flip_root_bit(Slot::B, 1024), untouched, "block 0")
+    };
+    init_crashes_in_the_initrd => |firmware| fault(firmware, "crash:initrd:root", "root");
+    init_crashes_in_the_main_stage => |firmware| fault(firmware, "crash:main:state", "state");
+    init_panics_in_the_main_stage => |firmware| fault(firmware, "panic:main:state", "state");
+    init_hangs_in_the_main_stage => |firmware| fault(firmware, "hang:main:state", "state");
+    required_unit_never_becomes_healthy => |firmware| {
+        let sick = "[unit]\nrequired_for_boot = true\n[container]\nimage = \"berth:system\"\ncommand = [\"/nothing\"]\n";
+        let os = bundle(|o| {
+            o.files = vec![("usr/lib/berth/units/sick.toml".into(), sick.into())];
+            o.cmdline = "berth.health-deadline=20".into();
+        })?;
+        falls_back(firmware, &os, undamaged, untouched, "sick")
+    };
+    record_is_zeroed => |firmware| bad_record(firmware, &[0; 512]);
+    record_is_garbage => |firmware| bad_record(firmware, &noise());
+    record_is_torn => |firmware| {
+        let mut torn = Record::fresh(Slot::A).to_sector();
+        torn[40..].copy_from_slice(&noise()[40..]);
+        bad_record(firmware, &torn)
+    };
+    good_slot_falls_to_the_other_when_its_root_is_damaged => |firmware| {
+        let os = bundle(|_| {})?;
+        let plan = Guest::new(firmware)?.with_config("")?.prepare(|path, built| {
+            let mut disk = Disk::open(path)?;
+            disk.install(&built.tools, Slot::B, &os)?;
+            disk.flip_root_bit(Slot::A, 1024)
+        })?;
+        let mut guest = plan.boot()?;
+        guest.wait_for("slot b")?;
+        guest.ready()?;
+        let a = guest.slot("a")?;
+        assert!(a.reason.contains("block 0"), "{a:?}");
+        Ok(())
+    };
+    a_good_slot_that_never_becomes_healthy_comes_up_in_rescue => |firmware| {
+        let plan = Guest::new(firmware)?.with_config(berth_tests::WEB)?.prepare(|path, _| {
+            Disk::open(path)?.set_record(&Record { starts: 3, ..Record::fresh(Slot::A) })
+        })?;
+        let mut guest = plan.boot()?;
+        guest.wait_for("rescue")?;
+        let slots = guest.client()?.slots()?;
+        assert!(slots.rescue.is_some(), "{slots:?}");
+        let units = guest.client()?.ps()?;
+        assert!(units.iter().all(|u| u.name != "web" || u.pid.is_none()), "a user unit runs in rescue: {units:?}");
+        Ok(())
+    };
+    both_slots_bad_is_said_and_tried_again => |firmware| {
+        let plan = Guest::new(firmware)?.with_config("")?.prepare(|path, built| {
+            let mut disk = Disk::open(path)?;
+            disk.damage_uki(&built.tools, Slot::A, Damage::Random(3), false)
+        })?;
+        let mut guest = plan.boot()?;
+        for _ in 0..2 {
+            guest.wait_for("no slot is sound")?;
+            guest.wait_for("starting again")?;
+        }
+        Ok(())
+    };
+}
+
+fn noise() -> [u8; 512] {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::array::from_fn(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[0]
+    })
+}
+
+/// A record that nobody can read: hashes decide, slot A starts, the record is whole again afterwards.
+fn bad_record(firmware: Firmware, sector: &[u8; 512]) -> Result<()> {
+    let plan = Guest::new(firmware)?
+        .with_config("")?
+        .prepare(|path, _| Disk::open(path)?.set_record_sectors(sector, sector))?;
+    let mut guest = plan.boot()?;
+    guest.ready()?;
+    let slots = guest.client()?.slots()?;
+    assert_eq!((slots.running.as_str(), slots.good.as_deref(), slots.confirmed), ("a", Some("a"), true));
+    let plan = guest.power_off()?;
+    let record = Disk::open(plan.disk())?.record()?;
+    assert_eq!(record.map(|r| (r.good, r.trial, r.starts)), Some((Slot::A, None, 0)));
+    Ok(())
+}
