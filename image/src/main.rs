@@ -1,9 +1,13 @@
 //! `image`: builds the disk image. See the library's documentation.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use berth_image::disk::Disk;
+use berth_image::{Options, tools};
+use berth_updater::layout::Slot;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
 #[command(about = "Builds Berth's disk image", version)]
@@ -17,8 +21,47 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum What {
+    /// Build what is stale: disk image, kernel and initrd, manifest, SBOM
+    Build(Build),
     /// Make the tools tree and print its folder
     Tools,
+    /// Show what is on a disk image
+    Inspect {
+        /// The raw image
+        disk: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Build {
+    /// Folder for the results
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Also make berth.qcow2
+    #[arg(long)]
+    qcow2: bool,
+    /// Use the programs init and berth of this folder instead of building them
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// Use this program as PID 1
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
+    /// Append to the kernel's command line
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    cmdline: String,
+    /// How the root is compressed
+    #[arg(long, value_enum, default_value = "lz4hc")]
+    compression: Compression,
+    /// Make everything of ours again
+    #[arg(long)]
+    fresh: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Compression {
+    Lz4hc,
+    Zstd,
+    None,
 }
 
 fn main() -> ExitCode {
@@ -33,10 +76,61 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<()> {
     let progress = |line: &str| eprintln!("image: {line}");
-    match cli.what {
+    match &cli.what {
         What::Tools => {
-            let tools = berth_image::tools::ensure_with(cli.install, &progress)?;
+            let tools = tools::ensure_with(cli.install, &progress)?;
             println!("{}", tools.root().display());
+        }
+        What::Build(args) => {
+            let defaults = Options::default();
+            let options = Options {
+                out: args.out.clone().unwrap_or(defaults.out),
+                qcow2: args.qcow2,
+                programs: args.programs.clone(),
+                init: args.init.clone(),
+                cmdline: args.cmdline.clone(),
+                compression: match args.compression {
+                    Compression::Lz4hc => berth_image::Compression::Lz4hc,
+                    Compression::Zstd => berth_image::Compression::Zstd,
+                    Compression::None => berth_image::Compression::None,
+                },
+                install: cli.install,
+                fresh: args.fresh,
+                ..Options::default()
+            };
+            let outputs = berth_image::build(&options, &progress)?;
+            println!("{}", outputs.raw.display());
+        }
+        What::Inspect { disk } => inspect(disk)?,
+    }
+    Ok(())
+}
+
+fn inspect(path: &Path) -> Result<()> {
+    let tools = tools::ensure(&|line| eprintln!("image: {line}"))?;
+    let mut disk = Disk::open(path)?;
+    println!("{:>2}  {:<9} {:>8}  {:<36}", "nr", "label", "MiB", "UUID");
+    for (number, part) in disk.table().partitions() {
+        println!("{number:>2}  {:<9} {:>8}  {}", part.label, part.sectors() / 2048, part.uuid);
+    }
+    match disk.record()? {
+        Some(record) => println!("record: {record:?}"),
+        None => println!("record: cannot be read"),
+    }
+    for slot in Slot::ALL {
+        let esp = disk.esp(&tools)?;
+        let uki = format!("EFI/berth/{slot}.efi");
+        if esp.exists(&uki) {
+            let bytes = esp.get(&uki)?;
+            println!("slot {slot}: UKI of {} bytes", bytes.len());
+            for part in berth_image::uki::sections(&bytes)? {
+                println!("    {:<10} {:>9} bytes at {}", part.name, part.bytes, part.at);
+            }
+        } else {
+            println!("slot {slot}: no UKI");
+        }
+        if let Some(step) = disk.step(slot)? {
+            println!("    last step: {step:?}");
         }
     }
     Ok(())

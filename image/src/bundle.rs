@@ -1,0 +1,426 @@
+//! One OS, ready for a slot: the verified root, its sums, and the UKI that starts it.
+//!
+//! ```text
+//! programs, modules, e2fsck, state ─► root (erofs) ─► verity tree ─► root hash ─► command line ─┐
+//! init, modules to reach a disk ────────────────────────────────────────► initrd (cpio, zstd) ──┼─► UKI
+//! stub, kernel ──────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+
+use std::fs;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use berth_updater::verity::{self, RootHash};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::cache::{self, Key, hex};
+use crate::debian::{self, Debian};
+use crate::modules::{self, Modules};
+use crate::programs::{self, Programs};
+use crate::run::{self, Progress};
+use crate::state::{self, State};
+use crate::tools::{self, Tools};
+use crate::tree::{Content, Node, Origin, Tree};
+use crate::{limits, stamp, uki, workspace};
+
+/// How the root is compressed; see the table in `docs/image.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// The default: fast to read, and small updates.
+    #[default]
+    Lz4hc,
+    /// Smaller, slower.
+    Zstd,
+    /// For measuring.
+    None,
+}
+
+impl Compression {
+    fn args(self) -> &'static [&'static str] {
+        match self {
+            Compression::Lz4hc => &["-zlz4hc,12"],
+            Compression::Zstd => &["-zzstd,19", "-C65536"],
+            Compression::None => &[],
+        }
+    }
+}
+
+/// What may differ from the shipped image: for tests and measurements.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where [`crate::build`] leaves its results.
+    pub out: PathBuf,
+    /// `IMAGE_VERSION`.
+    pub version: String,
+    /// A folder with `init` and `berth` to be used instead of building them.
+    pub programs: Option<PathBuf>,
+    /// Replaces PID 1, in the root and in the initrd.
+    pub init: Option<PathBuf>,
+    /// Appended to the kernel's command line.
+    pub cmdline: String,
+    /// More files of the root: path and content.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Of the root.
+    pub compression: Compression,
+    /// Also make `berth.qcow2`.
+    pub qcow2: bool,
+    /// Install what the host lacks.
+    pub install: bool,
+    /// Make everything of ours again, whatever the cache holds.
+    pub fresh: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            out: workspace::default_out(),
+            version: stamp::VERSION.into(),
+            programs: None,
+            init: None,
+            cmdline: String::new(),
+            files: Vec::new(),
+            compression: Compression::default(),
+            qcow2: false,
+            install: false,
+            fresh: false,
+        }
+    }
+}
+
+/// A finished OS. Its files lie in the cache and are shared: copy, never change them.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// `uki.efi`.
+    pub uki: PathBuf,
+    /// Data of the root partition.
+    pub root: PathBuf,
+    /// Data of the verity partition.
+    pub verity: PathBuf,
+    /// On the command line of the UKI.
+    pub root_hash: RootHash,
+    /// Where kernel and initrd lie in the UKI, and the command line: what GRUB on BIOS needs.
+    pub env: String,
+    /// The kernel, for direct boot.
+    pub kernel: PathBuf,
+    /// The initrd, for direct boot.
+    pub initrd: PathBuf,
+    /// The command line for direct boot (GRUB did not count this start).
+    pub cmdline: String,
+    /// Every file of the root and the initrd.
+    pub files: Vec<FileFacts>,
+    /// Names the inputs.
+    pub key: String,
+}
+
+/// One file for the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FileFacts {
+    /// `root`, `initrd` or `esp`.
+    pub place: String,
+    /// Absolute within its place.
+    pub path: String,
+    /// Octal.
+    pub mode: String,
+    /// Bytes.
+    pub size: u64,
+    /// Of the content.
+    pub sha256: String,
+    /// Package that it comes from.
+    pub package: String,
+    /// That package's version.
+    pub version: String,
+}
+
+/// What a finished bundle remembers beside its files.
+#[derive(Serialize, Deserialize)]
+struct Facts {
+    root_hash: String,
+    env: String,
+    cmdline: String,
+    files: Vec<FileFacts>,
+}
+
+/// Everything that a bundle is made from.
+pub struct Inputs {
+    /// Tools tree.
+    pub tools: Tools,
+    /// Debian's packages.
+    pub debian: Debian,
+    /// Pruned modules.
+    pub modules: Modules,
+    /// Empty state file system.
+    pub state: State,
+    /// Our programs.
+    pub programs: Programs,
+}
+
+/// Makes or finds all inputs.
+pub fn inputs(options: &Options, progress: Progress<'_>) -> Result<Inputs> {
+    let tools = tools::ensure_with(options.install, progress)?;
+    let debian = debian::ensure(&tools, options.install, progress)?;
+    let modules = modules::ensure(&tools, &debian, progress)?;
+    let state = state::ensure(&tools, progress)?;
+    let programs = match &options.programs {
+        Some(dir) => Programs { init: dir.join("init"), berth: dir.join("berth") },
+        None => programs::build(progress)?,
+    };
+    Ok(Inputs { tools, debian, modules, state, programs })
+}
+
+/// The bundle of these options.
+pub fn bundle(options: &Options, progress: Progress<'_>) -> Result<Bundle> {
+    let inputs = inputs(options, progress)?;
+    from_inputs(&inputs, options, progress)
+}
+
+/// The same with inputs at hand.
+pub fn from_inputs(inputs: &Inputs, options: &Options, progress: Progress<'_>) -> Result<Bundle> {
+    let epoch = stamp::epoch()?;
+    let root = root_tree(inputs, options, epoch)?;
+    let initrd = initrd_tree(inputs, options)?;
+    let mut key = Key::new(
+        "bundle",
+        concat!(include_str!("bundle.rs"), include_str!("uki.rs"), include_str!("tree.rs")),
+    )
+    .with(inputs.tools.key())
+    .with(inputs.debian.key())
+    .with(&inputs.modules.key)
+    .with(epoch.to_string())
+    .with(&options.cmdline)
+    .with(options.compression.args().join(" "));
+    for tree in [&root, &initrd] {
+        for (path, node) in tree.iter() {
+            key = key.with(path);
+            // Modules are in the key already.
+            if let Node::File(_, content, _) = node
+                && !path.starts_with(debian::MODULES)
+            {
+                key = key.with(content.read()?);
+            }
+        }
+    }
+    let key = key.finish();
+    if options.fresh {
+        cache::remove(&workspace::cache().join("bundle").join(&key))?;
+    }
+    let dir = cache::stage("bundle", &key, limits::BUNDLES_KEPT, progress, |dir| {
+        progress("making root, verity tree, initrd and UKI");
+        make(inputs, options, epoch, &root, &initrd, dir)
+    })?;
+    let facts: Facts =
+        serde_json::from_slice(&read(&dir.join("facts.json"))?).context("facts.json is damaged")?;
+    Ok(Bundle {
+        uki: dir.join("uki.efi"),
+        root: dir.join("root.erofs"),
+        verity: dir.join("root.verity"),
+        root_hash: verity::parse_root_hash(&facts.root_hash).context("facts.json: no root hash")?,
+        env: facts.env,
+        kernel: dir.join("vmlinuz"),
+        initrd: dir.join("initrd"),
+        cmdline: facts.cmdline,
+        files: facts.files,
+        key,
+    })
+}
+
+/// Folders of the root that are mount points or links' targets.
+const EMPTY_DIRS: [&str; 9] =
+    ["dev", "proc", "sys", "run", "tmp", "etc", "mnt", "var/lib/berth", "usr/lib/berth/images"];
+
+fn root_tree(inputs: &Inputs, options: &Options, epoch: u64) -> Result<Tree> {
+    let ours = Origin::berth(&options.version);
+    let mut tree = Tree::new();
+    EMPTY_DIRS.iter().for_each(|dir| tree.dir(dir));
+    let init = options.init.as_ref().unwrap_or(&inputs.programs.init);
+    tree.file("usr/lib/berth/init", 0o755, Content::Path(init.clone()), ours.clone());
+    tree.file("usr/lib/berth/berth", 0o755, Content::Path(inputs.programs.berth.clone()), ours.clone());
+    let e2fsck = inputs.debian.package("e2fsck-static")?;
+    let origin = Origin { package: e2fsck.real.clone(), version: e2fsck.version.clone() };
+    let program = e2fsck.dir.join("usr/sbin/e2fsck.static");
+    tree.file("usr/lib/berth/e2fsck", 0o755, Content::Path(program), origin);
+    tree.file(
+        "usr/lib/berth/state.ext4.zst",
+        0o644,
+        Content::Path(inputs.state.packed.clone()),
+        ours.clone(),
+    );
+    tree.file("usr/lib/os-release", 0o644, Content::Bytes(os_release(&options.version, epoch)), ours.clone());
+    let units = workspace::repo().join("init/units");
+    if units.is_dir() {
+        tree.copy("usr/lib/berth/units", &units, &ours)?;
+    }
+    tree.dir("usr/lib/berth/units");
+    let kernel = inputs.debian.kernel()?;
+    let origin = Origin { package: kernel.real.clone(), version: kernel.version.clone() };
+    tree.copy(debian::MODULES, &inputs.modules.root, &origin)?;
+    for (path, bytes) in &options.files {
+        tree.file(path, 0o644, Content::Bytes(bytes.clone()), ours.clone());
+    }
+    Ok(tree)
+}
+
+fn initrd_tree(inputs: &Inputs, options: &Options) -> Result<Tree> {
+    let ours = Origin::berth(&options.version);
+    let mut tree = Tree::new();
+    ["dev", "proc", "sys", "run", "tmp", "mnt"].iter().for_each(|dir| tree.dir(dir));
+    let init = options.init.as_ref().unwrap_or(&inputs.programs.init);
+    tree.file("init", 0o755, Content::Path(init.clone()), ours);
+    let kernel = inputs.debian.kernel()?;
+    let origin = Origin { package: kernel.real.clone(), version: kernel.version.clone() };
+    tree.copy(debian::MODULES, &inputs.modules.initrd, &origin)?;
+    Ok(tree)
+}
+
+/// `os-release(5)`; `BERTH_BUILD_TIME` is the clock's floor.
+fn os_release(version: &str, epoch: u64) -> Vec<u8> {
+    format!(
+        "ID=berth\nNAME=Berth\nPRETTY_NAME=\"Berth {version}\"\nVERSION_ID={version}\nIMAGE_ID=berth\n\
+         IMAGE_VERSION={version}\nBERTH_BUILD_TIME={epoch}\n"
+    )
+    .into_bytes()
+}
+
+/// Fixed part of the command line. Two consoles, the serial one being `/dev/console`; a panic restarts after three
+/// seconds; then what a host of other people's containers should switch on or off before user space runs.
+const CMDLINE: &str = "console=tty0 console=ttyS0,115200 panic=3 quiet loglevel=4 \
+    lockdown=integrity module.sig_enforce=1 slab_nomerge page_alloc.shuffle=1 randomize_kstack_offset=on \
+    vsyscall=none debugfs=off";
+
+/// Tells `init` that GRUB counted this start; direct boot lacks it.
+pub const COUNTED: &str = "berth.loader=grub";
+
+fn make(
+    inputs: &Inputs,
+    options: &Options,
+    epoch: u64,
+    root: &Tree,
+    initrd: &Tree,
+    dir: &Path,
+) -> Result<()> {
+    let tools = &inputs.tools;
+    let erofs = dir.join("root.erofs");
+    make_root(tools, root, options.compression, epoch, &dir.join("tree"), &erofs)?;
+    let root_hash = make_verity(&erofs, &dir.join("root.verity"))?;
+
+    let packed = dir.join("initrd");
+    let cpio = dir.join("initrd.cpio");
+    let mut archive = Vec::new();
+    initrd.cpio(epoch, &mut archive)?;
+    write(&cpio, &archive)?;
+    run::run(
+        "packing the initrd",
+        tools.command("zstd").args(["-q", "-19", "-T1", "--rm"]).arg(&cpio).arg("-o").arg(&packed),
+    )?;
+
+    let kernel_dir = &inputs.debian.kernel()?.dir;
+    let kernel = read(&kernel_dir.join(format!("boot/vmlinuz-{}", inputs.modules.version)))?;
+    write(&dir.join("vmlinuz"), &kernel)?;
+    let append = if options.cmdline.is_empty() { String::new() } else { format!(" {}", options.cmdline) };
+    let base = format!("{CMDLINE} roothash={}", hex(&root_hash));
+    let cmdline = format!("{base} {COUNTED}{append}");
+
+    let stub =
+        inputs.debian.package("systemd-boot-efi")?.dir.join("usr/lib/systemd/boot/efi/linuxx64.efi.stub");
+    let (file, placed) = uki::build(
+        &read(&stub)?,
+        &[
+            uki::Section { name: ".osrel", data: &os_release(&options.version, epoch) },
+            uki::Section { name: ".cmdline", data: cmdline.as_bytes() },
+            uki::Section { name: ".uname", data: inputs.modules.version.as_bytes() },
+            uki::Section { name: ".initrd", data: &read(&packed)? },
+            uki::Section { name: ".linux", data: &kernel },
+        ],
+    )
+    .with_context(|| format!("making the UKI from {}", stub.display()))?;
+    write(&dir.join("uki.efi"), &file)?;
+
+    let mut files = facts("root", root)?;
+    files.extend(facts("initrd", initrd)?);
+    let facts = Facts {
+        root_hash: hex(&root_hash),
+        env: env(&placed, &cmdline)?,
+        cmdline: format!("{base}{append}"),
+        files,
+    };
+    write(&dir.join("facts.json"), &serde_json::to_vec(&facts)?)
+}
+
+fn make_root(
+    tools: &Tools,
+    root: &Tree,
+    compression: Compression,
+    epoch: u64,
+    scratch: &Path,
+    erofs: &Path,
+) -> Result<()> {
+    root.write(scratch)?;
+    let mut command = tools.command("mkfs.erofs");
+    // Neither the machine's attributes nor its clock, owners or chance get in.
+    command.args(["--quiet", "--all-root", "-x-1", "-b4096", "-L", "berth"]);
+    command.arg(format!("-T{epoch}")).args(["-U", "b3a1c7de-2f0a-4f4e-8d53-6265727468e0"]);
+    command.args(compression.args()).arg(erofs).arg(scratch);
+    run::run("making the root", &mut command)?;
+    cache::remove(scratch)
+}
+
+/// Writes the tree of sums for `erofs` to `to`. Salt and UUID come from the data: known to nobody before, and the
+/// same for the same root.
+fn make_verity(erofs: &Path, to: &Path) -> Result<RootHash> {
+    let file = fs::File::open(erofs).with_context(|| format!("could not open {}", erofs.display()))?;
+    let bytes = file.metadata()?.len();
+    let seed: [u8; 32] = Sha256::digest(read(erofs)?).into();
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&Sha256::digest(seed)[..16]);
+    let mut out = Vec::new();
+    let hash = verity::build(&mut BufReader::new(file), bytes / verity::BLOCK as u64, uuid, &seed, &mut out)
+        .context("computing the root's sums")?;
+    write(to, &out)?;
+    Ok(hash)
+}
+
+/// GRUB's environment block for BIOS: kernel and initrd as block lists (512-byte sectors) of the UKI.
+fn env(placed: &[uki::Placed], cmdline: &str) -> Result<String> {
+    let run = |name: &str| -> Result<String> {
+        let part =
+            placed.iter().find(|part| part.name == name).with_context(|| format!("the UKI lacks {name}"))?;
+        Ok(format!("{}+{}", part.at / 512, part.bytes.div_ceil(512)))
+    };
+    let mut text = format!(
+        "# GRUB Environment Block\nkernel={}\ninitrd={}\ncmdline={cmdline}\n",
+        run(".linux")?,
+        run(".initrd")?
+    );
+    let padding = text.len().next_multiple_of(1024) - text.len();
+    text.push_str(&"#".repeat(padding));
+    Ok(text)
+}
+
+/// What the manifest says about a tree's files.
+pub fn facts(place: &str, tree: &Tree) -> Result<Vec<FileFacts>> {
+    let mut all = Vec::new();
+    for (path, node) in tree.iter() {
+        if let Node::File(mode, content, origin) = node {
+            let bytes = content.read()?;
+            all.push(FileFacts {
+                place: place.into(),
+                path: format!("/{path}"),
+                mode: format!("{mode:04o}"),
+                size: bytes.len() as u64,
+                sha256: hex(&Sha256::digest(&bytes)),
+                package: origin.package.clone(),
+                version: origin.version.clone(),
+            });
+        }
+    }
+    Ok(all)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("could not read {}", path.display()))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("could not write {}", path.display()))
+}

@@ -1,0 +1,169 @@
+//! GRUB's two cores, UEFI and BIOS, both with `image/grub/grub.cfg` inside, and how the BIOS one is put on a disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache::{self, Key};
+use crate::run::{self, Progress};
+use crate::tools::Tools;
+use crate::workspace;
+
+/// Modules of both cores.
+const MODULES: [&str; 15] = [
+    "part_gpt",
+    "fat",
+    "tar",
+    "memdisk",
+    "normal",
+    "configfile",
+    "loadenv",
+    "test",
+    "true",
+    "regexp",
+    "echo",
+    "hashsum",
+    "gcry_sha256",
+    "sleep",
+    "reboot",
+];
+/// More for UEFI: it starts the UKI as it is.
+const EFI_MODULES: [&str; 1] = ["chain"];
+/// More for BIOS: kernel and initrd are block lists of the UKI.
+const BIOS_MODULES: [&str; 5] = ["biosdisk", "linux", "loopback", "serial", "terminal"];
+/// "Partition 2 of the disk that I came from", which is the ESP.
+const PREFIX: &str = "(,gpt2)/grub";
+/// Bytes of a sector, for GRUB.
+const SECTOR: usize = 512;
+
+/// The finished cores.
+#[derive(Debug, Clone)]
+pub struct Cores {
+    /// `BOOTX64.EFI`.
+    pub efi: PathBuf,
+    /// Sector 0 of the disk, before [`install_bios`] adapts it.
+    pub boot: PathBuf,
+    /// What follows it, for the BIOS boot partition.
+    pub core: PathBuf,
+    /// Names the inputs.
+    pub key: String,
+}
+
+/// The cores, made when they are not there yet.
+pub fn ensure(tools: &Tools, progress: Progress<'_>) -> Result<Cores> {
+    let scripts = workspace::repo().join("image/grub");
+    let key = Key::new("grub", include_str!("grub.rs")).with_path(&scripts)?.with(tools.key()).finish();
+    let dir = cache::stage("grub", &key, 1, progress, |dir| {
+        progress("making GRUB's cores");
+        let script = fs::read(scripts.join("grub.cfg")).context("could not read image/grub/grub.cfg")?;
+        let memdisk = dir.join("memdisk.tar");
+        fs::write(&memdisk, tar("grub/grub.cfg", &script)?).context("could not write the memory disk")?;
+        let make = |format: &str, modules: &[&str], name: &str| {
+            let mut command = tools.command("grub-mkimage");
+            command.arg("-d").arg(tools.root().join("usr/lib/grub").join(format)).args(["-O", format]);
+            command.arg("-m").arg(&memdisk).args(["-p", PREFIX]).arg("-c").arg(scripts.join("early.cfg"));
+            command.arg("-o").arg(dir.join(name)).args(MODULES).args(modules);
+            run::run("making GRUB's core", &mut command)
+        };
+        make("x86_64-efi", &EFI_MODULES, "BOOTX64.EFI")?;
+        make("i386-pc", &BIOS_MODULES, "core.img")?;
+        let boot = tools.root().join("usr/lib/grub/i386-pc/boot.img");
+        fs::copy(&boot, dir.join("boot.img"))
+            .with_context(|| format!("could not copy {}", boot.display()))?;
+        fs::remove_file(&memdisk).context("could not remove the memory disk")
+    })?;
+    Ok(Cores { efi: dir.join("BOOTX64.EFI"), boot: dir.join("boot.img"), core: dir.join("core.img"), key })
+}
+
+/// A ustar archive of one file, with neither time nor owner.
+fn tar(name: &str, data: &[u8]) -> Result<Vec<u8>> {
+    let mut header = vec![0; SECTOR];
+    let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
+    if name.len() > 100 {
+        bail!("{name}: too long a name for an archive");
+    }
+    put(0, name.as_bytes());
+    put(100, b"0000644\0");
+    put(108, b"0000000\0");
+    put(116, b"0000000\0");
+    put(124, format!("{:011o}\0", data.len()).as_bytes());
+    put(136, b"00000000000\0");
+    put(148, b"        ");
+    put(156, b"0");
+    put(257, b"ustar\x0000");
+    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header.extend_from_slice(data);
+    header.resize(header.len().next_multiple_of(SECTOR) + 2 * SECTOR, 0);
+    Ok(header)
+}
+
+/// What goes to sector 0 and to the BIOS boot partition that starts at sector `first` and has room for `room`
+/// sectors. As `grub-install` does it: sector 0 is told where the core starts, the core's first sector where the rest
+/// of it lies.
+pub fn install_bios(boot: &[u8], core: &[u8], first: u64, room: u64) -> Result<(Vec<u8>, Vec<u8>)> {
+    /// In `boot.img`: where the core starts (`GRUB_BOOT_MACHINE_KERNEL_SECTOR`).
+    const KERNEL_SECTOR: usize = 0x5c;
+    /// A jump that trusts the drive number from the firmware; two `nop` correct what old firmware says instead
+    /// (`GRUB_BOOT_MACHINE_DRIVE_CHECK`).
+    const DRIVE_CHECK: usize = 0x66;
+    /// End of code in sector 0: the partition table of old follows.
+    const CODE_END: usize = 440;
+    /// In the core's first sector: a list of one run, 12 bytes from its end.
+    const BLOCK_LIST: usize = SECTOR - 12;
+    /// Where the rest is loaded: `GRUB_BOOT_I386_PC_KERNEL_SEG` and 512 bytes behind it.
+    const SEGMENT: u16 = 0x820;
+
+    if boot.len() != SECTOR || core.len() < 2 * SECTOR {
+        bail!("GRUB's BIOS core is not what was expected ({} and {} bytes)", boot.len(), core.len());
+    }
+    let sectors = core.len().div_ceil(SECTOR);
+    if sectors as u64 > room {
+        bail!("GRUB's BIOS core needs {sectors} sectors; its partition has {room}");
+    }
+    let mut boot = boot.get(..CODE_END).unwrap_or_default().to_vec();
+    boot[KERNEL_SECTOR..KERNEL_SECTOR + 8].copy_from_slice(&first.to_le_bytes());
+    boot[DRIVE_CHECK..DRIVE_CHECK + 2].copy_from_slice(&[0x90, 0x90]);
+    let mut core = core.to_vec();
+    core.resize(sectors * SECTOR, 0);
+    let rest = u16::try_from(sectors - 1).context("GRUB's BIOS core is too large for one run")?;
+    core[BLOCK_LIST..BLOCK_LIST + 8].copy_from_slice(&(first + 1).to_le_bytes());
+    core[BLOCK_LIST + 8..BLOCK_LIST + 10].copy_from_slice(&rest.to_le_bytes());
+    core[BLOCK_LIST + 10..BLOCK_LIST + 12].copy_from_slice(&SEGMENT.to_le_bytes());
+    Ok((boot, core))
+}
+
+/// Reads a whole core file.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("could not read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bios_core_is_told_where_it_lies() {
+        let (boot, core) = install_bios(&[0xee; 512], &[0; 1300], 2048, 2048).unwrap();
+        assert_eq!(boot.len(), 440);
+        assert_eq!(boot[0x5c..0x64], 2048u64.to_le_bytes());
+        assert_eq!(boot[0x66..0x68], [0x90, 0x90]);
+        assert_eq!(core.len(), 1536);
+        assert_eq!(core[500..508], 2049u64.to_le_bytes());
+        assert_eq!(core[508..512], [2, 0, 0x20, 8]);
+    }
+
+    #[test]
+    fn a_core_that_does_not_fit_is_refused() {
+        assert!(install_bios(&[0; 512], &[0; 4096], 2048, 7).is_err());
+        assert!(install_bios(&[0; 511], &[0; 4096], 2048, 2048).is_err());
+    }
+
+    #[test]
+    fn the_memory_disk_is_whole_sectors() {
+        let archive = tar("grub/grub.cfg", &[b'x'; 700]).unwrap();
+        assert_eq!(archive.len(), 512 + 1024 + 1024);
+        assert_eq!(&archive[124..135], b"00000001274");
+    }
+}

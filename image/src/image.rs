@@ -1,0 +1,164 @@
+//! The outputs: disk images, the parts for direct boot, manifest and SBOM.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use berth_updater::layout::Slot;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::bundle::{self, Bundle, FileFacts, Inputs, Options};
+use crate::cache::{self, Key, hex};
+use crate::grub::{self, Cores};
+use crate::run::{self, Progress};
+use crate::{disk, sbom, stamp};
+
+/// What a build leaves in its folder.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// The disk, sparse.
+    pub raw: PathBuf,
+    /// The same for QEMU, compressed, when asked for.
+    pub qcow2: Option<PathBuf>,
+    /// For direct boot, with `raw` as the disk.
+    pub kernel: PathBuf,
+    /// For direct boot.
+    pub initrd: PathBuf,
+    /// The command line of direct boot, in a file.
+    pub cmdline: PathBuf,
+    /// Every file, its size, sum and origin.
+    pub manifest: PathBuf,
+    /// SPDX 2.3.
+    pub sbom: PathBuf,
+    /// What is in slot A.
+    pub bundle: Bundle,
+}
+
+/// The manifest.
+#[derive(Serialize)]
+struct Manifest<'a> {
+    name: &'static str,
+    version: &'a str,
+    build_time: u64,
+    root_hash: String,
+    files: Vec<FileFacts>,
+}
+
+/// Builds what is stale.
+pub fn build(options: &Options, progress: Progress<'_>) -> Result<Outputs> {
+    let inputs = bundle::inputs(options, progress)?;
+    let bundle = bundle::from_inputs(&inputs, options, progress)?;
+    let cores = grub::ensure(&inputs.tools, progress)?;
+    let out = &options.out;
+    fs::create_dir_all(out).with_context(|| format!("could not create {}", out.display()))?;
+    let outputs = Outputs {
+        raw: out.join("berth.raw"),
+        qcow2: options.qcow2.then(|| out.join("berth.qcow2")),
+        kernel: out.join("vmlinuz"),
+        initrd: out.join("initrd"),
+        cmdline: out.join("cmdline.txt"),
+        manifest: out.join("manifest.json"),
+        sbom: out.join("sbom.spdx.json"),
+        bundle,
+    };
+    let code = concat!(
+        include_str!("image.rs"),
+        include_str!("disk.rs"),
+        include_str!("esp.rs"),
+        include_str!("sbom.rs")
+    );
+    let key = Key::new("image", code)
+        .with(&outputs.bundle.key)
+        .with(&cores.key)
+        .with(&inputs.state.key)
+        .with(stamp::epoch()?.to_string())
+        .finish();
+    let stamp = out.join(".key");
+    let current =
+        fs::read_to_string(&stamp).is_ok_and(|text| text == key) && outputs.raw.exists() && !options.fresh;
+    if !current {
+        let _ = fs::remove_file(&stamp);
+        let _lock = cache::lock("image", progress)?;
+        progress("putting the disk together");
+        write_all(&inputs, &cores, options, &outputs)?;
+        let _ = fs::remove_file(out.join("berth.qcow2"));
+        write(&stamp, key.as_bytes())?;
+    }
+    if let Some(qcow2) = &outputs.qcow2
+        && !qcow2.exists()
+    {
+        progress("compressing berth.qcow2");
+        let half = qcow2.with_extension("new");
+        let mut command = inputs.tools.command("qemu-img");
+        command.args(["convert", "-q", "-c", "-f", "raw", "-O", "qcow2"]).arg(&outputs.raw).arg(&half);
+        run::run("making berth.qcow2", &mut command)?;
+        rename(&half, qcow2)?;
+    }
+    Ok(outputs)
+}
+
+fn write_all(inputs: &Inputs, cores: &Cores, options: &Options, outputs: &Outputs) -> Result<()> {
+    let bundle = &outputs.bundle;
+    let half = outputs.raw.with_extension("new");
+    let mut disk = disk::create(&inputs.tools, cores, &inputs.state.raw, &half)?;
+    disk.install(&inputs.tools, Slot::A, bundle)?;
+    drop(disk);
+    rename(&half, &outputs.raw)?;
+    for (from, to) in [(&bundle.kernel, &outputs.kernel), (&bundle.initrd, &outputs.initrd)] {
+        let _ = fs::remove_file(to);
+        fs::copy(from, to).with_context(|| format!("could not write {}", to.display()))?;
+    }
+    write(&outputs.cmdline, format!("{}\n", bundle.cmdline).as_bytes())?;
+    let mut files = bundle.files.clone();
+    files.extend(esp_facts(inputs, cores, options, bundle)?);
+    files.sort();
+    let manifest = Manifest {
+        name: "berth",
+        version: &options.version,
+        build_time: stamp::epoch()?,
+        root_hash: hex(&bundle.root_hash),
+        files,
+    };
+    write(&outputs.sbom, &json(&sbom::document(inputs, options, &manifest.files)?)?)?;
+    write(&outputs.manifest, &json(&manifest)?)
+}
+
+/// The ESP's files; the sums and the env file are ours, the rest is made from Debian's parts.
+fn esp_facts(inputs: &Inputs, cores: &Cores, options: &Options, bundle: &Bundle) -> Result<Vec<FileFacts>> {
+    let facts = |path: &str, bytes: &[u8], package: &str, version: String| FileFacts {
+        place: "esp".into(),
+        path: path.into(),
+        mode: "0644".into(),
+        size: bytes.len() as u64,
+        sha256: hex(&Sha256::digest(bytes)),
+        package: package.into(),
+        version,
+    };
+    let kernel = inputs.debian.kernel()?;
+    let grub_version = inputs.tools.version("grub-efi-amd64-bin")?;
+    let uki = read(&bundle.uki)?;
+    Ok(vec![
+        facts("/EFI/BOOT/BOOTX64.EFI", &read(&cores.efi)?, "grub-efi-amd64-bin", grub_version),
+        facts("/EFI/berth/a.efi", &uki, &kernel.real, kernel.version.clone()),
+        facts("/EFI/berth/a.env", bundle.env.as_bytes(), "berth", options.version.clone()),
+    ])
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(value).context("writing JSON")?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("could not read {}", path.display()))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("could not write {}", path.display()))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).with_context(|| format!("could not move {} into place", from.display()))
+}

@@ -1,0 +1,238 @@
+//! Which of the kernel's modules reach the disk: those of `image/modules.list` and what they depend on, unpacked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache::{self, Key};
+use crate::debian::{self, Debian, MODULES};
+use crate::run::{self, Progress};
+use crate::tools::Tools;
+use crate::workspace;
+
+/// Where the list lies in the checkout.
+const LIST: &str = "image/modules.list";
+/// What `init` reads of depmod's files; the rest is for other programs.
+const KEPT: [&str; 5] =
+    ["modules.dep", "modules.alias", "modules.softdep", "modules.builtin", "modules.builtin.modinfo"];
+
+/// Pruned modules, for the root and for the initrd: two folders that hold `VERSION/`.
+#[derive(Debug, Clone)]
+pub struct Modules {
+    /// The kernel's version.
+    pub version: String,
+    /// For the root.
+    pub root: PathBuf,
+    /// For the initrd.
+    pub initrd: PathBuf,
+    /// Names the inputs.
+    pub key: String,
+}
+
+/// The pruned modules, made when they are not there yet.
+pub fn ensure(tools: &Tools, debian: &Debian, progress: Progress<'_>) -> Result<Modules> {
+    let path = workspace::repo().join(LIST);
+    let list = fs::read_to_string(&path).with_context(|| format!("could not read {LIST}"))?;
+    let key = Key::new("modules", include_str!("modules.rs")).with(&list).with(debian.key()).finish();
+    let package = &debian.kernel()?.dir;
+    let version = debian::kernel_version(package)?;
+    let dir = cache::stage("modules", &key, 1, progress, |dir| {
+        progress("choosing and unpacking kernel modules");
+        let kernel = Kernel::read(&package.join(MODULES).join(&version))?;
+        let wanted = parse(&list)?;
+        for (name, only_initrd) in [("root", false), ("initrd", true)] {
+            let roots = wanted.iter().filter(|line| !only_initrd || line.initrd);
+            let chosen = kernel.choose(roots)?;
+            copy(tools, &kernel, &chosen, &dir.join(name), &version)?;
+        }
+        Ok(())
+    })?;
+    Ok(Modules { version, root: dir.join("root"), initrd: dir.join("initrd"), key })
+}
+
+/// One line of the list.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted<'a> {
+    number: usize,
+    what: &'a str,
+    initrd: bool,
+}
+
+fn parse(list: &str) -> Result<Vec<Wanted<'_>>> {
+    let mut lines = Vec::new();
+    for (index, line) in list.lines().enumerate() {
+        let number = index + 1;
+        let text = line.split('#').next().unwrap_or_default();
+        let mut words = text.split_whitespace();
+        let Some(what) = words.next() else { continue };
+        let initrd = match (words.next(), words.next()) {
+            (None, _) => false,
+            (Some("initrd"), None) => true,
+            _ => bail!("{LIST}:{number}: after a module's name only the word \"initrd\" may stand"),
+        };
+        lines.push(Wanted { number, what, initrd });
+    }
+    Ok(lines)
+}
+
+/// What depmod says about the whole kernel package.
+#[derive(Default)]
+struct Kernel {
+    dir: PathBuf,
+    /// Module name → file, relative to `dir`.
+    files: BTreeMap<String, String>,
+    /// File → files that it needs.
+    needs: BTreeMap<String, Vec<String>>,
+    /// Module name → module names or aliases to be loaded before or after it.
+    soft: BTreeMap<String, Vec<String>>,
+    /// Alias without wildcards → module names. (A soft dependency may name one: `crypto-crc32c`.)
+    aliases: BTreeMap<String, Vec<String>>,
+}
+
+/// A module's name: its file's, without extensions, `-` being `_`.
+fn module_name(file: &str) -> String {
+    let base = file.rsplit('/').next().unwrap_or(file);
+    base.split(".ko").next().unwrap_or(base).replace('-', "_")
+}
+
+impl Kernel {
+    fn read(dir: &Path) -> Result<Kernel> {
+        let text = |name: &str| {
+            let path = dir.join(name);
+            fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))
+        };
+        let mut kernel = Kernel { dir: dir.to_owned(), ..Kernel::default() };
+        for line in text("modules.dep")?.lines() {
+            let Some((file, needs)) = line.split_once(':') else { continue };
+            kernel.files.insert(module_name(file), file.to_owned());
+            kernel.needs.insert(file.to_owned(), needs.split_whitespace().map(str::to_owned).collect());
+        }
+        for line in text("modules.softdep")?.lines() {
+            let mut words = line.split_whitespace();
+            if let (Some("softdep"), Some(name)) = (words.next(), words.next()) {
+                let others = words.filter(|word| !word.ends_with(':')).map(str::to_owned);
+                kernel.soft.entry(module_name(name)).or_default().extend(others);
+            }
+        }
+        for line in text("modules.alias")?.lines() {
+            let mut words = line.split_whitespace();
+            if let (Some("alias"), Some(alias), Some(name)) = (words.next(), words.next(), words.next())
+                && !alias.contains(['*', '?', '['])
+            {
+                kernel.aliases.entry(alias.to_owned()).or_default().push(module_name(name));
+            }
+        }
+        Ok(kernel)
+    }
+
+    /// The files of these lines and of all that they need, hard and soft.
+    fn choose<'a>(&self, wanted: impl Iterator<Item = &'a Wanted<'a>>) -> Result<BTreeSet<String>> {
+        let mut todo: Vec<&str> = Vec::new();
+        for line in wanted {
+            let before = todo.len();
+            if line.what.ends_with('/') {
+                let folder = format!("kernel/{}", line.what);
+                todo.extend(self.needs.keys().filter(|file| file.starts_with(&folder)).map(String::as_str));
+            } else if let Some(file) = self.files.get(&module_name(line.what)) {
+                todo.push(file);
+            }
+            if todo.len() == before {
+                bail!("{LIST}:{}: the kernel has no module {:?}", line.number, line.what);
+            }
+        }
+        let mut chosen = BTreeSet::new();
+        while let Some(file) = todo.pop() {
+            if !chosen.insert(file.to_owned()) {
+                continue;
+            }
+            todo.extend(self.needs.get(file).into_iter().flatten().map(String::as_str));
+            for other in self.soft.get(&module_name(file)).into_iter().flatten() {
+                let behind = self.aliases.get(other).into_iter().flatten().cloned();
+                let names = behind.chain([module_name(other)]);
+                todo.extend(names.filter_map(|name| self.files.get(&name)).map(String::as_str));
+            }
+        }
+        Ok(chosen)
+    }
+}
+
+/// Copies the chosen modules to `dir/VERSION`, unpacks them, and lets depmod describe what is there. A module's
+/// signature is inside, so unpacking keeps it.
+fn copy(tools: &Tools, kernel: &Kernel, chosen: &BTreeSet<String>, dir: &Path, version: &str) -> Result<()> {
+    let to = dir.join(version);
+    let mut packed = Vec::new();
+    for file in chosen {
+        let target = to.join(file);
+        let parent = target.parent().unwrap_or(&to);
+        fs::create_dir_all(parent).with_context(|| format!("could not create {}", parent.display()))?;
+        fs::copy(kernel.dir.join(file), &target).with_context(|| format!("could not copy {file}"))?;
+        if file.ends_with(".xz") {
+            packed.push(target);
+        }
+    }
+    if !packed.is_empty() {
+        run::run("unpacking modules", tools.command("xz").arg("-d").args(&packed))?;
+    }
+    for name in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
+        fs::copy(kernel.dir.join(name), to.join(name)).with_context(|| format!("could not copy {name}"))?;
+    }
+    // depmod looks for `<-b>/<-m>/VERSION`.
+    let (base, name) = (dir.parent().unwrap_or(dir), dir.file_name().unwrap_or_default());
+    run::run(
+        "computing the modules' dependencies",
+        tools.command("depmod").arg("-b").arg(base).arg("-m").arg(name).arg(version),
+    )?;
+    for name in cache::sorted_names(&to)? {
+        let keep = name == "kernel" || KEPT.iter().any(|kept| name == *kept);
+        if !keep {
+            fs::remove_file(to.join(&name))
+                .with_context(|| format!("could not remove {}", name.display()))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kernel() -> Kernel {
+        let line = |file: &str, needs: &[&str]| {
+            (file.to_owned(), needs.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())
+        };
+        let needs = BTreeMap::from([
+            line("kernel/a/top-mod.ko.xz", &["kernel/b/mid.ko.xz"]),
+            line("kernel/b/mid.ko.xz", &["kernel/b/low.ko.xz"]),
+            line("kernel/b/low.ko.xz", &[]),
+            line("kernel/c/soft.ko.xz", &[]),
+            line("kernel/c/other.ko.xz", &[]),
+        ]);
+        let files = needs.keys().map(|file| (module_name(file), file.clone())).collect();
+        let soft = BTreeMap::from([("mid".to_owned(), vec!["crypto-x".to_owned(), "builtin".to_owned()])]);
+        let aliases = BTreeMap::from([("crypto-x".to_owned(), vec!["soft".to_owned()])]);
+        Kernel { dir: PathBuf::new(), files, needs, soft, aliases }
+    }
+
+    fn chosen(list: &str) -> Result<Vec<String>> {
+        let wanted = parse(list)?;
+        Ok(kernel().choose(wanted.iter())?.into_iter().map(|file| module_name(&file)).collect())
+    }
+
+    #[test]
+    fn dependencies_are_followed_hard_and_soft() {
+        assert_eq!(chosen("top_mod # why\n").unwrap(), ["top_mod", "low", "mid", "soft"]);
+        assert_eq!(chosen("top-mod initrd\n").unwrap(), ["top_mod", "low", "mid", "soft"]);
+        assert_eq!(chosen("c/\n").unwrap(), ["other", "soft"]);
+    }
+
+    #[test]
+    fn a_line_that_names_nothing_is_refused_by_number() {
+        let error = chosen("mid\n\nmidd\n").unwrap_err();
+        assert!(error.to_string().contains("modules.list:3"), "{error}");
+        assert!(chosen("z/\n").is_err());
+        assert!(chosen("mid maybe\n").is_err());
+        assert!(chosen("mid initrd initrd\n").is_err());
+    }
+}

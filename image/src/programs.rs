@@ -1,0 +1,64 @@
+//! Our own programs for the machine: static, built by cargo with the profile `guest`.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::Progress;
+use crate::workspace;
+
+/// What they are built for: glibc, linked statically.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// Package and program of each.
+const PROGRAMS: [(&str, &str); 2] = [("berth-init", "init"), ("berth-ctl", "berth")];
+
+/// The finished programs.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// PID 1.
+    pub init: PathBuf,
+    /// Workers and command line.
+    pub berth: PathBuf,
+}
+
+/// Builds what is stale; cargo knows what that is. Its folder is its own, so it never waits for, nor disturbs, a
+/// build of the host's tools.
+pub fn build(progress: Progress<'_>) -> Result<Programs> {
+    progress("building the machine's programs");
+    let target = workspace::repo().join("target/guest");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(workspace::repo()).args(["build", "--quiet", "--profile=guest"]);
+    command.arg(format!("--target={TARGET}")).arg("--target-dir").arg(&target);
+    for (package, program) in PROGRAMS {
+        command.args(["-p", package, "--bin", program]);
+    }
+    // No path of the build host in a program: the same bytes from every checkout.
+    let remap = [(workspace::repo().display().to_string(), "berth"), (cargo_home(), "cargo")];
+    let mut flags = String::from("-C target-feature=+crt-static");
+    for (from, to) in &remap {
+        flags.push_str(&format!(" --remap-path-prefix={from}=/{to}"));
+    }
+    command.env("RUSTFLAGS", flags).env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
+    // What cargo sets for the program that runs this must not reach the build of another package.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    let out = command.stdin(Stdio::null()).output().context("could not start cargo")?;
+    if !out.status.success() {
+        bail!("the machine's programs could not be built\n{}", String::from_utf8_lossy(&out.stderr));
+    }
+    let dir = target.join(TARGET).join("guest");
+    Ok(Programs { init: dir.join("init"), berth: dir.join("berth") })
+}
+
+fn cargo_home() -> String {
+    if let Some(home) = std::env::var_os("CARGO_HOME") {
+        return home.to_string_lossy().into_owned();
+    }
+    format!("{}/.cargo", std::env::var("HOME").unwrap_or_default())
+}
