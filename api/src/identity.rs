@@ -39,6 +39,11 @@ impl Identity {
         KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map(|key| Self { key }).map_err(IdentityError::Make)
     }
 
+    /// A new Ed25519 key: what an operator's is, unless it was made elsewhere.
+    pub fn generate_ed25519() -> Result<Self, IdentityError> {
+        KeyPair::generate_for(&PKCS_ED25519).map(|key| Self { key }).map_err(IdentityError::Make)
+    }
+
     /// From PKCS#8, Ed25519 or P-256.
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, IdentityError> {
         let der = PrivatePkcs8KeyDer::from(der);

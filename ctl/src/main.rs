@@ -1,2 +1,5 @@
-//! Being written.
-fn main() {}
+//! See the library.
+
+fn main() -> std::process::ExitCode {
+    berth_ctl::main()
+}

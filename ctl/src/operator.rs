@@ -1,0 +1,18 @@
+//! The operator's half of the program.
+
+pub mod cli;
+pub mod client;
+mod commands;
+pub mod home;
+mod pem;
+pub mod private;
+pub mod render;
+mod tls;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+/// Parses the command line, does what it says, prints.
+pub fn run() -> ExitCode {
+    commands::run(&cli::Cli::parse())
+}

@@ -1,0 +1,170 @@
+//! What can be typed. The help texts are the reference: `docs/api.md` and a test hold a copy.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Berth's command line: asks machines that run Berth.
+#[derive(Debug, Parser)]
+#[command(name = "berth", version, disable_help_subcommand = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+To begin:
+  berth key new                      make a key; put the line it prints into [access] keys of a machine's config
+  berth context add NAME ADDRESS     name a machine
+  berth ps                           see what it runs
+
+Keys and contexts are kept in $BERTH_HOME, or $XDG_CONFIG_HOME/berth, or ~/.config/berth.";
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The machine to ask, by the name of its context [default: the current one]
+    #[arg(long, global = true, value_name = "CONTEXT", env = "BERTH_CONTEXT")]
+    pub on: Option<String>,
+    /// Private key to use: ed25519 or ecdsa P-256, in OpenSSH's format or PKCS#8, without a passphrase
+    #[arg(long, global = true, value_name = "FILE", env = "BERTH_KEY")]
+    pub key: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List units, their state and what they use
+    Ps {
+        /// The system's own units too
+        #[arg(short, long)]
+        all: bool,
+    },
+    /// Print what a unit wrote
+    #[command(after_help = "What the unit wrote to its standard error goes to standard error.")]
+    Logs {
+        /// The unit; "berth" is the machine's own log
+        unit: String,
+        /// Go on with what comes
+        #[arg(short, long)]
+        follow: bool,
+        /// Only the last N lines of what is there
+        #[arg(short = 'n', long, value_name = "N")]
+        tail: Option<u64>,
+        /// The time in front of each line
+        #[arg(short, long)]
+        timestamps: bool,
+    },
+    /// Show everything about one unit
+    Inspect {
+        /// The unit
+        unit: String,
+    },
+    /// Show the machine: name, versions, addresses, memory
+    Machine,
+    /// Show how long each step of the last boot took
+    BootTimes,
+    /// Show both slots of the system, and why the running one was chosen
+    Slots,
+    /// The machine's config
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Unit files
+    #[command(subcommand)]
+    Unit(UnitCommand),
+    /// Stop all units and reboot
+    Reboot,
+    /// Stop all units and power off
+    Poweroff,
+    /// The versions of this program and of the machine
+    Version,
+    /// Your own key
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// The machines that you know
+    #[command(subcommand)]
+    Context(ContextCommand),
+}
+
+/// `berth config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Where the machine's config came from, and what was wrong with it
+    Status,
+    /// Check a berth.toml here, as the machine would
+    Check {
+        /// The file; "-" is standard input
+        file: PathBuf,
+    },
+}
+
+/// `berth unit`.
+#[derive(Debug, Subcommand)]
+pub enum UnitCommand {
+    /// Check unit files here, as the machine would
+    Check {
+        /// The files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// `berth key`.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key (ed25519)
+    New,
+    /// Print the public line, for [access] keys
+    Show,
+    /// Print certificate and private key in PEM, for curl and others
+    #[command(after_help = "\
+Example:
+  (umask 077; berth key export-cert > berth.pem)
+  curl --insecure --cert berth.pem https://ADDRESS:7443/v1/units
+
+curl cannot check the machine's key by itself; --pinnedpubkey does, see docs/access.md.")]
+    ExportCert,
+}
+
+/// `berth context`.
+#[derive(Debug, Subcommand)]
+pub enum ContextCommand {
+    /// Name a machine
+    Add {
+        /// The name
+        name: String,
+        /// Host name or IP address, with ":PORT" if it is not 7443
+        address: String,
+        /// The machine's key (sha256:…), as its console shows it [default: the first connection pins it]
+        #[arg(long, value_name = "FINGERPRINT")]
+        machine_key: Option<String>,
+        /// Replace a context of this name
+        #[arg(long)]
+        replace: bool,
+    },
+    /// List them
+    List,
+    /// Use one when --on is not given
+    Use {
+        /// The name
+        name: String,
+    },
+    /// Accept a machine's new key
+    Pin {
+        /// The name
+        name: String,
+        /// The machine's key (sha256:…) [default: the next connection pins it]
+        fingerprint: Option<String>,
+    },
+    /// Forget one
+    Remove {
+        /// The name
+        name: String,
+    },
+}

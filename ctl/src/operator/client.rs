@@ -1,0 +1,304 @@
+//! Asks a machine: a blocking client with one method for each route, which returns what PID 1 said.
+//!
+//! Each request has its own connection. It passes through stages (reach, handshake, ask, read), and an error says in
+//! which one it happened, on which machine, and what to do.
+
+mod http;
+
+use super::home::{Home, HomeError};
+use super::private::PrivateKey;
+use berth_api::logs::Line;
+use berth_api::routes::{Accepted, Version};
+use berth_units::control::{BootTimes, ConfigStatus, MachineStatus, SlotsStatus, UnitDetail, UnitStatus};
+use http::{Http, Lines};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No connection
+    #[error("{machine} not reached: {why}; is it up, and is its port open to you?")]
+    Unreachable {
+        /// Address and port.
+        machine: String,
+        /// Why.
+        why: String,
+    },
+    /// It shows another key than the pinned one
+    #[error(
+        "{machine} IS NOT THE MACHINE IT WAS, so it was asked nothing.\n  pinned key  {pinned}\n  its key now {seen}\n\
+         Either it was installed anew or lost its state, or something answers in its place. Compare with the key on \
+         its console; if that is its key now, accept it with:\n  berth context pin {context} {seen}"
+    )]
+    MachineKey {
+        /// Address and port.
+        machine: String,
+        /// Name of the context, for the way out.
+        context: String,
+        /// What was expected.
+        pinned: String,
+        /// What was shown.
+        seen: String,
+    },
+    /// It does not know our key
+    #[error(
+        "{machine} turned this key away ({key}). Put its public line into [access] keys of the machine's config:\
+         \n  {line}"
+    )]
+    KeyRefused {
+        /// Address and port.
+        machine: String,
+        /// Our key's file.
+        key: String,
+        /// The line.
+        line: String,
+    },
+    /// The handshake failed for another reason
+    #[error("{machine} does not speak as a Berth does: {why}; is it the right address and port?")]
+    NotBerth {
+        /// Address and port.
+        machine: String,
+        /// Why.
+        why: String,
+    },
+    /// Cut off
+    #[error("the connection to {machine} broke: {why}")]
+    Broken {
+        /// Address and port.
+        machine: String,
+        /// Why.
+        why: String,
+    },
+    /// It said no
+    #[error("{message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// `not-found`, `denied`, `bad-request`, `busy`, `failed`, `unavailable`.
+        kind: String,
+        /// In the machine's words.
+        message: String,
+    },
+    /// An answer that is not understood
+    #[error(
+        "{machine} gave an answer that this berth does not understand ({why}); are their versions far apart?"
+    )]
+    Answer {
+        /// Address and port.
+        machine: String,
+        /// Why.
+        why: String,
+    },
+    /// Nothing could be tried
+    #[error("no connection made: {0}")]
+    Setup(String),
+    /// Context or key
+    #[error(transparent)]
+    Home(#[from] HomeError),
+}
+
+impl ClientError {
+    /// A word for `--json`.
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::MachineKey { .. } => "machine-key",
+            Self::KeyRefused { .. } => "key-refused",
+            Self::NotBerth { .. } => "not-berth",
+            Self::Broken { .. } => "broken",
+            Self::Refused { kind, .. } => kind,
+            Self::Answer { .. } => "answer",
+            Self::Setup(_) => "failed",
+            Self::Home(_) => "local",
+        }
+    }
+}
+
+/// Which part of a log.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogOptions {
+    /// Go on when what is there has been read.
+    pub follow: bool,
+    /// Only so many lines of what is there.
+    pub tail: Option<u64>,
+}
+
+/// One machine, with the operator's key.
+#[derive(Debug)]
+pub struct Client {
+    http: Http,
+}
+
+impl Client {
+    /// `context` is for messages; `pinned` is the machine's fingerprint, if it is known.
+    pub fn new(
+        context: &str,
+        host: &str,
+        port: u16,
+        pinned: Option<&str>,
+        key: &PrivateKey,
+    ) -> Result<Self, ClientError> {
+        Ok(Self { http: Http::new(context, host, port, pinned, key)? })
+    }
+
+    /// For a context (the current one without a name), with its key, or `key`, or the home's.
+    pub fn for_context(home: &Home, name: Option<&str>, key: Option<&Path>) -> Result<Self, ClientError> {
+        let all = home.contexts()?;
+        let (name, context) = all.choose(name)?;
+        let key = match key.or(context.key.as_deref()) {
+            Some(path) => PrivateKey::load(path).map_err(HomeError::from)?,
+            None => home.key()?,
+        };
+        Self::new(name, &context.address, context.port, context.machine_key.as_deref(), &key)
+    }
+
+    /// Name of the context.
+    pub fn context(&self) -> &str {
+        self.http.context()
+    }
+
+    /// Address and port, for messages.
+    pub fn machine_address(&self) -> &str {
+        self.http.machine()
+    }
+
+    /// Fingerprint of the key that the machine showed in the last handshake.
+    pub fn machine_key(&self) -> Option<String> {
+        self.http.machine_key()
+    }
+
+    /// `GET /v1/units`: system units too.
+    pub fn units(&self) -> Result<Vec<UnitStatus>, ClientError> {
+        self.get("/v1/units")
+    }
+
+    /// `GET /v1/units/NAME`.
+    pub fn unit(&self, name: &str) -> Result<UnitDetail, ClientError> {
+        self.get(&format!("/v1/units/{}", escape(name)))
+    }
+
+    /// `GET /v1/units/NAME/logs`.
+    pub fn logs(&self, name: &str, options: LogOptions) -> Result<Logs, ClientError> {
+        let mut path = format!("/v1/units/{}/logs?format=json", escape(name));
+        if options.follow {
+            path.push_str("&follow=1");
+        }
+        if let Some(tail) = options.tail {
+            path.push_str(&format!("&tail={tail}"));
+        }
+        Ok(Logs { lines: self.http.stream(&path)?, machine: self.http.machine().to_owned() })
+    }
+
+    /// `GET /v1/boot-times`.
+    pub fn boot_times(&self) -> Result<BootTimes, ClientError> {
+        self.get("/v1/boot-times")
+    }
+
+    /// `GET /v1/slots`.
+    pub fn slots(&self) -> Result<SlotsStatus, ClientError> {
+        self.get("/v1/slots")
+    }
+
+    /// `GET /v1/config`.
+    pub fn config_status(&self) -> Result<ConfigStatus, ClientError> {
+        self.get("/v1/config")
+    }
+
+    /// `GET /v1/machine`.
+    pub fn machine(&self) -> Result<MachineStatus, ClientError> {
+        self.get("/v1/machine")
+    }
+
+    /// `GET /v1/version`.
+    pub fn version(&self) -> Result<Version, ClientError> {
+        self.get("/v1/version")
+    }
+
+    /// `POST /v1/reboot`.
+    pub fn reboot(&self) -> Result<Accepted, ClientError> {
+        self.post("/v1/reboot")
+    }
+
+    /// `POST /v1/poweroff`.
+    pub fn poweroff(&self) -> Result<Accepted, ClientError> {
+        self.post("/v1/poweroff")
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.understand(&self.http.whole("GET", path)?)
+    }
+
+    fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.understand(&self.http.whole("POST", path)?)
+    }
+
+    fn understand<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(body).map_err(|error| ClientError::Answer {
+            machine: self.http.machine().to_owned(),
+            why: error.to_string(),
+        })
+    }
+}
+
+/// The lines of a log, as they come.
+#[derive(Debug)]
+pub struct Logs {
+    lines: Lines,
+    machine: String,
+}
+
+impl Iterator for Logs {
+    type Item = Result<Line, ClientError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let line = match self.lines.next_line() {
+            Ok(Some(line)) => line,
+            Ok(None) => return None,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(
+            serde_json::from_slice(&line).map_err(|error| ClientError::Answer {
+                machine: self.machine.clone(),
+                why: error.to_string(),
+            }),
+        )
+    }
+}
+
+/// `{"error":{"kind","message"}}`.
+#[derive(Deserialize)]
+struct Outer {
+    error: Inner,
+}
+
+#[derive(Deserialize)]
+struct Inner {
+    kind: String,
+    message: String,
+}
+
+/// The error in an answer that says no.
+fn refusal(status: u16, body: &[u8]) -> ClientError {
+    match serde_json::from_slice::<Outer>(body) {
+        Ok(Outer { error }) => ClientError::Refused { status, kind: error.kind, message: error.message },
+        Err(_) => ClientError::Refused {
+            status,
+            kind: "failed".into(),
+            message: format!("the machine answers with HTTP status {status} and no reason"),
+        },
+    }
+}
+
+/// A word for a path. The machine refuses what is not a unit's name; here it only must not become another path.
+fn escape(word: &str) -> String {
+    word.bytes().fold(String::new(), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || byte == b'-' {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+        text
+    })
+}

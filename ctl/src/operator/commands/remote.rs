@@ -1,0 +1,161 @@
+//! Commands that ask a machine.
+
+use super::{Failure, Out, home_of, output, remark};
+use crate::operator::cli::{Command, ConfigCommand, Global};
+use crate::operator::client::{Client, LogOptions};
+use crate::operator::home::{Home, HomeError};
+use crate::operator::render::style::clean_log;
+use crate::operator::render::{Style, status, units};
+use berth_api::logs::{Line, Stream};
+use berth_api::routes::{Accepted, Version};
+use berth_units::model::Origin;
+use serde::Serialize;
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// Runs one of them.
+pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> {
+    if let Command::Version = command {
+        return version(global, out);
+    }
+    let asker = Asker::new(global)?;
+    match command {
+        Command::Ps { all } => asker.ask(Client::units).and_then(|mut list| {
+            list.retain(|unit| *all || unit.origin == Origin::Config);
+            out.show(&list, |list, style| units::ps(list, *all, style))
+        }),
+        Command::Inspect { unit } => {
+            asker.ask(|client| client.unit(unit)).and_then(|unit| out.show(&unit, units::inspect))
+        }
+        Command::Logs { unit, follow, tail, timestamps } => {
+            let options = LogOptions { follow: *follow, tail: *tail };
+            logs(&asker, unit, options, *timestamps, out)
+        }
+        Command::Machine => asker.ask(Client::machine).and_then(|m| out.show(&m, status::machine)),
+        Command::BootTimes => asker.ask(Client::boot_times).and_then(|t| out.show(&t, status::boot_times)),
+        Command::Slots => asker.ask(Client::slots).and_then(|s| out.show(&s, status::slots)),
+        Command::Config(ConfigCommand::Status) => {
+            asker.ask(Client::config_status).and_then(|c| out.show(&c, status::config))
+        }
+        Command::Reboot => act(&asker, Client::reboot, "stops its units and reboots", out),
+        Command::Poweroff => act(&asker, Client::poweroff, "stops its units and powers off", out),
+        // The others ask nobody; `dispatch` has sent them elsewhere.
+        _ => Err(Failure::Usage("this command asks no machine".into())),
+    }
+}
+
+/// A client that pins the machine's key once it has given an answer.
+struct Asker {
+    client: Client,
+    home: Home,
+    pinned: bool,
+}
+
+impl Asker {
+    fn new(global: &Global) -> Result<Self, Failure> {
+        let home = home_of(global)?;
+        let client = Client::for_context(&home, global.on.as_deref(), global.key.as_deref())?;
+        let pinned = home.contexts()?.choose(global.on.as_deref())?.1.machine_key.is_some();
+        Ok(Self { client, home, pinned })
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&Client) -> Result<T, crate::ClientError>) -> Result<T, Failure> {
+        let answer = question(&self.client)?;
+        if let (false, Some(seen)) = (self.pinned, self.client.machine_key()) {
+            self.home.pin(self.client.context(), Some(&seen))?;
+            remark(format_args!(
+                "first contact with {} ({}): its key is pinned now, compare it with its console:\n  {seen}",
+                self.client.context(),
+                self.client.machine_address(),
+            ));
+        }
+        Ok(answer)
+    }
+}
+
+fn act(
+    asker: &Asker,
+    question: impl FnOnce(&Client) -> Result<Accepted, crate::ClientError>,
+    what: &str,
+    out: Out,
+) -> Result<(), Failure> {
+    let accepted = asker.ask(question)?;
+    let name = asker.client.context();
+    out.show(&accepted, |_, _| format!("{name} {what}\n"))
+}
+
+fn logs(asker: &Asker, unit: &str, options: LogOptions, timestamps: bool, out: Out) -> Result<(), Failure> {
+    let lines = asker.ask(|client| client.logs(unit, options))?;
+    let (mut to_out, mut to_err) = (io::stdout().lock(), io::stderr().lock());
+    let (out_terminal, err_terminal) = (to_out.is_terminal(), to_err.is_terminal());
+    for line in lines {
+        let line = line?;
+        if out.json {
+            serde_json::to_writer(&mut to_out, &line).map_err(|error| output(error.into()))?;
+            writeln!(to_out).and_then(|()| to_out.flush()).map_err(output)?;
+            continue;
+        }
+        let (to, terminal): (&mut dyn io::Write, bool) = match line.stream {
+            Stream::Out => (&mut to_out, out_terminal),
+            Stream::Err | Stream::Berth => (&mut to_err, err_terminal),
+        };
+        writeln!(to, "{}", log_line(&line, timestamps, terminal))
+            .and_then(|()| to.flush())
+            .map_err(output)?;
+    }
+    Ok(())
+}
+
+fn log_line(line: &Line, timestamps: bool, terminal: bool) -> String {
+    let mut text = String::new();
+    if timestamps {
+        text.push_str(line.time.as_deref().unwrap_or("-"));
+        text.push(' ');
+    }
+    if line.stream == Stream::Berth {
+        text.push_str("berth: ");
+    }
+    text + &if terminal { clean_log(&line.text) } else { line.text.clone() }
+}
+
+/// `berth version`: the machine is asked only if there is one.
+fn version(global: &Global, out: Out) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Both {
+        berth: &'static str,
+        machine: Option<Version>,
+    }
+    let machine = match Asker::new(global) {
+        Ok(asker) => Some(asker.ask(Client::version)?),
+        // Nobody to ask, and nobody was asked for.
+        Err(Failure::Client(crate::ClientError::Home(HomeError::NotChosen | HomeError::NoKey(_))))
+            if global.on.is_none() =>
+        {
+            None
+        }
+        Err(failure) => return Err(failure),
+    };
+    let both = Both { berth: env!("CARGO_PKG_VERSION"), machine };
+    out.show(&both, |both: &Both, _: Style| {
+        let mut text = format!("berth {}\n", both.berth);
+        if let Some(machine) = &both.machine {
+            text.push_str(&format!(
+                "{} runs Berth {}, API {}\n",
+                machine.hostname, machine.version, machine.api
+            ));
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines() {
+        let line = |stream, text: &str| Line { time: Some("T".into()), stream, text: text.into() };
+        assert_eq!(log_line(&line(Stream::Out, "a\x1b[2Jb"), false, false), "a\x1b[2Jb");
+        assert_eq!(log_line(&line(Stream::Out, "a\x1b[2Jb"), true, true), "T a\u{fffd}[2Jb");
+        assert_eq!(log_line(&line(Stream::Berth, "gap"), false, false), "berth: gap");
+    }
+}

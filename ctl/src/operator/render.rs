@@ -1,0 +1,9 @@
+//! What people see: aligned, in words, and never wider than their terminal.
+
+pub mod human;
+pub mod status;
+pub mod style;
+pub mod table;
+pub mod units;
+
+pub use style::Style;

@@ -1,0 +1,154 @@
+//! The machine as a whole: boot times, slots, config, machine.
+
+use super::human;
+use super::style::{Style, Tone, clean};
+use super::table::{Column, Table, cell, pairs, plain};
+use berth_units::control::{BootTimes, ConfigStatus, MachineStatus, SlotsStatus};
+
+/// `berth boot-times`.
+pub fn boot_times(times: &BootTimes, style: Style) -> String {
+    let phases = [
+        ("firmware", times.firmware_us),
+        ("loader", times.loader_us),
+        ("kernel", Some(times.kernel_us)),
+        ("initrd", Some(times.initrd_us)),
+        ("first container, since the kernel started", times.first_container_us),
+    ];
+    let known: Vec<_> =
+        phases.iter().filter_map(|(name, us)| us.map(|us| (*name, plain(human::micros(us))))).collect();
+    let mut text = pairs(&known, style);
+    let mut table = Table::new(&[
+        Column { head: "STAGE", right: false, expendable: 2 },
+        Column { head: "STEP", right: false, expendable: 0 },
+        Column { head: "AT", right: true, expendable: 1 },
+        Column { head: "TOOK", right: true, expendable: 0 },
+        Column { head: "OUTCOME", right: false, expendable: 0 },
+    ]);
+    for step in &times.steps {
+        let (outcome, tone) =
+            if step.outcome.is_empty() { ("done", Tone::Good) } else { (step.outcome.as_str(), Tone::Bad) };
+        table.row(vec![
+            cell(&step.stage, Tone::Dim),
+            plain(&step.name),
+            plain(human::micros(step.start_us)),
+            plain(human::micros(step.took_us)),
+            cell(outcome, tone),
+        ]);
+    }
+    text.push('\n');
+    text + &table.render(style)
+}
+
+/// `berth slots`.
+pub fn slots(slots: &SlotsStatus, style: Style) -> String {
+    let firmware = match slots.firmware.as_str() {
+        "uefi" => "UEFI",
+        "bios" => "BIOS",
+        "direct" => "a direct boot",
+        other => other,
+    };
+    let mut text = format!("running slot {} by {}, ", clean(&slots.running), clean(firmware));
+    text.push_str(&if slots.confirmed {
+        style.paint(Tone::Good, "found healthy")
+    } else {
+        style.paint(Tone::Notice, "not yet found healthy")
+    });
+    if let Some(good) = &slots.good {
+        text.push_str(&format!("; good slot {}", clean(good)));
+        match slots.starts {
+            0 => {}
+            1 => text.push_str(", started once since it was last healthy"),
+            n => text.push_str(&format!(", started {n} times since it was last healthy")),
+        }
+    }
+    if let Some((slot, tries)) = &slots.trial {
+        text.push_str(&format!("; slot {} on trial, {tries} tries left", clean(slot)));
+    }
+    text.push('\n');
+    if let Some(why) = &slots.rescue {
+        text.push_str(&style.paint(Tone::Bad, &format!("rescue: {}", clean(why))));
+        text.push('\n');
+    }
+    let mut table = Table::new(&[
+        Column { head: "SLOT", right: false, expendable: 0 },
+        Column { head: "STATE", right: false, expendable: 0 },
+        Column { head: "VERSION", right: false, expendable: 1 },
+        Column { head: "ROOT HASH", right: false, expendable: 2 },
+        Column { head: "WHY", right: false, expendable: 1 },
+    ]);
+    for slot in &slots.slots {
+        let tone = match slot.state.as_str() {
+            "good" => Tone::Good,
+            "failed" => Tone::Bad,
+            "empty" => Tone::Dim,
+            _ => Tone::Notice,
+        };
+        table.row(vec![
+            plain(&slot.name),
+            cell(&slot.state, tone),
+            plain(&slot.version),
+            // Enough to tell two apart; --json has all of it.
+            plain(slot.root_hash.chars().take(12).collect::<String>()),
+            plain(&slot.reason),
+        ]);
+    }
+    text + &table.render(style)
+}
+
+/// `berth config status`.
+pub fn config(config: &ConfigStatus, style: Style) -> String {
+    let (sentence, tone) = match config.state.as_str() {
+        "applied" => (format!("config applied, from {}", config.source), Tone::Good),
+        "refused" => (format!("config from {} REFUSED, nothing of it is applied", config.source), Tone::Bad),
+        "none" => ("no config found".to_owned(), Tone::Notice),
+        "reading" => ("still looking for a config".to_owned(), Tone::Notice),
+        other => (other.to_owned(), Tone::Notice),
+    };
+    let mut text = style.paint(tone, &clean(&sentence)) + "\n";
+    if !config.sha256.is_empty() {
+        text.push_str(&format!("sha256 {}\n", clean(&config.sha256)));
+    }
+    if !config.looked.is_empty() {
+        text.push_str("looked for, in this order:\n");
+        for line in &config.looked {
+            text.push_str(&format!("  {}\n", clean(line)));
+        }
+    }
+    if !config.report.is_empty() {
+        text.push('\n');
+        for line in config.report.lines() {
+            text.push_str(&clean(line));
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// `berth machine`.
+pub fn machine(machine: &MachineStatus, style: Style) -> String {
+    let addresses: Vec<String> = machine.addresses.iter().map(|(i, a)| format!("{a} on {i}")).collect();
+    let memory = format!(
+        "{} of {} available, PID 1 uses {}",
+        human::bytes(machine.memory_available_kib.saturating_mul(1024)),
+        human::bytes(machine.memory_kib.saturating_mul(1024)),
+        human::bytes(machine.pid1_rss_kib.saturating_mul(1024)),
+    );
+    let state = if machine.state_problem.is_empty() {
+        cell("state partition in use", Tone::Good)
+    } else {
+        cell(format!("TEMPORARY: {}", machine.state_problem), Tone::Bad)
+    };
+    pairs(
+        &[
+            ("name", plain(&machine.hostname)),
+            ("machine id", plain(&machine.machine_id)),
+            ("version", plain(&machine.version)),
+            ("kernel", plain(&machine.kernel)),
+            ("up", plain(human::seconds(machine.uptime_s))),
+            ("addresses", plain(if addresses.is_empty() { "none".into() } else { addresses.join(", ") })),
+            ("memory", plain(memory)),
+            ("state", state),
+        ],
+        style,
+    )
+}

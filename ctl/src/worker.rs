@@ -1,0 +1,30 @@
+//! `berth worker NAME`: the machine's own services, one process each.
+
+use std::ffi::OsStr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Runs one worker. A unit's first process ignores every signal that it has no handler for (pid_namespaces(7)), so
+/// that SIGTERM ends it only because of the one here; nothing needs to be put away, for all state is written
+/// beside and flipped.
+pub fn run(name: Option<&OsStr>) -> ExitCode {
+    if let Err(error) = signal_hook::flag::register_conditional_shutdown(
+        signal_hook::consts::SIGTERM,
+        0,
+        Arc::new(AtomicBool::new(true)),
+    ) {
+        eprintln!("SIGTERM cannot be caught: {error}; stopping will take its whole time limit");
+    }
+    match name.and_then(OsStr::to_str) {
+        Some("api") => berth_api::run(),
+        Some(other @ ("net" | "meta" | "store")) => {
+            eprintln!("worker {other:?} is not in this build");
+            ExitCode::from(2)
+        }
+        _ => {
+            eprintln!("usage: berth worker net|meta|store|api (PID 1 starts these)");
+            ExitCode::from(2)
+        }
+    }
+}
