@@ -10,7 +10,7 @@ use super::record::RecordStore;
 use super::runner::{self, OnFailure, Step};
 use super::uevents::{Uevent, Uevents};
 use super::watchdog::{self, Watchdog};
-use super::{Firmware, console, dm, files, limits, mounts};
+use super::{Firmware, console, dm, limits, mounts};
 use crate::sys::early::keep_through_exec;
 use berth_units::paths;
 use berth_updater::assess;
@@ -153,10 +153,9 @@ fn kernel_file_systems(stage: &mut Initrd) -> Result<String, String> {
 /// The machine's own watchdog if one of its devices has a driver here, else the kernel's.
 fn arm_watchdog(stage: &mut Initrd) -> Result<String, String> {
     stage.modules = Modules::open().map_err(|error| error.to_string())?;
-    let hardware = modules::disk_aliases()
-        .iter()
-        .flat_map(|alias| stage.modules.matching(alias))
-        .find(|name| watchdog::HARDWARE.contains(&name.as_str()));
+    let aliases = modules::disk_aliases();
+    let fitting = stage.modules.matching(aliases.iter().map(String::as_str));
+    let hardware = fitting.into_iter().find(|name| watchdog::HARDWARE.contains(&name.as_str()));
     let seconds = stage.cmdline.number("berth.watchdog").unwrap_or(limits::WATCHDOG_SECONDS);
     let seconds = seconds.clamp(*limits::WATCHDOG_RANGE.start(), *limits::WATCHDOG_RANGE.end());
 
@@ -191,7 +190,7 @@ fn load_drivers(stage: &mut Initrd) -> Result<String, String> {
         if new.is_empty() {
             break;
         }
-        count += new.iter().map(|alias| stage.modules.load_for(alias, &mut troubles)).sum::<usize>();
+        count += stage.modules.load_for(new.iter().map(String::as_str), &mut troubles);
     }
     for feature in ["verity", "erofs"] {
         stage.modules.load_feature(feature).map_err(|error| error.to_string())?;
@@ -226,7 +225,7 @@ fn find_disk(stage: &mut Initrd) -> Result<String, String> {
         for event in uevents.read() {
             if let Uevent::Device { modalias } = event {
                 let mut troubles = Vec::new();
-                stage.modules.load_for(&modalias, &mut troubles);
+                stage.modules.load_for([modalias.as_str()], &mut troubles);
                 troubles.iter().for_each(|trouble| console::say("initrd", trouble));
             }
         }
@@ -353,7 +352,7 @@ fn hand_over(stage: &Initrd) -> Result<(), String> {
     Handover {
         slot: found.slot,
         root_hash: verity::to_hex(&stage.root),
-        firmware: firmware(),
+        firmware: firmware(&stage.cmdline),
         disk: found.disk.clone(),
         record: found.record.clone(),
         boot: stage.boot,
@@ -365,13 +364,13 @@ fn hand_over(stage: &Initrd) -> Result<(), String> {
     .write()
 }
 
-/// EFI says so itself; otherwise the boot protocol's loader number: 7 is GRUB's.
-fn firmware() -> Firmware {
-    if Path::new("/sys/firmware/efi").exists() {
-        return Firmware::Uefi;
+/// The boot loader adds `berth.loader=grub` to what it starts, and counts it; direct boot has neither.
+fn firmware(cmdline: &Cmdline) -> Firmware {
+    match cmdline.get("berth.loader") {
+        None => Firmware::Direct,
+        Some(_) if Path::new("/sys/firmware/efi").exists() => Firmware::Uefi,
+        Some(_) => Firmware::Bios,
     }
-    let loader = files::line("/proc/sys/kernel/bootloader_type").and_then(|text| text.parse::<u32>().ok());
-    if loader.is_some_and(|loader| loader >> 4 == 7) { Firmware::Bios } else { Firmware::Direct }
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ pub fn stage() -> Stage {
     const RAMFS: i64 = 0x8584_58f6;
     const TMPFS: i64 = 0x0102_1994;
     match nix::sys::statfs::statfs("/") {
-        Ok(root) if !matches!(i64::from(root.filesystem_type().0), RAMFS | TMPFS) => Stage::Main,
+        Ok(root) if !matches!(root.filesystem_type().0, RAMFS | TMPFS) => Stage::Main,
         _ => Stage::Initrd,
     }
 }

@@ -1,8 +1,305 @@
-//! Being written.
+//! The main stage: what the machine is, before anything runs on it.
 
-use super::Booted;
+use super::boot_times::{Timeline, now_us};
+use super::handover::Handover;
+use super::record::RecordStore;
+use super::runner::{self, OnFailure, Step};
+use super::{Booted, Cmdline, Firmware, State, Uevent, Uevents, Watchdog};
+use super::{clock, console, fail, files, identity, limits, modules, mounts, state, sysctl};
+use crate::sys::child::{self, Child};
+use crate::sys::early::{ctrl_alt_del_as_signal, inherited, lock_memory};
+use berth_units::paths;
+use berth_updater::assess;
+use berth_updater::steps::Status;
+use std::path::Path;
+use std::time::Duration;
 
-/// The main stage.
+/// The table.
+pub const STEPS: [Step<Main>; 10] = [
+    Step {
+        name: "memory lock",
+        needs: &[],
+        limit: Duration::from_secs(5),
+        on_failure: OnFailure::GoOn,
+        run: |_| lock_memory().map(|()| String::new()).map_err(|error| error.to_string()),
+    },
+    Step {
+        name: "kernel fs",
+        needs: &[],
+        limit: Duration::from_secs(1),
+        on_failure: OnFailure::Reboot,
+        run: kernel_file_systems,
+    },
+    Step {
+        name: "cgroups",
+        needs: &["kernel fs"],
+        limit: Duration::from_secs(1),
+        on_failure: OnFailure::Reboot,
+        run: cgroups,
+    },
+    Step {
+        name: "devices",
+        needs: &["kernel fs"],
+        limit: Duration::from_secs(1),
+        on_failure: OnFailure::GoOn,
+        run: devices,
+    },
+    Step {
+        name: "sysctl",
+        needs: &["kernel fs"],
+        limit: Duration::from_secs(1),
+        on_failure: OnFailure::GoOn,
+        run: |_| sysctl::apply(),
+    },
+    Step {
+        name: "state",
+        needs: &["kernel fs"],
+        limit: STATE_LIMIT,
+        on_failure: OnFailure::GoOn,
+        run: mount_state,
+    },
+    Step {
+        name: "identity",
+        needs: &["state"],
+        limit: Duration::from_secs(2),
+        on_failure: OnFailure::GoOn,
+        run: identify,
+    },
+    Step {
+        name: "random seed",
+        needs: &["state"],
+        limit: Duration::from_secs(1),
+        on_failure: OnFailure::GoOn,
+        run: random_seed,
+    },
+    Step {
+        name: "clock",
+        needs: &["state"],
+        limit: Duration::from_secs(1),
+        on_failure: OnFailure::GoOn,
+        run: |stage| clock::raise(&stage.os_release, clock::stored().as_deref()),
+    },
+    Step {
+        name: "drivers",
+        needs: &["devices"],
+        limit: Duration::from_secs(20),
+        on_failure: OnFailure::GoOn,
+        run: drivers,
+    },
+];
+
+/// Mounting replays the journal and may grow the file system.
+const STATE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What the steps learn.
+#[derive(Debug)]
+pub struct Main {
+    handover: Handover,
+    cmdline: Cmdline,
+    os_release: String,
+    watchdog: Option<Watchdog>,
+    uevents: Option<Uevents>,
+    coldplug: Option<Child>,
+    state: State,
+    machine_id: String,
+    hostname: String,
+}
+
+impl runner::Stage for Main {
+    const NAME: &'static str = "main";
+
+    fn timeline(&mut self) -> &mut Timeline {
+        &mut self.handover.timeline
+    }
+
+    fn watchdog(&self) -> Option<&Watchdog> {
+        self.watchdog.as_ref()
+    }
+
+    fn degraded(&mut self, sentence: String) {
+        self.handover.degraded.push(sentence);
+    }
+}
+
+/// Runs the stage. Ends in [`Booted`], or not at all.
 pub fn main_stage() -> Booted {
-    super::reboot_now()
+    console::open();
+    let cmdline = Cmdline::read();
+    let mut handover = match Handover::read() {
+        Ok(handover) => handover,
+        Err(error) => fail::die(Status::Failed, &error),
+    };
+    handover.timeline.main_at_us = Some(now_us());
+    let watchdog = handover
+        .watchdog
+        .take()
+        .and_then(|(fd, seconds, name)| inherited(fd).map(|file| Watchdog::adopt(file, seconds, name)));
+    fail::keep(open_record(&mut handover));
+
+    let mut stage = Main {
+        cmdline,
+        os_release: files::read(paths::OS_RELEASE, limits::SMALL_FILE_BYTES).unwrap_or_default(),
+        watchdog,
+        uevents: None,
+        coldplug: None,
+        state: State::Temporary { reason: "not tried".into() },
+        machine_id: String::new(),
+        hostname: String::new(),
+        handover,
+    };
+    runner::run(&STEPS, &mut stage);
+    finish(stage)
+}
+
+fn open_record(handover: &mut Handover) -> RecordStore {
+    let Some(path) = &handover.record else { return RecordStore::missing(handover.slot) };
+    match RecordStore::resume(path, handover.slot, handover.boot) {
+        Ok(record) => record,
+        Err(error) => {
+            handover.degraded.push(format!("boot record {}: {error}", path.display()));
+            RecordStore::missing(handover.slot)
+        }
+    }
+}
+
+fn finish(mut stage: Main) -> Booted {
+    let uevents = match stage.uevents.take() {
+        Some(uevents) => uevents,
+        None => fail::die(Status::Failed, "uevent socket not opened"),
+    };
+    let record = fail::take().unwrap_or_else(|| RecordStore::missing(stage.handover.slot));
+    let (content, trouble) = record.read();
+    if let Some(trouble) = trouble {
+        console::say("record", &trouble);
+        stage.handover.degraded.push(trouble);
+    }
+    let slot = stage.handover.slot;
+    let counted = stage.handover.firmware != Firmware::Direct;
+    let previous_step = stage.handover.previous_step();
+    Booted {
+        slot,
+        version: clock::value(&stage.os_release, "IMAGE_VERSION").unwrap_or("unknown").to_owned(),
+        start: assess::start(content.as_ref(), slot, counted),
+        other_step: record.read_step(slot.other()),
+        previous_step,
+        root_hash: stage.handover.root_hash,
+        firmware: stage.handover.firmware,
+        disk: stage.handover.disk,
+        record,
+        state: stage.state,
+        watchdog: stage.watchdog,
+        timeline: stage.handover.timeline,
+        uevents,
+        cmdline: stage.cmdline,
+        machine_id: stage.machine_id,
+        hostname: stage.hostname,
+        degraded: stage.handover.degraded,
+    }
+}
+
+fn kernel_file_systems(stage: &mut Main) -> Result<String, String> {
+    mounts::make_private()?;
+    for api in &mounts::SECOND {
+        mounts::api(api)?;
+    }
+    ctrl_alt_del_as_signal().map_err(|error| format!("ctrl-alt-del: {error}"))?;
+    stage.uevents = Some(Uevents::open().map_err(|error| format!("uevent socket: {error}"))?);
+    Ok(String::new())
+}
+
+/// All controllers for both parents of units. PID 1 itself stays in the root, which alone may hold both.
+fn cgroups(_: &mut Main) -> Result<String, String> {
+    let controllers = files::line(Path::new(paths::CGROUP).join("cgroup.controllers")).unwrap_or_default();
+    let all: Vec<String> = controllers.split_ascii_whitespace().map(|name| format!("+{name}")).collect();
+    let all = all.join(" ");
+    for folder in [paths::CGROUP, paths::CGROUP_SYSTEM, paths::CGROUP_UNITS] {
+        let _ = std::fs::create_dir(folder);
+        files::poke(Path::new(folder).join("cgroup.subtree_control"), &all)
+            .map_err(|error| format!("{folder}: controllers {all} not delegated: {error}"))?;
+    }
+    Ok(String::new())
+}
+
+/// Starts loading drivers for everything that is there, in a child: a slow device keeps nobody waiting.
+fn devices(stage: &mut Main) -> Result<String, String> {
+    let child = child::start(|| {
+        let mut modules = modules::Modules::open().map_err(|error| error.to_string())?;
+        let mut troubles = Vec::new();
+        let aliases = modules::all_aliases();
+        let count = modules.load_for(aliases.iter().map(String::as_str), &mut troubles);
+        let note = format!("{count} for devices");
+        if troubles.is_empty() { Ok(note) } else { Ok(format!("{note}; {}", troubles.join("; "))) }
+    });
+    stage.coldplug = Some(child.map_err(|error| error.to_string())?);
+    Ok(String::new())
+}
+
+fn mount_state(stage: &mut Main) -> Result<String, String> {
+    stage.state = state::set_up(&stage.handover.disk, STATE_LIMIT);
+    match &stage.state {
+        State::Persistent { note, .. } => Ok(note.clone()),
+        State::Temporary { reason } => {
+            let sentence = format!("state is temporary and will be lost: {reason}");
+            console::say("state", &sentence);
+            stage.handover.degraded.push(sentence.clone());
+            Ok(sentence)
+        }
+    }
+}
+
+fn identify(stage: &mut Main) -> Result<String, String> {
+    // Keeping a new id is a write to the state; a child does it, as any disk may hang.
+    let (id, note) = match child::run(limits::CHILD, || {
+        let (id, note) = identity::machine_id();
+        Ok(format!("{id} {note}"))
+    }) {
+        Ok(answer) => {
+            answer.split_once(' ').map(|(id, note)| (id.to_owned(), note.to_owned())).unwrap_or_default()
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    stage.hostname = identity::default_hostname(&id);
+    nix::unistd::sethostname(&stage.hostname).map_err(|error| format!("host name: {error}"))?;
+    let _ = std::fs::write(identity::MACHINE_ID, format!("{id}\n"));
+    stage.machine_id = id;
+    Ok(note)
+}
+
+/// Mixes the old seed in and has a new one written, which nobody waits for.
+fn random_seed(_: &mut Main) -> Result<String, String> {
+    let note = match identity::load_seed() {
+        Ok(()) => "",
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "none yet",
+        Err(error) => return Err(error.to_string()),
+    };
+    child::start(|| identity::save_seed().and_then(|()| clock::save())).map_err(|error| error.to_string())?;
+    Ok(note.to_owned())
+}
+
+/// Waits for the drivers of what was there at the start, and loads those for what came up meanwhile.
+fn drivers(stage: &mut Main) -> Result<String, String> {
+    let Some(child) = stage.coldplug.take() else { return Err("not started".into()) };
+    let note = child.wait(Duration::from_secs(20)).map_err(|error| error.to_string())?;
+    let events = stage.uevents.as_ref().map(Uevents::read).unwrap_or_default();
+    let new: Vec<String> = events
+        .into_iter()
+        .filter_map(|event| match event {
+            Uevent::Device { modalias } => Some(modalias),
+            _ => None,
+        })
+        .collect();
+    if !new.is_empty() {
+        modules::hotplug(new).map_err(|error| error.to_string())?;
+    }
+    Ok(note)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_need_comes_before() {
+        runner::check(&STEPS).unwrap();
+    }
 }

@@ -1,1 +1,182 @@
-//! Being written.
+//! The state partition: found on the boot disk, grown to its end, checked, mounted. Without it the boot goes on with
+//! a temporary one in memory, and says so.
+//!
+//! 1. Grow the partition: the table is written at both ends of the disk, the kernel is told.
+//! 2. Look at the superblock: is it ext4, does its error flag say that a check is due?
+//! 3. Mount.
+//! 4. Grow the file system to the partition.
+//!
+//! All of it blocks, so a child does it, within the step's time.
+
+use super::modules::Modules;
+use super::{State, disks, limits};
+use crate::sys::child::{self, ChildError};
+use crate::sys::early::{block_bytes, ext4_resize, resize_partition, sector_bytes};
+use berth_units::paths;
+use berth_updater::gpt::Table;
+use berth_updater::layout;
+use nix::mount::{MsFlags, mount};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the superblock lies in an ext4, in bytes.
+const SUPERBLOCK_AT: u64 = 1024;
+const FLAGS: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOATIME);
+
+/// Mounts the state of that disk, or a temporary one.
+pub fn set_up(disk: &Path, limit: Duration) -> State {
+    match child::run(limit, || mount_persistent(disk)) {
+        Ok(answer) => {
+            let (device, note) = answer.split_once('\n').unwrap_or((&answer, ""));
+            State::Persistent { device: device.into(), note: note.to_owned() }
+        }
+        Err(error) => {
+            let reason = match error {
+                ChildError::Failed(reason) => reason,
+                other => other.to_string(),
+            };
+            mount_temporary(reason)
+        }
+    }
+}
+
+fn mount_temporary(reason: String) -> State {
+    let options = format!("mode=0755,size={}%", limits::TEMPORARY_STATE_PERCENT);
+    let mounted = mount(Some("tmpfs"), paths::STATE, Some("tmpfs"), FLAGS, Some(options.as_str()));
+    let reason = match mounted {
+        Ok(()) => reason,
+        Err(error) => format!("{reason}; and no temporary one either: {error}"),
+    };
+    State::Temporary { reason }
+}
+
+/// In the child: the device, then a line feed, then what to say about it.
+fn mount_persistent(disk: &Path) -> Result<String, String> {
+    let (device, number, table) = find(disk)?;
+    let mut notes = Vec::new();
+    let writable = OpenOptions::new().read(true).write(true).open(disk);
+    match writable.map_err(|error| error.to_string()).and_then(|mut file| grow(&mut file, table, number)) {
+        Ok(note) => notes.extend(note),
+        Err(error) => notes.push(format!("partition not grown: {error}")),
+    }
+
+    let partition = File::open(&device).map_err(|error| format!("{}: {error}", device.display()))?;
+    let mut superblock = [0; 1024];
+    partition
+        .read_exact_at(&mut superblock, SUPERBLOCK_AT)
+        .map_err(|error| format!("{}: {error}", device.display()))?;
+    let found = Superblock::parse(&superblock).map_err(|error| format!("{}: {error}", device.display()))?;
+    if found.has_errors {
+        notes.push(format!("{} is marked as damaged and needs a check", device.display()));
+    }
+
+    let mut modules = Modules::open().map_err(|error| error.to_string())?;
+    modules.load_feature("ext4").map_err(|error| error.to_string())?;
+    mount(Some(&device), paths::STATE, Some("ext4"), FLAGS, Some("errors=remount-ro"))
+        .map_err(|error| format!("{} not mounted: {error}", device.display()))?;
+
+    let bytes = block_bytes(&partition).map_err(|error| error.to_string())?;
+    let blocks = bytes / found.block_bytes;
+    if blocks > found.blocks {
+        let resized = File::open(paths::STATE).and_then(|mounted| ext4_resize(&mounted, blocks));
+        notes.push(match resized {
+            Ok(()) => format!("grown to {} MiB", bytes >> 20),
+            Err(error) => format!("file system not grown: {error}"),
+        });
+    }
+    Ok(format!("{}\n{}", device.display(), notes.join("; ")))
+}
+
+fn find(disk: &Path) -> Result<(PathBuf, usize, Table), String> {
+    let name = disk.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let mut file = File::open(disk).map_err(|error| format!("{}: {error}", disk.display()))?;
+    let sector = sector_bytes(&file).map_err(|error| error.to_string())?;
+    let sectors = block_bytes(&file).map_err(|error| error.to_string())? / u64::from(sector);
+    let table = Table::read(&mut file, sector, sectors).map_err(|error| error.to_string())?.table;
+    let found = table.by_label(layout::STATE.kind, layout::STATE.label).map(|(number, _)| number);
+    let number = found.ok_or_else(|| format!("{} has no state partition", disk.display()))?;
+    Ok((disks::partition_node(name, number), number, table))
+}
+
+/// Writes the table anew when the disk is larger than it, or its backup is not at the disk's end.
+fn grow(disk: &mut File, mut table: Table, number: usize) -> Result<Option<String>, String> {
+    let bytes = block_bytes(disk).map_err(|error| error.to_string())?;
+    let sectors = bytes / u64::from(table.sector_bytes);
+    let found = Table::read(disk, table.sector_bytes, sectors).map_err(|error| error.to_string())?;
+    let grown = table.grow(sectors).map_err(|error| error.to_string())?;
+    if found.table == table && found.backup.is_none() && found.primary.is_none() {
+        return Ok(None);
+    }
+    table.write(disk, |disk| disk.sync_all()).map_err(|error| error.to_string())?;
+    if grown == Some(number)
+        && let Some(partition) = table.entries.get(number - 1).and_then(Option::as_ref)
+    {
+        let bytes = |sectors: u64| i64::try_from(sectors * u64::from(table.sector_bytes)).unwrap_or(i64::MAX);
+        let number = i32::try_from(number).map_err(|error| error.to_string())?;
+        resize_partition(disk, number, bytes(partition.first), bytes(partition.sectors()))
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(found.backup.map(|_| "backup partition table written again".to_owned()).filter(|_| grown.is_none()))
+}
+
+/// What is read of an ext4 superblock (kernel documentation, `filesystems/ext4/super.rst`).
+#[derive(Debug, PartialEq, Eq)]
+struct Superblock {
+    blocks: u64,
+    block_bytes: u64,
+    has_errors: bool,
+}
+
+impl Superblock {
+    fn parse(bytes: &[u8; 1024]) -> Result<Superblock, String> {
+        let half = |at: usize| u64::from(bytes[at]) | (u64::from(bytes[at + 1]) << 8);
+        let word = |at: usize| half(at) | (half(at + 2) << 16);
+        if bytes.iter().all(|&byte| byte == 0) {
+            return Err("it is empty: no file system".into());
+        }
+        if half(0x38) != 0xef53 {
+            return Err("it holds no file system that Berth knows (ext4)".into());
+        }
+        let log = word(0x18);
+        if log > 6 {
+            return Err(format!("its superblock is damaged (block size 2^{})", log + 10));
+        }
+        let wide = word(0x60) & 0x80 != 0;
+        let blocks = word(0x04) | if wide { word(0x150) << 32 } else { 0 };
+        // s_state: 1 = cleanly unmounted, 2 = errors found.
+        Ok(Superblock { blocks, block_bytes: 1024 << log, has_errors: half(0x3a) & 2 != 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn superblock(changes: &[(usize, u8)]) -> [u8; 1024] {
+        let mut bytes = [0; 1024];
+        for (at, byte) in
+            [(0x38, 0x53), (0x39, 0xef), (0x3a, 1), (0x18, 2), (0x05, 0x80)].iter().chain(changes)
+        {
+            bytes[*at] = *byte;
+        }
+        bytes
+    }
+
+    #[test]
+    fn size_and_error_flag() {
+        let clean = Superblock { blocks: 0x8000, block_bytes: 4096, has_errors: false };
+        assert_eq!(Superblock::parse(&superblock(&[])).unwrap(), clean);
+        assert!(Superblock::parse(&superblock(&[(0x3a, 2)])).unwrap().has_errors);
+        let wide = Superblock::parse(&superblock(&[(0x60, 0x80), (0x150, 1)])).unwrap();
+        assert_eq!(wide.blocks, 0x1_0000_8000);
+    }
+
+    #[test]
+    fn what_is_no_ext4_is_told_apart() {
+        assert!(Superblock::parse(&[0; 1024]).unwrap_err().contains("empty"));
+        assert!(Superblock::parse(&[0xaa; 1024]).unwrap_err().contains("knows"));
+        assert!(Superblock::parse(&superblock(&[(0x18, 99)])).unwrap_err().contains("damaged"));
+    }
+}
