@@ -1,0 +1,160 @@
+//! What the console says: every line that operators read and tests wait for, in one place. A line is a subject
+//! (a unit's name, or one of `berth`, `config`, `slot`, `ready`, `stop`), padded, and one sentence.
+
+use super::kernel::Halt;
+use super::text;
+use std::time::Duration;
+
+fn line(subject: &str, sentence: impl std::fmt::Display) -> String {
+    format!("{subject:<8} {sentence}")
+}
+
+/// First line of the main loop.
+pub fn hello(version: &str, slot: &str, hostname: &str) -> String {
+    line("berth", format_args!("{version}, slot {slot}, host {hostname}"))
+}
+
+/// Rescue, and why.
+pub fn rescue(reason: &str) -> String {
+    line("berth", format_args!("rescue: {reason}; network and API only, no user units"))
+}
+
+/// The name changed with the config.
+pub fn hostname(name: &str) -> String {
+    line("berth", format_args!("host {name}"))
+}
+
+/// The machine's addresses.
+pub fn addresses(addresses: &[(String, String)]) -> String {
+    if addresses.is_empty() {
+        return line("net", "no address");
+    }
+    let list: Vec<String> =
+        addresses.iter().map(|(interface, address)| format!("{interface} {address}")).collect();
+    line("net", list.join(", "))
+}
+
+/// The API listens.
+pub fn api(port: u16, fingerprint: &str) -> String {
+    line("api", format_args!("listening on :{port}, key {fingerprint}"))
+}
+
+/// Nobody may come in.
+pub fn api_no_keys() -> String {
+    line("api", "no operator key is configured ([access] keys): nobody can log in")
+}
+
+/// A worker's own sentence.
+pub fn status(unit: &str, text: &str) -> String {
+    line(unit, text)
+}
+
+/// Config in force.
+pub fn config_applied(source: &str, sha256: &str, units: usize) -> String {
+    let short = sha256.get(..12).unwrap_or(sha256);
+    line("config", format_args!("applied from {source}, sha256:{short}, {units} units"))
+}
+
+/// Config refused; the report follows line by line.
+pub fn config_refused(source: &str) -> String {
+    line("config", format_args!("refused, from {source}:"))
+}
+
+/// One line of a report.
+pub fn report(text: &str) -> String {
+    format!("         {text}")
+}
+
+/// No config anywhere.
+pub fn config_none() -> String {
+    line("config", "none found: DHCP on every interface, no units; looked for:")
+}
+
+/// Meta did not come back.
+pub fn config_gave_up(why: &str) -> String {
+    line("config", format_args!("none: {why}; DHCP on every interface, no units"))
+}
+
+/// The config could not be kept.
+pub fn config_not_stored(why: &str) -> String {
+    line("config", format_args!("not kept, it will be looked for again at the next boot: {why}"))
+}
+
+/// A unit's program runs.
+pub fn running(unit: &str, image: &str) -> String {
+    line(unit, format_args!("running (image {image})"))
+}
+
+/// A unit is healthy.
+pub fn healthy(unit: &str) -> String {
+    line(unit, "healthy")
+}
+
+/// Any other state.
+pub fn state(unit: &str, state: &str, reason: &str) -> String {
+    if reason.is_empty() { line(unit, state) } else { line(unit, format_args!("{state}: {reason}")) }
+}
+
+/// The slot is good, and the record says so.
+pub fn slot_good(slot: &str) -> String {
+    line("slot", format_args!("{slot} is healthy and marked good"))
+}
+
+/// A rescue can be reached: the next start is a normal one.
+pub fn slot_rescued(slot: &str) -> String {
+    line("slot", format_args!("{slot} can be reached in rescue; the next start is a normal one"))
+}
+
+/// The slot is healthy, but the record was not written.
+pub fn slot_not_written(slot: &str, why: &str) -> String {
+    line("slot", format_args!("{slot} is healthy, but the boot record was not written: {why}"))
+}
+
+/// The slot is not good, but there is nothing better to start.
+pub fn slot_degraded(slot: &str, reason: &str) -> String {
+    line("slot", format_args!("{slot} is degraded: {reason}"))
+}
+
+/// The slot on trial has failed.
+pub fn slot_failed(slot: &str, reason: &str) -> String {
+    line("slot", format_args!("{slot} failed its trial: {reason}; rebooting"))
+}
+
+/// The slot is broken.
+pub fn slot_broken(slot: &str, reason: &str) -> String {
+    line("slot", format_args!("{slot} is broken: {reason}; rebooting"))
+}
+
+/// End of the boot: every unit has had its first try.
+pub fn ready(first_container: Option<Duration>, now: Duration, up: usize, of: usize) -> String {
+    match first_container {
+        Some(at) => line(
+            "ready",
+            format_args!(
+                "first container at {}, {up} of {of} units up at {}",
+                text::seconds(at),
+                text::seconds(now)
+            ),
+        ),
+        None => line("ready", format_args!("no container, {up} of {of} units up at {}", text::seconds(now))),
+    }
+}
+
+/// The machine goes down.
+pub fn halting(halt: Halt, why: &str) -> String {
+    let verb = match halt {
+        Halt::Reboot => "reboot",
+        Halt::Poweroff => "power off",
+    };
+    line("stop", format_args!("{verb}: {why}"))
+}
+
+/// Units were killed because time ran out.
+pub fn halt_killed(units: &[String]) -> String {
+    line("stop", format_args!("killed, they did not stop in time: {}", units.join(", ")))
+}
+
+/// Last line before the last steps.
+pub fn halt_finish() -> String {
+    line("stop", "all units stopped; syncing and unmounting")
+}

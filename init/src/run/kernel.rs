@@ -1,0 +1,136 @@
+//! The seam between what is decided ([`super::supervisor`], pure) and what is done (`super::machine`, the kernel).
+//! Tests put a pretend kernel here.
+
+use berth_units::control::ToWorker;
+use berth_units::image::PreparedImage;
+use berth_units::lifecycle::Exit;
+use berth_units::model::Unit;
+use std::time::Duration;
+
+/// What the launcher needs to know beyond the unit itself.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// What to run.
+    pub unit: &'a Unit,
+    /// Its image; absent for system units, which are rooted in the verified root.
+    pub image: Option<&'a PreparedImage>,
+    /// First host uid and gid of its range.
+    pub id_base: u32,
+}
+
+/// How the machine goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// Start again.
+    Reboot,
+    /// Power off.
+    Poweroff,
+}
+
+/// What PID 1 can do. No method blocks; what takes long is reported later as an [`Input`].
+pub trait Kernel {
+    /// Makes the unit's cgroup and its setup child. Followed by [`Input::Plumb`] and, after [`Kernel::go`],
+    /// [`Input::Started`]; or by [`Input::StartFailed`]. `Err`: nothing was left behind.
+    fn launch(&mut self, order: &Order<'_>) -> Result<(), String>;
+    /// The container has all it needs: it may exec.
+    fn go(&mut self, unit: &str);
+    /// Sends a signal to the unit's main process.
+    fn signal(&mut self, unit: &str, stop_signal: &str);
+    /// Kills everything in the unit's cgroup. Followed by what the death brings, and always by
+    /// [`Input::CgroupEmpty`].
+    fn kill(&mut self, unit: &str);
+    /// Nothing of this run is left: drops its descriptors and its cgroup.
+    fn cleanup(&mut self, unit: &str);
+    /// Queues a message to a worker. `netns_of`: the namespace and netlink socket of this unit ride along. False if
+    /// the worker is not connected or the unit has no namespace.
+    fn tell(&mut self, worker: &str, message: &ToWorker, netns_of: Option<&str>) -> bool;
+    /// Looks for the image's description in the store's index. `Ok(None)`: the store has to make it (again).
+    fn image(&mut self, reference: &str) -> Result<Option<PreparedImage>, String>;
+    /// Keeps a machine config, atomically; answered by [`Input::ConfigStored`].
+    fn store_config(&mut self, text: &[u8], source: &str);
+    /// Keeps the id table, atomically.
+    fn store_ids(&mut self, text: String);
+    /// Sets the host name.
+    fn hostname(&mut self, name: &str);
+    /// One line for the console and Berth's own log.
+    fn say(&mut self, line: String);
+    /// Writes a step's name to the step record.
+    fn step(&mut self, name: &str);
+    /// This boot is healthy: writes what follows from it to the boot record and the step record. Answered by
+    /// [`Input::Confirmed`].
+    fn confirm(&mut self);
+    /// This boot failed: the reason goes to the step record, before anything else.
+    fn condemn(&mut self, reason: &str);
+    /// Everything is stopped, or will not stop: the last steps, then the machine goes down.
+    fn finish(&mut self, halt: Halt);
+    /// `memory.current` of a unit.
+    fn memory(&self, unit: &str) -> Option<u64>;
+    /// Wall clock, since 1970.
+    fn wall(&self) -> Duration;
+}
+
+/// What happened, in words the supervisor understands.
+#[derive(Debug)]
+pub enum Input {
+    /// The container exists and waits: for its network, then for [`Kernel::go`].
+    Plumb {
+        /// Unit name.
+        unit: String,
+        /// Its main process.
+        pid: i32,
+    },
+    /// The container's program runs.
+    Started {
+        /// Unit name.
+        unit: String,
+    },
+    /// The start failed before exec and its processes are gone or being killed.
+    StartFailed {
+        /// Unit name.
+        unit: String,
+        /// What failed, on what, why.
+        reason: String,
+    },
+    /// The main process ended, after exec.
+    Exited {
+        /// Unit name.
+        unit: String,
+        /// How.
+        exit: Exit,
+    },
+    /// No process is left in the unit's cgroup.
+    CgroupEmpty {
+        /// Unit name.
+        unit: String,
+    },
+    /// A worker said something; who it is follows from its cgroup.
+    Worker {
+        /// Unit name.
+        unit: String,
+        /// What it said.
+        message: berth_units::control::FromWorker,
+        /// The text of the sealed memfd that rode along.
+        text: Option<Vec<u8>>,
+    },
+    /// A worker's connection is gone.
+    WorkerGone {
+        /// Unit name.
+        unit: String,
+    },
+    /// The config is kept, or not.
+    ConfigStored(Result<(), String>),
+    /// The records say that this boot was healthy, or could not be written.
+    Confirmed(Result<(), String>),
+    /// Somebody wants the machine down.
+    Halt {
+        /// How.
+        halt: Halt,
+        /// Who or what, for the console.
+        why: String,
+    },
+    /// This slot is broken beyond doubt (a root block that does not verify).
+    Broken {
+        /// Why.
+        reason: String,
+    },
+}

@@ -1,0 +1,63 @@
+//! Every bound of the main loop, with its unit and its reason.
+
+use std::time::Duration;
+
+/// How long meta may look for a machine config before the machine goes on without one: volumes on slow disks are
+/// read in a second or two.
+pub const CONFIG_SEARCH: Duration = Duration::from_secs(10);
+/// A slot that is not healthy after this is not good. Slow disks and emulated CPUs need about 20 s.
+pub const HEALTH_DEADLINE: Duration = Duration::from_secs(90);
+/// What `berth.health-deadline=` may say, seconds: long enough to boot at all, short enough to matter.
+pub const HEALTH_DEADLINE_RANGE: std::ops::RangeInclusive<u64> = 5..=600;
+/// A unit that cannot say that it is ready is healthy once it has run this long.
+pub const HEALTHY_AFTER: Duration = Duration::from_secs(2);
+/// How long a started container waits for its network. The agent itself is up in well under a second; if it
+/// crashed, it is back within two.
+pub const ATTACH: Duration = Duration::from_secs(15);
+/// How long a unit waits for the store: 10 GB from a slow disk.
+pub const PREPARE: Duration = Duration::from_secs(900);
+/// How long the store worker is kept with nothing to do: it holds memory, and read-only views of disks that may
+/// have been unplugged.
+pub const STORE_IDLE: Duration = Duration::from_secs(5);
+/// All units together have this long to stop. Longer than the default stop time-out, short enough for a UPS.
+pub const SHUTDOWN: Duration = Duration::from_secs(60);
+/// The same for a reboot because the slot is broken: nothing of it is worth waiting for.
+pub const SHUTDOWN_BROKEN: Duration = Duration::from_secs(8);
+/// After `cgroup.kill` of everything, before the last steps begin regardless.
+pub const SHUTDOWN_KILL: Duration = Duration::from_secs(5);
+/// The last child (clock, entropy, sync, unmount) has this long before the machine goes down without it.
+pub const FINISH: Duration = Duration::from_secs(20);
+/// A short-lived child that stores a config or an id table: an fsync on a busy disk.
+pub const CHILD_STORE: Duration = Duration::from_secs(20);
+/// A short-lived child that writes the step record or the boot record: one sector.
+pub const CHILD_RECORD: Duration = Duration::from_secs(10);
+/// Exits remembered for each unit.
+pub const EXITS: usize = 8;
+/// Bytes of a reason, a status or an error that a worker or a launch reports; the rest is cut.
+pub const TEXT_BYTES: usize = 1024;
+/// Bytes of the config report that is kept and shown.
+pub const REPORT_BYTES: usize = 48 * 1024;
+/// Lines of the list of what was looked for.
+pub const LOOKED_LINES: usize = 32;
+/// Life-cycle events handled in one pass; a livelock between units ends here and is logged.
+pub const EVENTS_PER_PASS: usize = 20_000;
+/// Steps of the timeline kept for `berth boot-times`.
+pub const TIMELINE: usize = 200;
+/// Messages queued for one control connection before it is dropped: every unit's attach, and some.
+pub const QUEUE: usize = berth_units::limits::UNITS + 64;
+/// Packets read from one connection in one pass, so that a chatty worker cannot starve the rest.
+pub const PACKETS_PER_PASS: usize = 16;
+/// An operator connection that asked nothing, or a peer that does not read, is dropped after this.
+pub const CONNECTION_IDLE: Duration = Duration::from_secs(10);
+/// Bytes waiting for a slow console; what comes on top is dropped (the log keeps it).
+pub const CONSOLE_BYTES: usize = 64 * 1024;
+/// Short-lived children at once.
+pub const CHILDREN: usize = 32;
+/// Panics caught in the main loop before the machine reboots in an orderly way.
+pub const PANICS: u32 = 16;
+/// System unit files read.
+pub const SYSTEM_UNITS: usize = 32;
+/// Bytes of the id table: a line for each unit that ever was.
+pub const IDS_BYTES: usize = 1 << 20;
+/// Units with an id range of their own, ever; the ranges must fit below 2^31.
+pub const IDS: u32 = 30_000;

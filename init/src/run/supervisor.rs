@@ -1,0 +1,471 @@
+//! What is to happen: every unit's life, the workers, the config, the judgement on this boot, the way down. Pure:
+//! inputs and the time come in, the [`Kernel`] carries out; nothing here waits, reads or writes.
+//!
+//! ```text
+//!   Input ──▶ handle ──▶ events ──▶ Life::step ──▶ effects ──▶ Kernel
+//!                ▲          ▲            │
+//!   deadlines ─ tick      look ◀── a state changed: waiting units, store, judgement, way down
+//! ```
+//!
+//! Invariants: a unit's life changes only in [`Supervisor::step`]; what an effect brings about comes back as an
+//! event in the queue, never by recursion; each pass handles a bounded number of events.
+
+mod config;
+mod health;
+mod images;
+mod plumbing;
+mod status;
+mod stop;
+#[cfg(test)]
+mod tests;
+
+use super::ids::Ids;
+use super::kernel::{Halt, Input, Kernel, Order};
+use super::{console, limits, text};
+use berth_units::control::{ConfigStatus, StepTime};
+use berth_units::graph::{Deps, Graph};
+use berth_units::image::PreparedImage;
+use berth_units::lifecycle::{Effect, Event, Life, State};
+use berth_units::model::{MachineConfig, MachineNetwork, Origin, Unit};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The network agent's unit.
+pub const NET: &str = "net";
+/// The metadata reader's unit.
+pub const META: &str = "meta";
+/// The image store's unit.
+pub const STORE: &str = "store";
+/// The API server's unit.
+pub const API: &str = "api";
+
+/// What the boot found out, as far as it matters here.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The OS's version.
+    pub version: String,
+    /// `a`, `b`, or `-` where there are no slots.
+    pub slot: String,
+    /// The machine's name so far.
+    pub hostname: String,
+    /// The slot is on trial: if it does not become healthy, the other one is there.
+    pub on_trial: bool,
+    /// This boot is a rescue, and why.
+    pub rescue: Option<String>,
+    /// Time from the start of the main loop until the slot has to be healthy.
+    pub health_deadline: Duration,
+}
+
+/// Checks the text of a machine config as a whole, given the names of the system's units; the error is the report.
+pub type Check = fn(&[u8], &[&str]) -> Result<MachineConfig, String>;
+
+/// One unit and what became of it.
+#[derive(Debug)]
+struct Run {
+    unit: Unit,
+    life: Life,
+    image: Option<PreparedImage>,
+    pid: Option<i32>,
+    /// The present run's setup began.
+    forked: Option<Duration>,
+    /// The present run's program was exec'd.
+    started: Option<Duration>,
+    /// The container waits for its network until then.
+    attach_by: Option<Duration>,
+    address: Option<IpAddr>,
+    /// Why the last start failed.
+    detail: String,
+    /// What a worker says about itself.
+    says: String,
+    exits: VecDeque<String>,
+    /// It has run since boot.
+    ran: bool,
+}
+
+impl Run {
+    fn new(unit: Unit) -> Self {
+        // A worker says itself when it does its job.
+        let worker = unit.system.as_ref().is_some_and(|grants| grants.control);
+        Self {
+            life: if worker { Life::new() } else { Life::settling(limits::HEALTHY_AFTER) },
+            unit,
+            image: None,
+            pid: None,
+            forked: None,
+            started: None,
+            attach_by: None,
+            address: None,
+            detail: String::new(),
+            says: String::new(),
+            exits: VecDeque::new(),
+            ran: false,
+        }
+    }
+
+    /// Nothing of it exists and nothing will.
+    fn is_down(&self) -> bool {
+        !self.life.wanted() && !self.life.state.has_run()
+    }
+
+    fn is_system(&self) -> bool {
+        self.unit.origin == Origin::System
+    }
+
+    /// `Life::reason` with what is known beyond it.
+    fn reason(&self, now: Duration) -> String {
+        let reason = self.life.reason(now);
+        match (reason.is_empty(), self.detail.is_empty()) {
+            (false, false) => format!("{reason} ({})", self.detail),
+            _ => reason,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Supervisor {
+    facts: Facts,
+    check: Check,
+    units: BTreeMap<String, Run>,
+    graph: Graph,
+    events: VecDeque<(String, Event)>,
+    /// A state changed: look at what depends on states.
+    look_again: bool,
+    /// Units whose worker connection is open.
+    connected: BTreeSet<String>,
+    config: config::Phase,
+    config_status: ConfigStatus,
+    network: MachineNetwork,
+    keys: Vec<String>,
+    hostname: String,
+    addresses: Vec<(String, String)>,
+    images: images::Wanted,
+    health: health::Health,
+    stopping: Option<stop::Stopping>,
+    ids: Ids,
+    timeline: Vec<StepTime>,
+    first_container: Option<Duration>,
+    said_ready: bool,
+}
+
+impl Supervisor {
+    /// A machine on which nothing has started yet.
+    pub fn new(facts: Facts, check: Check, system_units: Vec<Unit>, ids: Ids) -> Self {
+        let graph = Graph::new(&system_units).unwrap_or_else(|report| {
+            log::error!("the system's units do not fit together, their order is ignored: {report}");
+            Graph::default()
+        });
+        let units = system_units.into_iter().map(|unit| (unit.name.clone(), Run::new(unit))).collect();
+        Self {
+            hostname: facts.hostname.clone(),
+            facts,
+            check,
+            units,
+            graph,
+            events: VecDeque::new(),
+            look_again: false,
+            connected: BTreeSet::new(),
+            config: config::Phase::Unread,
+            config_status: ConfigStatus::default(),
+            network: MachineNetwork::default(),
+            keys: Vec::new(),
+            addresses: Vec::new(),
+            images: images::Wanted::default(),
+            health: health::Health::default(),
+            stopping: None,
+            ids,
+            timeline: Vec::new(),
+            first_container: None,
+            said_ready: false,
+        }
+    }
+
+    /// Starts everything. `applied`: the machine config in force, if one was kept.
+    pub fn begin(&mut self, applied: Option<&[u8]>, now: Duration, k: &mut dyn Kernel) {
+        k.say(console::hello(&self.facts.version, &self.facts.slot, &self.hostname));
+        if let Some(reason) = &self.facts.rescue {
+            k.say(console::rescue(reason));
+            k.step("rescue");
+        }
+        self.health = health::Health::Pending { by: now.saturating_add(self.facts.health_deadline) };
+        for name in [NET, API] {
+            self.want(name);
+        }
+        self.begin_config(applied, now, k);
+        // Anything else that the OS ships runs from the start, too, except what is started on demand.
+        if self.facts.rescue.is_none() {
+            let others: Vec<String> =
+                self.units.iter().filter(|(_, run)| run.is_system()).map(|u| u.0.clone()).collect();
+            for name in others.iter().filter(|name| ![NET, API, META, STORE].contains(&name.as_str())) {
+                self.want(name);
+            }
+        }
+        self.run_events(now, k);
+    }
+
+    /// Takes in one input.
+    pub fn handle(&mut self, input: Input, now: Duration, k: &mut dyn Kernel) {
+        match input {
+            Input::Plumb { unit, pid } => self.plumb(&unit, pid, now, k),
+            Input::Started { unit } => self.started(&unit, now),
+            Input::StartFailed { unit, reason } => self.start_failed(&unit, &reason),
+            Input::Exited { unit, exit } => {
+                if let Some(run) = self.units.get_mut(&unit) {
+                    if run.exits.len() >= limits::EXITS {
+                        run.exits.pop_front();
+                    }
+                    run.exits.push_back(format!("{} {}", text::timestamp(k.wall()), text::exit(exit)));
+                    self.event(&unit, Event::Exited(exit));
+                }
+            }
+            Input::CgroupEmpty { unit } => self.event(&unit, Event::CgroupEmpty),
+            Input::Worker { unit, message, text } => self.worker(&unit, message, text, now, k),
+            Input::WorkerGone { unit } => self.worker_gone(&unit),
+            Input::ConfigStored(result) => self.config_stored(result, k),
+            Input::Confirmed(result) => self.confirmed(result, k),
+            Input::Halt { halt, why } => self.halt(halt, &why, limits::SHUTDOWN, now, k),
+            Input::Broken { reason } => self.broken(&reason, now, k),
+        }
+        self.run_events(now, k);
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Duration, k: &mut dyn Kernel) {
+        let due: Vec<String> = self
+            .units
+            .iter()
+            .filter(|(_, run)| run.life.deadline().is_some_and(|at| at <= now))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            self.event(&name, Event::Timer);
+        }
+        self.tick_attach(now);
+        self.tick_images(now);
+        self.tick_config(now, k);
+        self.tick_health(now, k);
+        self.tick_stop(now, k);
+        self.run_events(now, k);
+    }
+
+    /// When [`Supervisor::tick`] has to be called next.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let units = self.units.values().flat_map(|run| [run.life.deadline(), run.attach_by]).flatten();
+        let boot = [self.config.next(), self.health.next()];
+        // On the way down nobody waits for the boot any more.
+        let boot = boot.into_iter().flatten().filter(|_| self.stopping.is_none());
+        units.chain(boot).chain(self.images.next()).chain(self.next_stop()).min()
+    }
+
+    /// The machine is on its way down.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
+    /// A unit's name, if there is such a unit and it may speak as a worker.
+    pub fn is_worker(&self, unit: &str) -> bool {
+        self.units.get(unit).and_then(|run| run.unit.system.as_ref()).is_some_and(|grants| grants.control)
+    }
+
+    /// There is such a unit.
+    pub fn has(&self, unit: &str) -> bool {
+        self.units.contains_key(unit)
+    }
+
+    fn want(&mut self, unit: &str) {
+        self.event(unit, Event::Start);
+    }
+
+    fn event(&mut self, unit: &str, event: Event) {
+        self.events.push_back((unit.to_owned(), event));
+    }
+
+    fn run_events(&mut self, now: Duration, k: &mut dyn Kernel) {
+        for _ in 0..limits::EVENTS_PER_PASS {
+            if let Some((unit, event)) = self.events.pop_front() {
+                self.step(&unit, event, now, k);
+            } else if std::mem::take(&mut self.look_again) {
+                self.look_at_waiting();
+                self.look_at_store();
+                self.look_at_config(now, k);
+                self.look_at_health(now, k);
+                self.look_at_stop(now, k);
+            } else {
+                return;
+            }
+        }
+        log::error!("units keep changing each other's state; {} events put off", self.events.len());
+        self.look_again = true;
+    }
+
+    fn step(&mut self, name: &str, event: Event, now: Duration, k: &mut dyn Kernel) {
+        let Some(run) = self.units.get_mut(name) else { return };
+        let before = run.life.state;
+        let effects = run.life.step(&run.unit.restart, event, now);
+        let after = run.life.state;
+        for effect in effects {
+            self.carry_out(name, effect, now, k);
+        }
+        if after != before {
+            self.tell_state(name, after, now, k);
+        }
+    }
+
+    fn carry_out(&mut self, name: &str, effect: Effect, now: Duration, k: &mut dyn Kernel) {
+        match effect {
+            Effect::PrepareImage => self.find_image(name, now, k),
+            Effect::Fork => self.fork(name, now, k),
+            Effect::SendStop => {
+                let signal =
+                    self.units.get(name).and_then(|run| run.image.as_ref()).map_or("", |i| &i.stop_signal);
+                k.signal(name, signal);
+            }
+            Effect::KillCgroup => k.kill(name),
+            Effect::Cleanup => self.clean_up(name, k),
+            Effect::Changed => self.look_again = true,
+            // The life knows its deadline itself; `next_deadline` asks for it.
+            Effect::ArmTimer(_) | Effect::CancelTimer => {}
+        }
+    }
+
+    fn fork(&mut self, name: &str, now: Duration, k: &mut dyn Kernel) {
+        let Some((id_base, new)) = self.ids.of(name) else {
+            return self.refuse_fork(
+                name,
+                "every id range is taken; remove the folder of unused units on the state partition",
+            );
+        };
+        if new {
+            k.store_ids(self.ids.text());
+        }
+        if !self.health.is_settled() {
+            k.step(&format!("start unit {name}"));
+        }
+        let Some(run) = self.units.get_mut(name) else { return };
+        run.detail.clear();
+        run.says.clear();
+        run.attach_by = None;
+        run.forked = Some(now);
+        let order = Order { unit: &run.unit, image: run.image.as_ref(), id_base };
+        if let Err(reason) = k.launch(&order) {
+            self.refuse_fork(name, &reason);
+        }
+    }
+
+    fn refuse_fork(&mut self, name: &str, reason: &str) {
+        self.start_failed(name, reason);
+        self.event(name, Event::CgroupEmpty);
+    }
+
+    fn start_failed(&mut self, name: &str, reason: &str) {
+        if let Some(run) = self.units.get_mut(name) {
+            run.attach_by = None;
+            // The first reason is the cause; what follows is the container's death.
+            if run.detail.is_empty() {
+                run.detail = text::bounded(reason, limits::TEXT_BYTES);
+            }
+            self.event(name, Event::StartFailed);
+        }
+    }
+
+    fn started(&mut self, name: &str, now: Duration) {
+        let Some(run) = self.units.get_mut(name) else { return };
+        run.started = Some(now);
+        if !run.is_system() && self.first_container.is_none() {
+            self.first_container = Some(now);
+        }
+        if !run.ran {
+            run.ran = true;
+            let forked = run.forked.unwrap_or(now);
+            self.note_time(&format!("unit {name}"), forked, now, "");
+        }
+        self.event(name, Event::Started);
+    }
+
+    fn clean_up(&mut self, name: &str, k: &mut dyn Kernel) {
+        let Some(run) = self.units.get_mut(name) else { return };
+        run.pid = None;
+        run.started = None;
+        run.forked = None;
+        run.attach_by = None;
+        run.address = None;
+        self.detach(name, k);
+        k.cleanup(name);
+    }
+
+    fn note_time(&mut self, name: &str, start: Duration, end: Duration, outcome: &str) {
+        if self.timeline.len() < limits::TIMELINE {
+            self.timeline.push(StepTime {
+                stage: "main".into(),
+                name: name.to_owned(),
+                start_us: micros(start),
+                took_us: micros(end.saturating_sub(start)),
+                outcome: outcome.to_owned(),
+            });
+        }
+    }
+
+    fn tell_state(&self, name: &str, state: State, now: Duration, k: &mut dyn Kernel) {
+        let Some(run) = self.units.get(name) else { return };
+        match state {
+            State::Running => k.say(console::running(name, &run.unit.container.image)),
+            State::Healthy => k.say(console::healthy(name)),
+            State::Backoff | State::Failed | State::Finished => {
+                k.say(console::state(name, state.word(), &run.reason(now)));
+            }
+            State::Stopped if run.ran => k.say(console::state(name, state.word(), "")),
+            _ => {}
+        }
+    }
+
+    /// Units that wait: what they wait for may be there, or never come.
+    fn look_at_waiting(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let state = |name: &str| self.units.get(name).map(|run| run.life.state);
+        let mut events = Vec::new();
+        for (name, run) in self.units.iter().filter(|(_, run)| run.life.state == State::Waiting) {
+            match self.graph.deps_state(name, state) {
+                Deps::Ready => events.push((name.clone(), Event::DepsReady, String::new())),
+                Deps::Waiting => {}
+                Deps::Failed => {
+                    let bad = |other: &&String| state(other).is_none_or(|state| state == State::Failed);
+                    let failed = run.unit.requires.iter().find(bad).map_or("", String::as_str);
+                    events.push((name.clone(), Event::DepsFailed, format!("unit {failed}")));
+                }
+            }
+        }
+        for (name, event, detail) in events {
+            if let Some(run) = self.units.get_mut(&name).filter(|_| !detail.is_empty()) {
+                run.detail = detail;
+            }
+            self.event(&name, event);
+        }
+    }
+
+    /// The first unit that this one still waits for, for messages.
+    fn waits_for<'a>(&self, unit: &'a Unit) -> Option<&'a str> {
+        let up = |name: &str| self.units.get(name).is_some_and(|run| run.life.state.is_up());
+        let coming = |name: &str| {
+            self.units.get(name).is_some_and(|run| run.life.wanted() && run.life.state != State::Failed)
+        };
+        let required = unit.requires.iter().find(|name| !up(name));
+        required.or_else(|| unit.after.iter().find(|name| !up(name) && coming(name))).map(String::as_str)
+    }
+
+    /// This slot cannot go on. What is known goes to the step record first.
+    fn broken(&mut self, reason: &str, now: Duration, k: &mut dyn Kernel) {
+        if self.stopping.is_some() {
+            return;
+        }
+        k.condemn(reason);
+        k.say(console::slot_broken(&self.facts.slot, reason));
+        self.halt(Halt::Reboot, reason, limits::SHUTDOWN_BROKEN, now, k);
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,150 @@
+//! The judgement on this boot: healthy once every system unit that is to run, and every unit marked
+//! `required_for_boot`, is healthy. Healthy in time → the slot is marked good. Not in time → on trial: the reason is
+//! kept and the machine reboots into the other slot; on the good slot: said, and judged again when things change
+//! (a start that never becomes healthy is counted by the loader, and three of them end in rescue). A rescue that can be
+//! reached is healthy, and the next start is a normal one.
+
+use super::{META, Run, Supervisor};
+use crate::run::kernel::{Halt, Kernel};
+use crate::run::{console, limits, text};
+use berth_units::lifecycle::State;
+use std::time::Duration;
+
+/// How it stands.
+#[derive(Debug, Default)]
+pub(super) enum Health {
+    /// Not begun.
+    #[default]
+    Unknown,
+    /// Judged at the latest then.
+    Pending {
+        /// On the clock of `now`.
+        by: Duration,
+    },
+    /// The time is over and it was not healthy.
+    Degraded,
+    /// Healthy; the records are being written.
+    Healthy,
+    /// The records say so.
+    Confirmed,
+}
+
+impl Health {
+    pub(super) fn next(&self) -> Option<Duration> {
+        match self {
+            Self::Pending { by } => Some(*by),
+            _ => None,
+        }
+    }
+
+    /// The boot is over, one way or the other.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self, Self::Healthy | Self::Confirmed | Self::Degraded)
+    }
+
+    pub(super) fn is_confirmed(&self) -> bool {
+        matches!(self, Self::Confirmed)
+    }
+}
+
+impl Supervisor {
+    pub(super) fn look_at_health(&mut self, now: Duration, k: &mut dyn Kernel) {
+        if self.stopping.is_some() || !self.config.is_settled() {
+            return;
+        }
+        self.look_at_ready(now, k);
+        if matches!(self.health, Health::Pending { .. } | Health::Degraded)
+            && self.units.values().all(|run| !counts(run) || is_well(run))
+        {
+            self.health = Health::Healthy;
+            k.confirm();
+        }
+    }
+
+    /// The records are written, or not.
+    pub(super) fn confirmed(&mut self, result: Result<(), String>, k: &mut dyn Kernel) {
+        if !matches!(self.health, Health::Healthy) {
+            return;
+        }
+        let slot = &self.facts.slot;
+        match result {
+            Ok(()) => {
+                self.health = Health::Confirmed;
+                k.say(if self.facts.rescue.is_some() {
+                    console::slot_rescued(slot)
+                } else {
+                    console::slot_good(slot)
+                });
+            }
+            Err(why) => k.say(console::slot_not_written(slot, &text::bounded(&why, limits::TEXT_BYTES))),
+        }
+    }
+
+    /// Every unit has had its first try: the boot's last line.
+    fn look_at_ready(&mut self, now: Duration, k: &mut dyn Kernel) {
+        let tried = |run: &Run| {
+            !run.life.wanted()
+                || matches!(
+                    run.life.state,
+                    State::Running | State::Healthy | State::Backoff | State::Failed | State::Finished
+                )
+        };
+        if !self.said_ready && self.units.values().all(tried) {
+            self.said_ready = true;
+            let users = || self.units.values().filter(|run| !run.is_system());
+            let up = users().filter(|run| run.life.state.is_up()).count();
+            k.say(console::ready(self.first_container, now, up, users().count()));
+        }
+    }
+
+    pub(super) fn tick_health(&mut self, now: Duration, k: &mut dyn Kernel) {
+        if self.stopping.is_some() || self.health.next().is_none_or(|by| by > now) {
+            return;
+        }
+        self.health = Health::Degraded;
+        let reason =
+            format!("not healthy after {} s: {}", self.facts.health_deadline.as_secs(), self.ill(now));
+        if self.facts.on_trial {
+            k.condemn(&reason);
+            k.say(console::slot_failed(&self.facts.slot, &reason));
+            self.halt(Halt::Reboot, "the slot failed its trial", limits::SHUTDOWN_BROKEN, now, k);
+        } else {
+            k.say(console::slot_degraded(&self.facts.slot, &reason));
+        }
+    }
+
+    /// Who is not well, and why.
+    fn ill(&self, now: Duration) -> String {
+        let mut ill: Vec<String> = Vec::new();
+        if !self.config.is_settled() {
+            ill.push("the machine config is still being looked for".into());
+        }
+        for run in self.units.values().filter(|run| counts(run) && !is_well(run)) {
+            let reason = match run.life.state {
+                State::Waiting => {
+                    self.waits_for(&run.unit).map(|other| format!("for {other}")).unwrap_or_default()
+                }
+                _ => run.reason(now),
+            };
+            ill.push(if reason.is_empty() {
+                format!("{} is {}", run.unit.name, run.life.state)
+            } else {
+                format!("{} is {} ({reason})", run.unit.name, run.life.state)
+            });
+        }
+        if ill.is_empty() { "cause unknown".into() } else { ill.join(", ") }
+    }
+}
+
+/// The slot's health depends on it. Without meta a machine comes up all the same.
+fn counts(run: &Run) -> bool {
+    if run.is_system() { run.life.wanted() && run.unit.name != META } else { run.unit.required_for_boot }
+}
+
+fn is_well(run: &Run) -> bool {
+    match run.life.state {
+        State::Healthy => true,
+        State::Finished => run.life.last_exit == Some(berth_units::lifecycle::Exit::Code(0)),
+        _ => false,
+    }
+}

@@ -1,0 +1,154 @@
+//! Images: found in the store's index, or made ready by the store worker, which runs only while there is something
+//! to do. So each time it sees the disks that are attached at that moment, and its memory is free afterwards.
+
+use super::{STORE, Supervisor};
+use crate::run::kernel::Kernel;
+use crate::run::{limits, text};
+use berth_units::control::ToWorker;
+use berth_units::lifecycle::{Event, State};
+use berth_units::model::SYSTEM_IMAGE;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// What the store has to do.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Reference → until when.
+    by_reference: BTreeMap<String, Duration>,
+    /// Asked on the present connection.
+    asked: BTreeSet<String>,
+    /// When an idle store is stopped.
+    idle_at: Option<Duration>,
+}
+
+impl Wanted {
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.by_reference.values().copied().chain(self.idle_at).min()
+    }
+}
+
+impl Supervisor {
+    /// The image of a unit in [`State::Preparing`].
+    pub(super) fn find_image(&mut self, name: &str, now: Duration, k: &mut dyn Kernel) {
+        let Some(run) = self.units.get_mut(name) else { return };
+        if run.unit.container.image == SYSTEM_IMAGE {
+            return self.event(name, Event::ImageReady);
+        }
+        let reference = run.unit.container.image.clone();
+        match k.image(&reference) {
+            Ok(Some(image)) => {
+                run.image = Some(image);
+                self.event(name, Event::ImageReady);
+            }
+            Ok(None) => self.ask_store(&reference, now, k),
+            Err(why) => {
+                log::warn!("{reference}: prepared anew: {why}");
+                self.ask_store(&reference, now, k);
+            }
+        }
+    }
+
+    fn ask_store(&mut self, reference: &str, now: Duration, k: &mut dyn Kernel) {
+        if !self.units.contains_key(STORE) {
+            return self.image_failed(reference, "this system has no image store (unit \"store\")");
+        }
+        self.images.idle_at = None;
+        self.images.by_reference.entry(reference.to_owned()).or_insert(now.saturating_add(limits::PREPARE));
+        self.want(STORE);
+        self.send_prepare(k);
+    }
+
+    /// Asks what was not asked yet on the present connection.
+    pub(super) fn send_prepare(&mut self, k: &mut dyn Kernel) {
+        if !self.connected.contains(STORE) {
+            return;
+        }
+        for reference in self.images.by_reference.keys() {
+            if !self.images.asked.contains(reference) {
+                let message = ToWorker::Prepare { reference: reference.clone() };
+                if k.tell(STORE, &message, None) {
+                    self.images.asked.insert(reference.clone());
+                }
+            }
+        }
+    }
+
+    /// The store's connection is new or gone.
+    pub(super) fn forget_asked(&mut self) {
+        self.images.asked.clear();
+    }
+
+    /// The store says that it is done.
+    pub(super) fn prepared(&mut self, reference: &str, now: Duration, k: &mut dyn Kernel) {
+        self.answered(reference, now);
+        match k.image(reference) {
+            Ok(Some(image)) => {
+                for name in self.waiting_for_image(reference) {
+                    if let Some(run) = self.units.get_mut(&name) {
+                        run.image = Some(image.clone());
+                    }
+                    self.event(&name, Event::ImageReady);
+                }
+            }
+            Ok(None) => {
+                self.image_failed(reference, "the store said that it is ready, but it is not in the index")
+            }
+            Err(why) => self.image_failed(reference, &why),
+        }
+    }
+
+    /// The store gave up, or we give up on it.
+    pub(super) fn prepare_failed(&mut self, reference: &str, why: &str, now: Duration) {
+        self.answered(reference, now);
+        self.image_failed(reference, why);
+    }
+
+    fn answered(&mut self, reference: &str, now: Duration) {
+        self.images.by_reference.remove(reference);
+        self.images.asked.remove(reference);
+        if self.images.by_reference.is_empty() {
+            self.images.idle_at = Some(now.saturating_add(limits::STORE_IDLE));
+        }
+    }
+
+    fn image_failed(&mut self, reference: &str, why: &str) {
+        for name in self.waiting_for_image(reference) {
+            if let Some(run) = self.units.get_mut(&name) {
+                run.detail = text::bounded(why, limits::TEXT_BYTES);
+            }
+            self.event(&name, Event::ImageFailed);
+        }
+    }
+
+    fn waiting_for_image(&self, reference: &str) -> Vec<String> {
+        self.units
+            .iter()
+            .filter(|(_, run)| run.life.state == State::Preparing && run.unit.container.image == reference)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    pub(super) fn tick_images(&mut self, now: Duration) {
+        let late: Vec<String> =
+            self.images.by_reference.iter().filter(|(_, by)| **by <= now).map(|(r, _)| r.clone()).collect();
+        for reference in late {
+            let why = format!("not ready after {} s", limits::PREPARE.as_secs());
+            self.prepare_failed(&reference, &why, now);
+        }
+        if self.images.idle_at.is_some_and(|at| at <= now) {
+            self.images.idle_at = None;
+            self.event(STORE, Event::Stop);
+        }
+    }
+
+    /// A store that has failed for good answers nothing more.
+    pub(super) fn look_at_store(&mut self) {
+        let Some(run) = self.units.get(STORE).filter(|run| run.life.state == State::Failed) else { return };
+        let why = format!("the image store has failed: {}", run.life.reason(Duration::ZERO));
+        self.images.idle_at = None;
+        self.images.asked.clear();
+        for reference in std::mem::take(&mut self.images.by_reference).into_keys() {
+            self.image_failed(&reference, &why);
+        }
+    }
+}

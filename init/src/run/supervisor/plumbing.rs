@@ -1,0 +1,175 @@
+//! Workers: who is connected, what each is told, what it answers; and the network of bridged units.
+//!
+//! A worker can crash and come back at any time. Whatever it has to know is told again after its Hello: the agent
+//! gets the network config and every unit that needs plumbing, the API its keys, the store what is to be prepared.
+
+use super::{API, META, NET, STORE, Supervisor};
+use crate::run::kernel::Kernel;
+use crate::run::{console, limits, text};
+use berth_units::control::{FromWorker, ToWorker};
+use berth_units::lifecycle::{Event, State};
+use berth_units::model::NetworkMode;
+use std::time::Duration;
+
+impl Supervisor {
+    /// The container exists; plumb it, then let it go.
+    pub(super) fn plumb(&mut self, name: &str, pid: i32, now: Duration, k: &mut dyn Kernel) {
+        let Some(run) = self.units.get_mut(name).filter(|run| run.life.state == State::Starting) else {
+            return;
+        };
+        run.pid = Some(pid);
+        if run.unit.network.mode == NetworkMode::Bridge {
+            run.attach_by = Some(now.saturating_add(limits::ATTACH));
+            self.attach(name, k);
+        } else {
+            k.go(name);
+        }
+    }
+
+    fn attach(&self, name: &str, k: &mut dyn Kernel) {
+        let Some(run) = self.units.get(name).filter(|_| self.connected.contains(NET)) else { return };
+        let message = ToWorker::Attach { unit: name.to_owned(), ports: run.unit.network.ports.clone() };
+        k.tell(NET, &message, Some(name));
+    }
+
+    pub(super) fn detach(&self, name: &str, k: &mut dyn Kernel) {
+        let bridged = self.units.get(name).is_some_and(|run| run.unit.network.mode == NetworkMode::Bridge);
+        if bridged && self.connected.contains(NET) {
+            k.tell(NET, &ToWorker::Detach { unit: name.to_owned() }, None);
+        }
+    }
+
+    pub(super) fn tick_attach(&mut self, now: Duration) {
+        let late: Vec<String> = self
+            .units
+            .iter()
+            .filter(|(_, run)| run.attach_by.is_some_and(|by| by <= now))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let agent = if self.connected.contains(NET) { "did not answer" } else { "is not running" };
+        for name in late {
+            let why = format!("no network after {} s: the network agent {agent}", limits::ATTACH.as_secs());
+            self.start_failed(&name, &why);
+        }
+    }
+
+    /// A worker's message. Which ones a unit may send was checked by the control server.
+    pub(super) fn worker(
+        &mut self,
+        unit: &str,
+        message: FromWorker,
+        config_text: Option<Vec<u8>>,
+        now: Duration,
+        k: &mut dyn Kernel,
+    ) {
+        let short = |text: &str| text::bounded(text, limits::TEXT_BYTES);
+        match message {
+            FromWorker::Hello => self.hello(unit, k),
+            FromWorker::Ready => self.event(unit, Event::BecameHealthy),
+            FromWorker::Status { text } => {
+                let text = short(&text);
+                if let Some(run) = self.units.get_mut(unit).filter(|run| run.says != text) {
+                    k.say(console::status(unit, &text));
+                    run.says = text;
+                }
+            }
+            FromWorker::Prepared { reference } => self.prepared(&reference, now, k),
+            FromWorker::PrepareFailed { reference, error } => {
+                self.prepare_failed(&reference, &short(&error), now)
+            }
+            FromWorker::Addresses { addresses } => {
+                let addresses: Vec<_> =
+                    addresses.iter().take(64).map(|(i, a)| (short(i), short(a))).collect();
+                if addresses != self.addresses {
+                    k.say(console::addresses(&addresses));
+                    self.addresses = addresses;
+                }
+            }
+            FromWorker::Attached { unit, address } => {
+                let Some(run) = self.units.get_mut(&unit).filter(|run| run.life.state.has_run()) else {
+                    return;
+                };
+                run.address = Some(address);
+                if run.attach_by.take().is_some() {
+                    k.go(&unit);
+                }
+            }
+            FromWorker::AttachFailed { unit, error } => {
+                let Some(run) = self.units.get(&unit) else { return };
+                let why = format!("no network: {}", short(&error));
+                if run.attach_by.is_some() {
+                    self.start_failed(&unit, &why);
+                } else if run.life.state.has_run() {
+                    k.say(console::status(&unit, &why));
+                }
+            }
+            FromWorker::ConfigFound { source, looked } => {
+                self.config_found(source, looked, config_text, now, k)
+            }
+            FromWorker::ConfigRefused { source, report, looked } => {
+                self.config_refused(source, &report, looked, now, k);
+            }
+            FromWorker::ConfigNone { looked } => self.config_none(looked, now, k),
+            FromWorker::ApiKey { fingerprint, port } => {
+                k.say(console::api(port, &short(&fingerprint)));
+                if self.config.is_settled() && self.keys.is_empty() {
+                    k.say(console::api_no_keys());
+                }
+            }
+        }
+    }
+
+    fn hello(&mut self, unit: &str, k: &mut dyn Kernel) {
+        self.connected.insert(unit.to_owned());
+        match unit {
+            NET => {
+                self.tell_network(k);
+                let plumbed: Vec<String> = self
+                    .units
+                    .iter()
+                    .filter(|(_, run)| {
+                        run.unit.network.mode == NetworkMode::Bridge
+                            && run.pid.is_some()
+                            && matches!(run.life.state, State::Starting | State::Running | State::Healthy)
+                    })
+                    .map(|(name, _)| name.clone())
+                    .collect();
+                for name in plumbed {
+                    self.attach(&name, k);
+                }
+            }
+            API => self.tell_access(k),
+            STORE => {
+                self.forget_asked();
+                self.send_prepare(k);
+            }
+            // Meta is told nothing; it only answers.
+            META => {}
+            _ => {}
+        }
+    }
+
+    pub(super) fn worker_gone(&mut self, unit: &str) {
+        self.connected.remove(unit);
+        if unit == STORE {
+            self.forget_asked();
+        }
+    }
+
+    /// To the agent, once the config is known.
+    pub(super) fn tell_network(&self, k: &mut dyn Kernel) {
+        if self.config.is_settled() && self.connected.contains(NET) {
+            let message =
+                ToWorker::Configure { network: self.network.clone(), hostname: self.hostname.clone() };
+            k.tell(NET, &message, None);
+        }
+    }
+
+    /// To the API, once the config is known.
+    pub(super) fn tell_access(&self, k: &mut dyn Kernel) {
+        if self.config.is_settled() && self.connected.contains(API) {
+            let message = ToWorker::Access { keys: self.keys.clone(), hostname: self.hostname.clone() };
+            k.tell(API, &message, None);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What operators are told.
+
+use super::{Run, Supervisor};
+use crate::run::kernel::{Halt, Kernel};
+use crate::run::limits;
+use berth_units::control::{Reply, Request, StepTime, UnitDetail, UnitStatus};
+use berth_units::lifecycle::State;
+use berth_units::model::{NetworkMode, Origin};
+use std::time::Duration;
+
+/// A refusal.
+pub fn refuse(kind: &str, message: impl Into<String>) -> Reply {
+    Reply::Error { kind: kind.into(), message: message.into() }
+}
+
+impl Supervisor {
+    /// Answers what can be answered from here; `None` for what the machine itself has to answer (logs, slots, the
+    /// whole timeline).
+    pub fn ask(&mut self, request: &Request, now: Duration, k: &mut dyn Kernel) -> Option<Reply> {
+        let reply = match request {
+            Request::Ps => Reply::Units(self.units.values().map(|run| self.status(run, now, k)).collect()),
+            Request::Inspect { unit } => match self.units.get(unit) {
+                Some(run) => Reply::Unit(Box::new(self.detail(run, now, k))),
+                None => self.no_unit(unit),
+            },
+            Request::ConfigStatus => Reply::ConfigStatus(self.config_status.clone()),
+            Request::Reboot | Request::Poweroff => {
+                let halt = if matches!(request, Request::Reboot) { Halt::Reboot } else { Halt::Poweroff };
+                if self.is_stopping() {
+                    return Some(refuse("busy", "the machine is already going down"));
+                }
+                self.halt(halt, "asked for by an operator", limits::SHUTDOWN, now, k);
+                self.run_events(now, k);
+                Reply::Done
+            }
+            Request::Logs { .. } | Request::Machine | Request::BootTimes | Request::Slots => return None,
+        };
+        Some(reply)
+    }
+
+    /// The answer about a unit that does not exist, with the nearest name that does.
+    pub fn no_unit(&self, name: &str) -> Reply {
+        let near = self
+            .units
+            .keys()
+            .map(|known| (strsim::damerau_levenshtein(known, name), known))
+            .filter(|(distance, _)| *distance <= 2)
+            .min();
+        let hint = near.map(|(_, known)| format!("; did you mean \"{known}\"?")).unwrap_or_default();
+        let name: String = name.chars().take(64).collect();
+        refuse("not-found", format!("there is no unit {name:?}{hint}; \"berth ps --all\" lists them"))
+    }
+
+    /// What the main loop adds to the boot's timeline, and when the first user container ran.
+    pub fn timeline(&self) -> (&[StepTime], Option<Duration>) {
+        (&self.timeline, self.first_container)
+    }
+
+    /// The host name in force.
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    /// The machine's addresses, with their interfaces.
+    pub fn addresses(&self) -> &[(String, String)] {
+        &self.addresses
+    }
+
+    /// This boot was found healthy and its slot marked good.
+    pub fn is_confirmed(&self) -> bool {
+        self.health.is_confirmed()
+    }
+
+    fn status(&self, run: &Run, now: Duration, k: &dyn Kernel) -> UnitStatus {
+        let unit = &run.unit;
+        let has_run = run.life.state.has_run();
+        UnitStatus {
+            name: unit.name.clone(),
+            origin: unit.origin,
+            state: run.life.state.to_string(),
+            reason: self.why(run, now),
+            image: unit.container.image.clone(),
+            uptime_s: run.started.map(|at| now.saturating_sub(at).as_secs()),
+            restarts: run.life.restarts,
+            pid: run.pid,
+            memory: if has_run { k.memory(&unit.name) } else { None },
+            address: run.address,
+            ports: unit.network.ports.clone(),
+            privileges: privileges(run),
+        }
+    }
+
+    fn why(&self, run: &Run, now: Duration) -> String {
+        match run.life.state {
+            State::Waiting => match self.waits_for(&run.unit) {
+                Some(other) => format!("for {other}"),
+                None => String::new(),
+            },
+            State::Preparing => "the store is making the image ready".into(),
+            State::Starting if run.attach_by.is_some() => "waiting for its network".into(),
+            State::Running | State::Healthy => run.says.clone(),
+            _ => run.reason(now),
+        }
+    }
+
+    fn detail(&self, run: &Run, now: Duration, k: &dyn Kernel) -> UnitDetail {
+        let unit = &run.unit;
+        let image = run.image.as_ref();
+        let host_users = unit.system.as_ref().is_some_and(|grants| grants.host_users);
+        let parent = match unit.origin {
+            Origin::System => berth_units::paths::CGROUP_SYSTEM,
+            Origin::Config => berth_units::paths::CGROUP_UNITS,
+        };
+        UnitDetail {
+            status: self.status(run, now, k),
+            description: unit.description.clone(),
+            after: unit.after.clone(),
+            requires: unit.requires.clone(),
+            required_for_boot: unit.required_for_boot || unit.origin == Origin::System,
+            digest: image.map(|image| image.digest.clone()),
+            command: command(run),
+            network: unit.network.mode,
+            uid_base: if host_users { None } else { self.ids.get(&unit.name) },
+            cgroup: format!("{parent}/{}", unit.name),
+            exits: run.exits.iter().cloned().collect(),
+        }
+    }
+}
+
+fn command(run: &Run) -> Vec<String> {
+    let container = &run.unit.container;
+    let image = run.image.as_ref();
+    let entrypoint = container.command.clone().or_else(|| image.map(|i| i.entrypoint.clone()));
+    // A command of one's own replaces the image's arguments, too.
+    let default_args = || image.filter(|_| container.command.is_none()).map(|i| i.cmd.clone());
+    let args = container.args.clone().or_else(default_args);
+    [entrypoint.unwrap_or_default(), args.unwrap_or_default()].concat()
+}
+
+/// Whatever isolation was given up, in words.
+fn privileges(run: &Run) -> Vec<String> {
+    let mut words = Vec::new();
+    if run.unit.network.mode == NetworkMode::Host {
+        words.push("host network".to_owned());
+    }
+    let Some(grants) = &run.unit.system else { return words };
+    if grants.host_users {
+        words.push("host users".to_owned());
+    }
+    words.extend(grants.capabilities.iter().map(|name| format!("CAP_{name}")));
+    if grants.control {
+        words.push("control socket".to_owned());
+    }
+    if grants.block_devices {
+        words.push("reads block devices".to_owned());
+    }
+    words.extend(
+        grants
+            .mounts
+            .iter()
+            .map(|mount| format!("{} {}", if mount.writable { "writes" } else { "reads" }, mount.source)),
+    );
+    words
+}
