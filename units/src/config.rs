@@ -4,7 +4,7 @@
 //! units; [`check`] does both and reports all at once. Nothing of a config that is refused is used.
 
 use crate::control::API_PORT;
-use crate::diag::{Diagnostic, Place, Report, quote};
+use crate::diag::{Diagnostic, Report, quote};
 use crate::graph::Graph;
 use crate::limits;
 use crate::model::{Interface, MachineConfig, NetworkMode, Origin, Port, Protocol, Unit};
@@ -299,7 +299,6 @@ fn read_interfaces(reader: &mut Reader, config: &mut MachineConfig, value: &Span
         };
         let mut interface =
             Interface { matches: String::new(), dhcp: true, addresses: Vec::new(), gateways: Vec::new() };
-        interface.dhcp = !fields.contains_key("address");
         table::read_fields(
             reader,
             "network.interface",
@@ -309,6 +308,7 @@ fn read_interfaces(reader: &mut Reader, config: &mut MachineConfig, value: &Span
             |_| None,
             &mut interface,
         );
+        interface.dhcp &= fields.contains_key("dhcp") || interface.addresses.is_empty();
         table::need_fields(reader, "network.interface", INTERFACE, fields, table.span());
         check_interface(reader, fields, &interface);
         let same = |other: &Interface| other.matches.eq_ignore_ascii_case(&interface.matches);
@@ -372,12 +372,14 @@ fn ip(text: &str) -> Result<IpAddr, String> {
 pub fn cidr(text: &str) -> Result<(IpAddr, u8), String> {
     let (address, prefix) =
         text.split_once('/').ok_or_else(|| "has no prefix length such as /24".to_owned())?;
-    let address: IpAddr = address.parse().map_err(|_| format!("{} is not an IP address", quote(address)))?;
+    let address: IpAddr = address
+        .parse()
+        .map_err(|_| format!("has {} for an address, which is no IP address", quote(address)))?;
     let longest = if address.is_ipv4() { 32 } else { 128 };
     let digits = !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_digit());
     match prefix.parse::<u8>() {
         Ok(prefix @ 1..) if digits && prefix <= longest => Ok((address, prefix)),
-        _ => Err(format!("prefix length {} is not 1 to {longest}", quote(prefix))),
+        _ => Err(format!("has {} for a prefix length, which are 1 to {longest}", quote(prefix))),
     }
 }
 
@@ -399,6 +401,3 @@ fn interface_match(text: &str) -> Result<(), String> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -222,6 +222,11 @@ impl Report {
         self.diagnostics.is_empty() && self.more == 0
     }
 
+    /// Further mistakes are only counted.
+    pub fn is_full(&self) -> bool {
+        self.diagnostics.len() >= limits::DIAGNOSTICS
+    }
+
     /// One more; its text is made only if there is room for it.
     pub fn push(&mut self, diagnostic: impl FnOnce() -> Diagnostic) {
         if self.diagnostics.len() < limits::DIAGNOSTICS {

@@ -23,15 +23,15 @@ pub(crate) fn check(line: &str) -> Result<(), String> {
     let mut words = line.split_ascii_whitespace();
     let (kind, blob) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     if let Some((_, why)) = OTHERS.iter().find(|(other, _)| *other == kind) {
-        return Err(format!("a key of type {} cannot be used: {why}", quote(kind)));
+        return Err(format!("is of type {}, which cannot be used: {why}", quote(kind)));
     }
     let Some((_, length)) = USABLE.iter().find(|(usable, _)| *usable == kind) else {
-        return Err(format!("{} is not a type of key that can be used", quote(kind)));
+        return Err(format!("is of type {}, which cannot be used", quote(kind)));
     };
-    let bytes = decode(blob).ok_or_else(|| "the key itself is not base64".to_owned())?;
+    let bytes = decode(blob).ok_or_else(|| "is not base64 after its type".to_owned())?;
     let named = bytes.get(4..).is_some_and(|rest| rest.starts_with(kind.as_bytes()));
     if bytes.len() != *length || !named {
-        return Err("the key itself is damaged or cut short".into());
+        return Err("is damaged or cut short".into());
     }
     Ok(())
 }
@@ -83,17 +83,17 @@ mod tests {
     #[test]
     fn keys_that_cannot() {
         for (line, why) in [
-            ("", "\"\" is not a type of key that can be used"),
-            ("ssh-ed25519", "the key itself is not base64"),
-            ("ssh-ed25519 AAAA", "the key itself is damaged or cut short"),
-            ("ssh-ed25519 AAAA*AAA", "the key itself is not base64"),
+            ("", "is of type \"\", which cannot be used"),
+            ("ssh-ed25519", "is not base64 after its type"),
+            ("ssh-ed25519 AAAA", "is damaged or cut short"),
+            ("ssh-ed25519 AAAA*AAA", "is not base64 after its type"),
             (
                 "ssh-rsa AAAA",
-                "a key of type \"ssh-rsa\" cannot be used: TLS 1.3 and ssh-agent have no signature in common for it",
+                "is of type \"ssh-rsa\", which cannot be used: TLS 1.3 and ssh-agent have no signature in common for it",
             ),
             (
                 "-----BEGIN OPENSSH PRIVATE KEY-----",
-                "a key of type \"-----BEGIN\" cannot be used: this is a file, not a line; if it is a private key, it is not secret any more",
+                "is of type \"-----BEGIN\", which cannot be used: this is a file, not a line; if it is a private key, it is not secret any more",
             ),
         ] {
             assert_eq!(check(line).unwrap_err(), why);

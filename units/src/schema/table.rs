@@ -67,6 +67,7 @@ impl<T> Set<T> {
     pub fn expected(&self) -> String {
         match self {
             Self::Bool(_) => "true or false".to_owned(),
+            Self::Number(least, most, _) if least == most => format!("the number {least}"),
             Self::Number(least, most, _) => format!("a whole number from {least} to {most}"),
             Self::Cpus(_) => "a number of CPUs such as 0.5, from 0.01 to 1024".to_owned(),
             Self::Choice(words, _, _) => {
@@ -136,6 +137,7 @@ impl Reader {
                 DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) if expected.contains('"') => {
                     "; write it in quotes"
                 }
+                DeValue::String(_) if expected.starts_with("a list") => "; write it in brackets: [\"…\"]",
                 DeValue::String(text) if matches!(text.as_ref(), "true" | "false") => {
                     "; write it without quotes"
                 }
@@ -335,6 +337,10 @@ pub(crate) fn read_fields<T>(
             read_field(reader, field, value, target);
             continue;
         }
+        if reader.report.is_full() {
+            reader.at(key.span(), String::new);
+            continue;
+        }
         let header = reader.header(section);
         if later.contains(&name) {
             reader.at(key.span(), || {
@@ -490,6 +496,10 @@ fn unknown_section<T>(
     key: &Spanned<DeString<'_>>,
     value: &Spanned<DeValue<'_>>,
 ) -> Option<&'static str> {
+    if reader.report.is_full() {
+        reader.at(key.span(), String::new);
+        return None;
+    }
     let name = key.get_ref().as_ref();
     let visible = sections.iter().filter(|section| !section.system || reader.origin == Origin::System);
     let top = visible.clone().filter(|section| section.name.is_empty()).flat_map(|section| section.fields);

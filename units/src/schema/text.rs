@@ -95,7 +95,14 @@ pub(crate) fn parse(source: &Source) -> (Document<'_>, Vec<SyntaxError>) {
         }
     }
     // Of what is wrong with one line, the first thing.
-    errors.dedup_by_key(|error| line_start(text, error.span.start));
+    let (mut at, mut line_number, mut last) = (0, 0, None);
+    errors.retain(|error| {
+        let to = error.span.start.min(text.len());
+        let between = text.as_bytes().get(at..to).unwrap_or_default();
+        line_number += between.iter().filter(|b| **b == b'\n').count();
+        at = to;
+        last.replace(line_number) != Some(line_number)
+    });
     // A header that cannot be read puts what follows into the wrong table.
     let astray = open
         || errors

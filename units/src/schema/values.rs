@@ -86,7 +86,7 @@ fn image(text: &str) -> Result<(), String> {
             if hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
                 Ok(())
             } else {
-                Err("after @ comes sha256: and 64 lower-case hex digits".into())
+                Err("has something other than sha256: and 64 lower-case hex digits after @".into())
             }
         }
     }
@@ -130,7 +130,7 @@ fn tmpfs_path(text: &str) -> Result<(), String> {
     path(text)?;
     match parts(text).first() {
         None => Err("is the root itself".into()),
-        Some(top @ (&"proc" | &"sys")) => Err(format!("/{top} is the kernel's")),
+        Some(top @ (&"proc" | &"sys")) => Err(format!("is in /{top}, which is the kernel's")),
         Some(_) => Ok(()),
     }
 }
@@ -146,7 +146,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         "G" => 30,
         "T" => 40,
         other => {
-            return Err(format!("{} is not a unit of size, which are K, M, G and T", quote(other)));
+            return Err(format!("has {} for a unit of size, which are K, M, G and T", quote(other)));
         }
     };
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -195,7 +195,7 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
             "d" => 86_400_000,
             "" => return Err("has no unit; times have ms, s, m, h or d".into()),
             other => {
-                return Err(format!("{} is not a unit of time, which are ms, s, m, h and d", quote(other)));
+                return Err(format!("has {} for a unit of time, which are ms, s, m, h and d", quote(other)));
             }
         };
         let number: u64 = number.parse().map_err(|_| too_long())?;
@@ -209,13 +209,13 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
 /// A time as it is written.
 pub(crate) fn show_time(time: Duration) -> String {
     let millis = time.as_millis();
-    if millis == 0 || millis % 1000 != 0 {
+    if millis == 0 || !millis.is_multiple_of(1000) {
         return format!("{millis}ms");
     }
     let seconds = time.as_secs();
     [(86_400, 'd'), (3_600, 'h'), (60, 'm')]
         .iter()
-        .find(|(length, _)| seconds % length == 0)
+        .find(|(length, _)| seconds.is_multiple_of(*length))
         .map_or_else(|| format!("{seconds}s"), |(length, unit)| format!("{}{unit}", seconds / length))
 }
 
@@ -254,7 +254,7 @@ fn user(text: &str) -> Result<(), String> {
             || half.starts_with('-')
             || !half.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         {
-            return Err(format!("{} is neither a number nor a name", quote(half)));
+            return Err(format!("has {}, which is neither a number nor a name", quote(half)));
         }
     }
     Ok(())
@@ -266,10 +266,12 @@ pub(crate) fn port(text: &str) -> Result<Port, String> {
         None => (text, Protocol::Tcp),
         Some((numbers, "tcp")) => (numbers, Protocol::Tcp),
         Some((numbers, "udp")) => (numbers, Protocol::Udp),
-        Some((_, other)) => return Err(format!("{} is not a protocol, which are tcp and udp", quote(other))),
+        Some((_, other)) => {
+            return Err(format!("has {} for a protocol, which are tcp and udp", quote(other)));
+        }
     };
     if numbers.starts_with('[') {
-        return Err("an IPv6 address is not there yet in this version of Berth".into());
+        return Err("has an IPv6 address, which is not there yet in this version of Berth".into());
     }
     let parts: Vec<&str> = numbers.split(':').collect();
     let (address, host, container) = match parts.as_slice() {
@@ -280,19 +282,21 @@ pub(crate) fn port(text: &str) -> Result<Port, String> {
     };
     let number = |text: &str| {
         if text.contains('-') {
-            return Err("a range of ports is not there yet in this version of Berth".to_owned());
+            return Err("has a range of ports, which is not there yet in this version of Berth".to_owned());
         }
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             if let Ok(number @ 1..) = text.parse::<u16>() {
                 return Ok(number);
             }
-            return Err(format!("{} is not a port, which are 1 to 65535", quote(text)));
+            return Err(format!("has {} for a port, which are 1 to 65535", quote(text)));
         }
-        Err(format!("{} is not a number", quote(text)))
+        Err(format!("has {} for a port, which is no number", quote(text)))
     };
     let host_address = match address {
         None => Ipv4Addr::UNSPECIFIED,
-        Some(address) => address.parse().map_err(|_| format!("{} is not an IPv4 address", quote(address)))?,
+        Some(address) => address
+            .parse()
+            .map_err(|_| format!("has {} for an address, which is no IPv4 address", quote(address)))?,
     };
     Ok(Port { host_address, host: number(host)?, container: number(container)?, protocol })
 }
@@ -309,8 +313,8 @@ pub(crate) fn mount(text: &str) -> Result<SystemMount, String> {
         [source, target, "rw"] => (*source, *target, true),
         _ => return Err("is not source:target, with :ro or :rw behind".into()),
     };
-    path(source).map_err(|why| format!("source {why}"))?;
-    path(target).map_err(|why| format!("target {why}"))?;
+    path(source).map_err(|why| format!("has a source that {why}"))?;
+    path(target).map_err(|why| format!("has a target that {why}"))?;
     Ok(SystemMount { source: source.to_owned(), target: target.to_owned(), writable })
 }
 
@@ -388,7 +392,7 @@ fn hostname(text: &str) -> Result<(), String> {
         let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
         if label.len() > 63 || !edge(bytes.first()) || !edge(bytes.last()) {
             return Err(
-                "each part between dots begins and ends with a letter or digit, and has at most 63".into()
+                "has a part between dots that does not begin and end with a letter or digit, or is longer than 63".into()
             );
         }
         if !bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-') {
