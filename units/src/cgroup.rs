@@ -4,9 +4,19 @@
 //! empty. Every operation here is one short read or write on cgroupfs and does not block.
 
 use crate::model::Resources;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+/// `cpu.max`'s period, microseconds: the kernel's default.
+const CPU_PERIOD_US: u64 = 100_000;
+/// Bytes of one cgroup file that are read.
+const FILE_BYTES: usize = 4096;
+/// Controllers that Berth uses.
+const CONTROLLERS: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
 
 /// What the cgroup has used so far and uses now; `None` where the controller is off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,13 +39,38 @@ pub struct Cgroup {
 
 impl Cgroup {
     /// Makes (or takes over) the cgroup at `path` and sets its limits. The parent must have delegated its controllers,
-    /// see [`delegate`].
+    /// see [`delegate`]. A limit that cannot be set is an error: nothing runs without its limits.
     pub fn create(path: &Path, limits: &Resources) -> io::Result<Self> {
-        let _ = limits;
-        std::fs::create_dir_all(path)?;
-        let dir = OwnedFd::from(std::fs::File::open(path)?);
-        let events = OwnedFd::from(std::fs::File::open(path.join("cgroup.events"))?);
+        let cgroup = Self::open(path)?;
+        cgroup.limit(limits)?;
+        Ok(cgroup)
+    }
+
+    /// Makes or takes over a cgroup as it is.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(about(path, error)),
+            _ => {}
+        }
+        let folder = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = open(path, folder, Mode::empty()).map_err(|e| about(path, e.into()))?;
+        let events = openat(&dir, "cgroup.events", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|e| about(&path.join("cgroup.events"), e.into()))?;
         Ok(Self { path: path.to_owned(), dir, events })
+    }
+
+    /// Sets (or changes) the limits.
+    pub fn limit(&self, limits: &Resources) -> io::Result<()> {
+        let or_max = |n: Option<u64>| n.map_or_else(|| "max".to_owned(), |n| n.to_string());
+        self.write("memory.max", &or_max(limits.memory), limits.memory.is_some())?;
+        // A limit that may be swapped around is none; a kernel without swap accounting has no such file.
+        let swap = if limits.memory.is_some() { "0" } else { "max" };
+        self.write("memory.swap.max", swap, false)?;
+        // Half a unit is worse than none: the OOM killer takes all of it, and the restart policy decides.
+        self.write("memory.oom.group", "1", limits.memory.is_some())?;
+        let quota = limits.cpus_milli.map(|milli| u64::from(milli) * CPU_PERIOD_US / 1000);
+        self.write("cpu.max", &format!("{} {CPU_PERIOD_US}", or_max(quota)), quota.is_some())?;
+        self.write("pids.max", &limits.pids.to_string(), true)
     }
 
     /// Its path.
@@ -53,29 +88,96 @@ impl Cgroup {
         self.events.as_fd()
     }
 
-    /// Whether any process is left in it.
+    /// Whether any process is left in it. Clears what `EPOLLPRI` signalled.
     pub fn populated(&self) -> io::Result<bool> {
-        Ok(false)
+        let mut text = [0; FILE_BYTES];
+        let got = nix::sys::uio::pread(&self.events, &mut text, 0)
+            .map_err(|e| self.about("cgroup.events", e.into()))?;
+        let text = String::from_utf8_lossy(&text[..got]);
+        Ok(field(&text, "populated") != Some(0))
     }
 
     /// SIGKILL to every process in it, also those being forked (`cgroup.kill`).
     pub fn kill(&self) -> io::Result<()> {
-        Ok(())
+        self.write("cgroup.kill", "1", true)
     }
 
     /// Removes it; it must be empty.
     pub fn remove(self) -> io::Result<()> {
-        Ok(())
+        match fs::remove_dir(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(about(&self.path, error)),
+            _ => Ok(()),
+        }
     }
 
     /// What it uses.
     pub fn usage(&self) -> Usage {
-        Usage::default()
+        Usage {
+            memory: self.read("memory.current").and_then(|t| t.trim().parse().ok()),
+            cpu_us: self.read("cpu.stat").and_then(|t| field(&t, "usage_usec")),
+            pids: self.read("pids.current").and_then(|t| t.trim().parse().ok()),
+        }
+    }
+
+    /// How often the OOM killer has struck in it.
+    pub fn oom_kills(&self) -> u64 {
+        self.read("memory.events").and_then(|t| field(&t, "oom_kill")).unwrap_or(0)
+    }
+
+    fn read(&self, name: &str) -> Option<String> {
+        let file = openat(&self.dir, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+        let mut text = [0; FILE_BYTES];
+        let got = nix::unistd::read(&file, &mut text).ok()?;
+        Some(String::from_utf8_lossy(&text[..got]).into_owned())
+    }
+
+    /// A file that is not there (its controller is off) matters only if it is `needed`.
+    fn write(&self, name: &str, value: &str, needed: bool) -> io::Result<()> {
+        let file = match openat(&self.dir, name, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+            Err(nix::Error::ENOENT) if !needed => return Ok(()),
+            other => other.map_err(|e| self.about(name, e.into()))?,
+        };
+        nix::unistd::write(&file, value.as_bytes()).map_err(|e| self.about(name, e.into()))?;
+        Ok(())
+    }
+
+    fn about(&self, name: &str, error: io::Error) -> io::Error {
+        about(&self.path.join(name), error)
     }
 }
 
-/// Makes `path` a parent of cgroups: every controller it has is given to its children.
+/// Makes `path` a parent of cgroups: every controller that it has and Berth uses is given to its children.
 pub fn delegate(path: &Path) -> io::Result<()> {
-    let _ = path;
-    Ok(())
+    fs::create_dir_all(path).map_err(|e| about(path, e))?;
+    let file = path.join("cgroup.controllers");
+    let has = fs::read_to_string(&file).map_err(|e| about(&file, e))?;
+    let give: Vec<String> = CONTROLLERS
+        .iter()
+        .filter(|c| has.split_whitespace().any(|h| h == **c))
+        .map(|c| format!("+{c}"))
+        .collect();
+    let file = path.join("cgroup.subtree_control");
+    fs::write(&file, give.join(" ")).map_err(|e| about(&file, e))
+}
+
+/// The number after `name ` at the start of a line.
+fn field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+fn about(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields() {
+        let text = "usage_usec 123\nuser_usec 7\npopulated 1\n";
+        assert_eq!(field(text, "usage_usec"), Some(123));
+        assert_eq!(field(text, "usage"), None);
+        assert_eq!(field("", "populated"), None);
+    }
 }

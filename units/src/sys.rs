@@ -1,6 +1,10 @@
 //! The crate's only `unsafe`: system calls that nix does not cover, behind functions that are safe to call with
 //! any argument of their types.
 
+pub(crate) mod clone;
+pub(crate) mod mount;
+pub(crate) mod process;
+
 use crate::limits::MESSAGE_FDS;
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};

@@ -1,7 +1,22 @@
 //! What the children say to PID 1, and PID 1's end of it.
+//!
+//! One `SOCK_SEQPACKET` pair; both children hold the other end, so it closes by itself once the setup child has ended
+//! and the container's process has exec'd. A packet is a kind byte and its body.
 
 use super::LaunchError;
-use std::os::fd::OwnedFd;
+use super::fault::Fault;
+use crate::sys;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+/// Bytes of one packet; an error's text is cut to fit.
+const PACKET: usize = 4096;
+const CREATED: u8 = b'C';
+const FAILED: u8 = b'F';
+/// The next thing that the process does is exec.
+const EXEC: u8 = b'X';
+const GO: u8 = b'G';
 
 /// One thing that happened during a start.
 #[derive(Debug)]
@@ -33,23 +48,118 @@ pub struct Starting {
     pub setup: OwnedFd,
     /// The setup child.
     pub setup_pid: i32,
-    /// Poll for reading, then call [`Starting::next`] until it says `None`.
+    /// Poll for reading, then call [`Starting::receive`] until it says `None`.
     pub channel: OwnedFd,
     /// Non-blocking read end; stays open for the container's life.
     pub stdout: OwnedFd,
     /// As `stdout`.
     pub stderr: OwnedFd,
+    /// The process said that it execs now.
+    pub(super) execs: bool,
+    /// Its last message was given out.
+    pub(super) ended: bool,
 }
 
 impl Starting {
     /// The next message, or `None` when there is none yet. After [`Message::Failed`] or [`Message::Running`] nothing
     /// follows; stop polling.
-    pub fn next(&mut self) -> Result<Option<Message>, LaunchError> {
+    pub fn receive(&mut self) -> Result<Option<Message>, LaunchError> {
+        let broken = |error| LaunchError::Channel { step: "hear from the setup child", error };
+        while !self.ended {
+            let mut buffer = [0; PACKET];
+            let got = match sys::recv_with_fds(self.channel.as_fd(), &mut buffer) {
+                Ok(got) => got,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                // It ended without reading our go. Said once, before what it had sent.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
+                Err(error) => return Err(broken(error)),
+            };
+            let Some((kind, body)) = buffer[..got.bytes].split_first() else {
+                self.ended = true;
+                return Ok(Some(if self.execs {
+                    Message::Running
+                } else {
+                    Message::Failed {
+                        step: "set up the container".to_owned(),
+                        error: "its process ended without a word; it was killed, by the memory limit perhaps"
+                            .to_owned(),
+                    }
+                }));
+            };
+            match (*kind, body.first_chunk::<4>()) {
+                (EXEC, _) => self.execs = true,
+                (FAILED, _) => {
+                    self.ended = true;
+                    let text = String::from_utf8_lossy(body);
+                    let (step, error) = text.split_once('\0').unwrap_or(("start", &text));
+                    return Ok(Some(Message::Failed { step: step.to_owned(), error: error.to_owned() }));
+                }
+                (CREATED, Some(pid)) => {
+                    let mut fds = got.fds.into_iter();
+                    let Some(pidfd) = fds.next() else {
+                        return Err(broken(io::ErrorKind::InvalidData.into()));
+                    };
+                    return Ok(Some(Message::Created {
+                        pid: i32::from_le_bytes(*pid),
+                        pidfd,
+                        netns: fds.next(),
+                    }));
+                }
+                _ => return Err(broken(io::ErrorKind::InvalidData.into())),
+            }
+        }
         Ok(None)
     }
 
-    /// Lets the container's process go on to exec: its network is ready.
+    /// Lets the container's process go on to exec: its network is ready, or it needs none. May be called as soon as
+    /// [`Message::Created`] has come, and has to be called once for every network mode.
     pub fn go(&mut self) -> Result<(), LaunchError> {
-        Ok(())
+        send(self.channel.as_fd(), GO, &[], &[])
+            .map_err(|error| LaunchError::Channel { step: "let the container's process go on", error })
+    }
+}
+
+/// The children's end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Channel<'a>(pub(super) BorrowedFd<'a>);
+
+impl Channel<'_> {
+    pub(super) fn created(self, pid: i32, fds: &[RawFd]) -> io::Result<()> {
+        send(self.0, CREATED, &pid.to_le_bytes(), fds)
+    }
+
+    pub(super) fn execs(self) -> io::Result<()> {
+        send(self.0, EXEC, &[], &[])
+    }
+
+    /// There is nobody to tell if this fails.
+    pub(super) fn failed(self, fault: &Fault) {
+        let mut body = Vec::with_capacity(PACKET);
+        let step = &fault.step.as_bytes()[..fault.step.len().min(PACKET / 2)];
+        body.extend_from_slice(step);
+        body.push(0);
+        let room = PACKET - 1 - body.len();
+        body.extend_from_slice(&fault.error.as_bytes()[..fault.error.len().min(room)]);
+        let _ = send(self.0, FAILED, &body, &[]);
+    }
+
+    /// Waits for [`Starting::go`]; false if PID 1 has given up.
+    pub(super) fn wait(self) -> io::Result<bool> {
+        let mut byte = [0; 1];
+        let got = sys::recv_with_fds(self.0, &mut byte)?;
+        Ok(got.bytes == 1 && byte[0] == GO)
+    }
+}
+
+fn send(socket: BorrowedFd<'_>, kind: u8, body: &[u8], fds: &[RawFd]) -> io::Result<()> {
+    let kind = [kind];
+    let parts = [IoSlice::new(&kind), IoSlice::new(body)];
+    let rights = [ControlMessage::ScmRights(fds)];
+    let control = if fds.is_empty() { &rights[..0] } else { &rights[..] };
+    loop {
+        match sendmsg::<()>(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None) {
+            Err(nix::Error::EINTR) => {}
+            other => return Ok(other.map(|_| ())?),
+        }
     }
 }

@@ -8,8 +8,8 @@
 //!                        clone3(CLONE_PARENT) ─────────▶ own user, pid, net, uts, ipc namespaces; waits
 //!        ◀── Created ─── writes its uid and gid maps
 //!  (network)             mounts the layers, id-mapped,
-//!                        the overlay, /dev, the binds
-//!                        "mounted" ────────────────────▶ own mount and cgroup namespaces; /proc, /sys, masks,
+//!                        /dev, the binds
+//!                        "mounted" ────────────────────▶ own mount and cgroup namespaces; overlay, /proc, /sys, masks,
 //!                        ends                            pivot_root, user, limits; waits
 //!  go ─────────────────────────────────────────────────▶ capabilities, seccomp, exec
 //!        ◀── Running (the channel closes by itself at exec) or Failed
@@ -19,14 +19,25 @@
 //! kills their cgroup. Nothing of the image is opened by name outside the container's own namespaces except by
 //! `openat2` with `RESOLVE_IN_ROOT`, so a link in an image leads nowhere.
 
+mod container;
+mod fault;
+mod inside;
 mod message;
 mod plan;
+mod setup;
+mod user;
+mod writable;
 
 pub use message::{Message, Starting};
 pub use plan::{Bind, Caps, Place, Plan, Root};
 
 use crate::cgroup::Cgroup;
+use crate::sys;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::pipe2;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Why a container could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +72,30 @@ pub enum LaunchError {
 
 /// Starts the setup child for `plan` in `cgroup`. Never blocks; see the module for what happens next.
 ///
-/// The caller must be single-threaded: the child runs ordinary code after a plain `clone3`.
+/// The caller must be single-threaded: the child runs ordinary code after a plain `clone3`. Both children are the
+/// caller's to reap; ending both at any time is [`Cgroup::kill`].
 pub fn spawn(plan: &Plan, cgroup: &Cgroup) -> Result<Starting, LaunchError> {
-    let _ = cgroup;
-    Err(LaunchError::Spawn {
-        unit: plan.unit.clone(),
-        step: "spawn",
-        error: io::Error::from(io::ErrorKind::Unsupported),
-    })
+    let failed = |step| move |error: io::Error| LaunchError::Spawn { unit: plan.unit.clone(), step, error };
+    let (channel, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(|e| failed("make a channel")(e.into()))?;
+    let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|e| failed("make a pipe")(e.into()));
+    let ((stdout, far_stdout), (stderr, far_stderr)) = (pipe()?, pipe()?);
+    for end in [&channel, &stdout, &stderr] {
+        fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .map_err(|e| failed("make an end non-blocking")(e.into()))?;
+    }
+    let ends = setup::Ends {
+        channel: message::Channel(far.as_fd()),
+        stdout: far_stdout.as_fd(),
+        stderr: far_stderr.as_fd(),
+    };
+    let (setup_pid, setup) =
+        sys::clone::clone(libc::CLONE_NEWNS, Some(cgroup.dir()), || setup::run(plan, ends))
+            .map_err(failed("clone the setup child"))?;
+    Ok(Starting { setup, setup_pid, channel, stdout, stderr, execs: false, ended: false })
+}
+
+/// Sends a signal to a process by its pidfd.
+pub fn signal(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+    sys::clone::pidfd_send_signal(pidfd, number)
 }

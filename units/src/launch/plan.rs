@@ -135,13 +135,23 @@ impl Caps {
     ]);
 
     /// The number of a name without `CAP_`, if there is one.
-    pub fn number(name: &str) -> Option<u8> {
-        CAP_NAMES.iter().position(|n| *n == name).and_then(|n| u8::try_from(n).ok())
+    pub const fn number(name: &str) -> Option<u8> {
+        let mut n = 0;
+        while (n as usize) < CAP_NAMES.len() {
+            if same(CAP_NAMES[n as usize], name) {
+                return Some(n);
+            }
+            n += 1;
+        }
+        None
     }
 
     /// Whether the set has this capability.
-    pub fn has(self, name: &str) -> bool {
-        Self::number(name).is_some_and(|n| self.0 >> n & 1 == 1)
+    pub const fn has(self, name: &str) -> bool {
+        match Self::number(name) {
+            Some(n) => self.0 >> n & 1 == 1,
+            None => false,
+        }
     }
 
     /// The names in the set, in the kernel's order.
@@ -152,12 +162,8 @@ impl Caps {
     const fn of(names: &[&str]) -> Self {
         let (mut set, mut i) = (0, 0);
         while i < names.len() {
-            let mut n = 0;
-            while n < CAP_NAMES.len() {
-                if same(CAP_NAMES[n], names[i]) {
-                    set |= 1 << n;
-                }
-                n += 1;
+            if let Some(n) = Self::number(names[i]) {
+                set |= 1 << n;
             }
             i += 1;
         }

@@ -1,0 +1,353 @@
+//! Plays PID 1: starts plans, passes messages, reads output, reaps.
+
+use super::BASE;
+use berth_units::cgroup::Cgroup;
+use berth_units::launch::{self, Bind, Caps, Message, Plan, Root, Starting};
+use berth_units::model::{NetworkMode, Resources};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::fs;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+/// `memory.max` of the checks' containers.
+pub const MEMORY: u64 = 64 << 20;
+
+/// How a process ended.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Ended {
+    Code(i32),
+    Signal(i32),
+}
+
+/// Everything the checks share.
+pub struct Bench {
+    dir: tempfile::TempDir,
+    parent: PathBuf,
+    /// The cgroup has controllers.
+    pub limited: bool,
+}
+
+impl Bench {
+    pub fn new(parent: &Path, limited: bool) -> Self {
+        fs::create_dir_all(parent).unwrap();
+        if limited {
+            berth_units::cgroup::delegate(parent.parent().unwrap()).unwrap();
+            berth_units::cgroup::delegate(parent).unwrap();
+        }
+        let dir = tempfile::Builder::new().prefix("launch").tempdir().unwrap();
+        let bench = Self { dir, parent: parent.to_owned(), limited };
+        bench.layers();
+        bench
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn unit_dir(&self) -> PathBuf {
+        self.dir().join("units/check")
+    }
+
+    pub fn layer(&self, n: usize) -> PathBuf {
+        self.dir().join(format!("layers/{n}"))
+    }
+
+    /// Two layers: programs and accounts below, changes of them above.
+    fn layers(&self) {
+        let (low, high) = (self.layer(0), self.layer(1));
+        for folder in ["bin", "etc", "home/alice", "opaque", "root"] {
+            fs::create_dir_all(low.join(folder)).unwrap();
+        }
+        program(&low);
+        for (path, text) in [
+            ("bottom", "bottom"),
+            ("both", "bottom"),
+            ("alice", "hers"),
+            ("removed", "x"),
+            ("opaque/old", "x"),
+            ("etc/passwd", "root:x:0:0::/root:\nalice:x:1000:1000::/home/alice:\n"),
+            ("etc/group", "root:x:0:\nextra:x:50:alice\n"),
+            ("bin/rubbish", "rubbish"),
+            ("bin/script", "#!/no/such/interpreter\n"),
+        ] {
+            fs::write(low.join(path), text).unwrap();
+        }
+        for path in ["bin/rubbish", "bin/script"] {
+            fs::set_permissions(low.join(path), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        for path in ["alice", "home/alice"] {
+            chown(low.join(path), Some(1000), Some(1000)).unwrap();
+        }
+        // The upper layer of a container that made the changes: whiteout, opaque folder and all.
+        let mut plan = self.plan(&["make-top"]);
+        if let Root::Image { layers, .. } = &mut plan.root {
+            layers.truncate(1);
+        }
+        let made = self.run(&plan);
+        assert_eq!(made.ended, Ended::Code(0), "{}", made.errors);
+        fs::rename(self.unit_dir().join("upper"), high).unwrap();
+    }
+
+    pub fn extra_layer(&self, name: &str) -> PathBuf {
+        let dir = self.dir().join("layers").join(name);
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    pub fn add_layer(&self, plan: &mut Plan, name: &str) {
+        if let Root::Image { layers, digest, .. } = &mut plan.root {
+            layers.push(self.dir().join("layers").join(name));
+            digest.push_str(name);
+        }
+    }
+
+    /// The image above, all defaults, `probe` with these arguments.
+    pub fn plan(&self, args: &[&str]) -> Plan {
+        let argv = ["probe", "probe"].into_iter().chain(args.iter().copied()).map(str::to_owned).collect();
+        Plan {
+            unit: "check".into(),
+            root: Root::Image {
+                layers: vec![self.layer(0), self.layer(1)],
+                writable: Some(self.unit_dir()),
+                digest: "sha256:check".into(),
+            },
+            read_only: false,
+            argv,
+            env: vec!["PATH=/usr/local/sbin:/bin".into(), "HOSTNAME=check".into()],
+            cwd: "/".into(),
+            user: String::new(),
+            hostname: "check".into(),
+            id_base: Some(BASE),
+            caps: Caps::DEFAULT,
+            caps_ambient: false,
+            tmpfs: Vec::new(),
+            binds: Vec::new(),
+            network: NetworkMode::Bridge,
+            resolv_conf: self.dir().join("run/resolv.conf"),
+            scratch: self.dir().join("scratch"),
+            fds: Vec::new(),
+        }
+    }
+
+    /// A worker on a root like the verified one.
+    pub fn system_plan(&self, args: &[&str]) -> Plan {
+        let root = self.dir().join("system");
+        if !root.exists() {
+            for folder in ["bin", "dev", "proc", "sys", "run", "tmp", "etc", "var/lib/berth", "mnt"] {
+                fs::create_dir_all(root.join(folder)).unwrap();
+            }
+            program(&root);
+        }
+        let bind = |source: PathBuf, target: &str, create| Bind {
+            source,
+            target: target.into(),
+            writable: true,
+            create,
+        };
+        let mut plan = self.plan(args);
+        plan.root = Root::System(root);
+        plan.read_only = true;
+        plan.binds = vec![
+            bind(self.unit_dir().join("data"), "/var/lib/check", true),
+            bind("/proc/sys/net".into(), "/proc/sys/net", false),
+        ];
+        plan
+    }
+
+    pub fn cgroup(&self) -> Cgroup {
+        let path = self.parent.join("check");
+        if self.limited {
+            Cgroup::create(&path, &Resources { memory: Some(MEMORY), cpus_milli: Some(500), pids: 32 })
+                .unwrap()
+        } else {
+            Cgroup::open(&path).unwrap()
+        }
+    }
+
+    /// Starts it and waits for exec.
+    pub fn start(&self, plan: &Plan) -> Running {
+        match self.try_start(plan) {
+            Ok(running) => running,
+            Err(reason) => panic!("{:?} did not start: {reason}", plan.argv),
+        }
+    }
+
+    fn try_start(&self, plan: &Plan) -> Result<Running, String> {
+        let cgroup = self.cgroup();
+        let mut starting = launch::spawn(plan, &cgroup).map_err(|e| e.to_string())?;
+        let mut found = None;
+        loop {
+            match next(&mut starting) {
+                Message::Created { pid, pidfd, netns } => {
+                    found = Some((pid, pidfd, netns.is_some()));
+                    starting.go().map_err(|e| e.to_string())?;
+                }
+                Message::Running => break,
+                Message::Failed { step, error } => {
+                    assert_ne!(wait(starting.setup_pid), Ended::Signal(libc::SIGSEGV));
+                    if let Some((pid, ..)) = found {
+                        wait(pid);
+                    }
+                    assert!(!cgroup.populated().unwrap());
+                    cgroup.remove().unwrap();
+                    return Err(format!("{step}: {error}"));
+                }
+            }
+        }
+        assert_eq!(wait(starting.setup_pid), Ended::Code(0));
+        let (pid, pidfd, had_netns) = found.expect("Created comes before Running");
+        Ok(Running { pid, pidfd, had_netns, starting, cgroup, output: String::new() })
+    }
+
+    pub fn run(&self, plan: &Plan) -> Finished {
+        self.start(plan).end()
+    }
+
+    pub fn probe(&self, args: &[&str]) -> Finished {
+        self.run(&self.plan(args))
+    }
+
+    /// Why it does not start.
+    pub fn fails(&self, plan: &Plan) -> String {
+        match self.try_start(plan) {
+            Ok(mut running) => {
+                running.signal(libc::SIGKILL);
+                let output = running.end().output;
+                panic!("{:?} started: {output}", plan.argv)
+            }
+            Err(reason) => reason,
+        }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(self.parent.join("check"));
+        let _ = fs::remove_dir(&self.parent);
+    }
+}
+
+/// This program, with its libraries if it has any, as `/bin/probe`.
+fn program(root: &Path) {
+    fs::copy("/proc/self/exe", root.join("bin/probe")).unwrap();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    for line in maps.lines().filter(|l| l.contains(".so")) {
+        let library = Path::new(line.split_whitespace().last().unwrap());
+        let copy = root.join(library.strip_prefix("/").unwrap());
+        if !copy.exists() {
+            fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            fs::copy(library, &copy).unwrap();
+        }
+        if library.file_name().unwrap().to_str().unwrap().starts_with("ld-linux") {
+            fs::create_dir_all(root.join("lib64")).unwrap();
+            let _ = symlink(library, root.join("lib64/ld-linux-x86-64.so.2"));
+        }
+    }
+}
+
+/// A container that has been exec'd.
+pub struct Running {
+    pub pid: i32,
+    pidfd: OwnedFd,
+    had_netns: bool,
+    starting: Starting,
+    pub cgroup: Cgroup,
+    output: String,
+}
+
+impl Running {
+    pub fn signal(&mut self, number: i32) {
+        launch::signal(self.pidfd.as_fd(), number).unwrap();
+    }
+
+    pub fn wait_output(&mut self, text: &str) {
+        while !self.output.contains(text) {
+            assert!(self.read_some(), "ended without {text:?}: {}", self.output);
+        }
+    }
+
+    pub fn wait_empty(&mut self) {
+        let end = Instant::now() + DEADLINE;
+        while self.cgroup.populated().unwrap() {
+            ready(self.cgroup.events(), PollFlags::POLLPRI, end);
+        }
+    }
+
+    fn read_some(&mut self) -> bool {
+        ready(self.starting.stdout.as_fd(), PollFlags::POLLIN, Instant::now() + DEADLINE);
+        let mut buffer = [0; 4096];
+        let got = nix::unistd::read(&self.starting.stdout, &mut buffer).unwrap();
+        self.output.push_str(&String::from_utf8_lossy(&buffer[..got]));
+        got > 0
+    }
+
+    /// Waits for its end and reads what it said.
+    pub fn end(mut self) -> Finished {
+        while self.read_some() {}
+        let ended = wait(self.pid);
+        let mut words = Vec::new();
+        let mut stderr = fs::File::from(self.starting.stderr.try_clone().unwrap());
+        let _ = stderr.read_to_end(&mut words);
+        let errors = String::from_utf8_lossy(&words).into_owned();
+        self.wait_empty();
+        self.cgroup.remove().unwrap();
+        Finished { ended, output: self.output, errors, had_netns: self.had_netns }
+    }
+}
+
+/// A container that has ended.
+pub struct Finished {
+    pub ended: Ended,
+    pub output: String,
+    pub errors: String,
+    pub had_netns: bool,
+}
+
+impl Finished {
+    /// The value in a line `key = value` of its output.
+    pub fn fact(&self, key: &str) -> &str {
+        self.output
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "))
+            .unwrap_or_else(|| panic!("no {key:?} in\n{}{} ({:?})", self.output, self.errors, self.ended))
+    }
+}
+
+fn ready(fd: BorrowedFd<'_>, flags: PollFlags, end: Instant) {
+    let left = end.checked_duration_since(Instant::now()).expect("the deadline has passed");
+    let timeout = PollTimeout::try_from(left).unwrap();
+    assert!(poll(&mut [PollFd::new(fd, flags)], timeout).unwrap() > 0, "nothing came within {DEADLINE:?}");
+}
+
+fn next(starting: &mut Starting) -> Message {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(message) = starting.receive().unwrap() {
+            return message;
+        }
+        ready(starting.channel.as_fd(), PollFlags::POLLIN, end);
+    }
+}
+
+/// Waits for the first message.
+pub fn created(starting: &mut Starting) -> (i32, OwnedFd) {
+    match next(starting) {
+        Message::Created { pid, pidfd, .. } => (pid, pidfd),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn wait(pid: i32) -> Ended {
+    match waitpid(Pid::from_raw(pid), None).unwrap() {
+        WaitStatus::Exited(_, code) => Ended::Code(code),
+        WaitStatus::Signaled(_, signal, _) => Ended::Signal(signal as i32),
+        other => panic!("{other:?}"),
+    }
+}

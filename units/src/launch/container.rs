@@ -1,0 +1,301 @@
+//! The container's process, from its birth in new namespaces to exec. It is process 1 of its pid namespace; until
+//! `mounted` comes it only waits, and everything it does after that is done with no more rights than its own user
+//! namespace gives (system units with the host's users excepted).
+
+use super::fault::{At, Fault, Step};
+use super::inside::{Inside, read_bounded};
+use super::message::Channel;
+use super::plan::{Plan, Root};
+use super::setup::{Ends, c_path};
+use super::user::{self, Identity};
+use crate::model::NetworkMode;
+use crate::seccomp::{self, Filter};
+use crate::sys::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, FsContext};
+use crate::sys::process;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+/// Exit code if the program could not be started, as shells have it.
+const NOT_STARTED: i32 = 127;
+/// Bytes of `/etc/passwd` or `/etc/group` that are read.
+const ACCOUNTS_BYTES: u64 = 1 << 20;
+/// Bytes of `/dev/shm`; Docker's.
+const SHM_BYTES: u64 = 64 << 20;
+/// tmpfs of a system unit: path, bytes, mode.
+const SYSTEM_TMPFS: [(&str, u64, &std::ffi::CStr); 4] = [
+    ("/run", 1 << 20, c"0755"),
+    ("/var", 1 << 20, c"0755"),
+    ("/etc", 1 << 20, c"0755"),
+    ("/tmp", 16 << 20, c"1777"),
+];
+
+/// The process's life until exec; its exit code if it does not get there.
+pub(super) fn run(plan: &Plan, ends: Ends<'_>, wait: &OwnedFd) -> i32 {
+    match with_high_ends(plan, ends, wait) {
+        Ok(()) => 0,
+        Err(fault) => {
+            // Its first place may be taken by now; then this reaches nobody, and the step below has said it already.
+            ends.channel.failed(&fault);
+            NOT_STARTED
+        }
+    }
+}
+
+/// Moves the ends above the numbers that the program's own descriptors will have.
+fn with_high_ends(plan: &Plan, ends: Ends<'_>, wait: &OwnedFd) -> Step<()> {
+    let least = first_free(plan)?;
+    let high = |fd: BorrowedFd<'_>| process::dup_above(fd.as_raw_fd(), least).at(|| "move a descriptor");
+    let (channel, stdout, stderr) = (high(ends.channel.0)?, high(ends.stdout)?, high(ends.stderr)?);
+    let ends = Ends { channel: Channel(channel.as_fd()), stdout: stdout.as_fd(), stderr: stderr.as_fd() };
+    if let Err(fault) = start(plan, ends, wait) {
+        ends.channel.failed(&fault);
+        return Err(fault);
+    }
+    Ok(())
+}
+
+fn first_free(plan: &Plan) -> Step<RawFd> {
+    RawFd::try_from(3 + plan.fds.len()).at(|| "count descriptors")
+}
+
+/// `Ok` only if it was called off; else it execs or says why not.
+fn start(plan: &Plan, ends: Ends<'_>, wait: &OwnedFd) -> Step<()> {
+    ends.close_others(plan, &[wait.as_raw_fd()])?;
+    let mut byte = [0];
+    // The end without a word: the setup child has failed and said so.
+    if nix::unistd::read(wait, &mut byte).at(|| "wait for the mounts")? == 0 {
+        return Ok(());
+    }
+    // As the host's root, for the way there may be closed to others.
+    std::env::set_current_dir(&plan.scratch).at(|| "enter the scratch folder")?;
+    become_root(plan)?;
+    let new = nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_NEWCGROUP;
+    nix::sched::unshare(new).at(|| "unshare the mount and cgroup namespaces")?;
+
+    furnish(plan)?.pivot()?;
+    surroundings(plan)?;
+    let identity = who(plan)?;
+    let (argv, env) = (c_strings(&plan.argv)?, c_strings(&environment(plan, &identity))?);
+    if !ends.channel.wait().at(|| "wait for the network")? {
+        return Ok(());
+    }
+    for pipe in [ends.stdout, ends.stderr] {
+        let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+        nix::unistd::fchown(pipe, Some(uid), Some(gid)).at(|| "give it its output pipes")?;
+    }
+    drop_privileges(plan, &identity)?;
+    descriptors(plan, ends)?;
+    ends.channel.execs().at(|| "report to PID 1")?;
+    let own;
+    let filter = if plan.caps == super::Caps::DEFAULT {
+        &seccomp::DEFAULT
+    } else {
+        own = Filter::build(plan.caps);
+        &own
+    };
+    process::install_filter(filter.code()).at(|| "load the seccomp filter")?;
+    Err(exec(plan, &argv, &env))
+}
+
+/// User 0 of its own namespace. Without one it is the host's already.
+fn become_root(plan: &Plan) -> Step<()> {
+    nix::unistd::setgroups(&[]).at(|| "drop supplementary groups")?;
+    if plan.id_base.is_some() {
+        let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+        nix::unistd::setresgid(gid, gid, gid).at(|| "become its group 0")?;
+        nix::unistd::setresuid(uid, uid, uid).at(|| "become its user 0")?;
+    }
+    Ok(())
+}
+
+/// The root as a mount of this namespace's own: `pivot_root` takes no other.
+fn root(plan: &Plan) -> Step<OwnedFd> {
+    let Root::Image { layers, .. } = &plan.root else {
+        return mount::open_tree(nix::fcntl::AT_FDCWD, c"root", false).at(|| "copy the root mount");
+    };
+    let overlay = FsContext::open(c"overlay").at(|| "open overlay (is its module loaded?)")?;
+    // The first one named lies on top.
+    for n in (0..layers.len()).rev() {
+        overlay.set(c"lowerdir+", &c_path(format!("l/{n}").as_ref())?).at(|| format!("stack layer {n}"))?;
+    }
+    overlay.set(c"upperdir", c"rw/upper").at(|| "stack the writable layer")?;
+    overlay.set(c"workdir", c"rw/work").at(|| "stack the writable layer")?;
+    overlay.flag(c"userxattr").at(|| "set userxattr")?;
+    overlay.mount(ATTR_NOSUID | ATTR_NODEV).at(|| "mount the image's layers")
+}
+
+fn furnish(plan: &Plan) -> Step<Inside> {
+    let quiet = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
+    let inside = Inside::enter(&root(plan)?)?;
+    if matches!(plan.root, Root::System(_)) {
+        for (path, bytes, mode) in SYSTEM_TMPFS {
+            inside.tmpfs(path, bytes, mode)?;
+        }
+    }
+    inside.mount(c"proc", &[], quiet, "/proc")?;
+    if plan.network == NetworkMode::Host {
+        inside.bind("sys", "/sys")?;
+    } else {
+        inside.mount(c"sysfs", &[], quiet | ATTR_RDONLY, "/sys")?;
+        // As Docker: any user may ping and open low ports in a network namespace of its own.
+        inside.sysctl("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
+        inside.sysctl("/proc/sys/net/ipv4/ping_group_range", "0 65535")?;
+    }
+    inside.mount(c"cgroup2", &[], quiet | ATTR_RDONLY, "/sys/fs/cgroup")?;
+    inside.bind("dev", "/dev")?;
+    let pts = [(c"ptmxmode", c"0666"), (c"mode", c"0620"), (c"gid", c"5")];
+    inside.mount(c"devpts", &pts, ATTR_NOSUID | ATTR_NOEXEC, "/dev/pts")?;
+    inside.tmpfs("/dev/shm", SHM_BYTES, c"1777")?;
+    inside.mount(c"mqueue", &[], quiet, "/dev/mqueue")?;
+    for (path, bytes) in &plan.tmpfs {
+        inside.tmpfs(path, *bytes, c"1777")?;
+    }
+    for name in ["resolv.conf", "hostname", "hosts"] {
+        inside.bind(name, &format!("/etc/{name}"))?;
+    }
+    inside.mask()?;
+    for (n, bind) in plan.binds.iter().enumerate() {
+        inside.bind(&format!("b/{n}"), &bind.target)?;
+    }
+    inside.folder(&plan.cwd)?;
+    if matches!(plan.root, Root::System(_)) {
+        for path in ["/etc", "/var"] {
+            inside.protect(path)?;
+        }
+    } else if plan.read_only {
+        inside.protect("/")?;
+    }
+    Ok(inside)
+}
+
+/// Host name, loopback, session.
+fn surroundings(plan: &Plan) -> Step<()> {
+    nix::unistd::sethostname(&plan.hostname).at(|| "set the host name")?;
+    if plan.network != NetworkMode::Host {
+        process::loopback_up().at(|| "bring loopback up")?;
+    }
+    nix::unistd::setsid().at(|| "begin a session")?;
+    if let Err(error) = process::new_session_keyring() {
+        // A kernel without keyrings has none to share.
+        if error.raw_os_error() != Some(libc::ENOSYS) {
+            return Err(error).at(|| "begin a session keyring");
+        }
+    }
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+    Ok(())
+}
+
+fn who(plan: &Plan) -> Step<Identity> {
+    let passwd = read_bounded(c"/etc/passwd", ACCOUNTS_BYTES);
+    let group = read_bounded(c"/etc/group", ACCOUNTS_BYTES);
+    user::resolve(&plan.user, &passwd, &group).at(|| format!("look up user {:?}", plan.user))
+}
+
+fn environment(plan: &Plan, identity: &Identity) -> Vec<String> {
+    let mut env = plan.env.clone();
+    if !env.iter().any(|e| e.starts_with("HOME=")) {
+        env.push(format!("HOME={}", identity.home));
+    }
+    if !plan.fds.is_empty() {
+        let list: Vec<_> =
+            plan.fds.iter().zip(3..).map(|((name, _), number)| format!("{name}={number}")).collect();
+        env.push(format!("BERTH_BLOCK_FDS={}", list.join(",")));
+    }
+    env
+}
+
+fn drop_privileges(plan: &Plan, identity: &Identity) -> Step<()> {
+    let is_root = identity.uid == 0;
+    let ambient = if plan.caps_ambient && !is_root { plan.caps.0 } else { 0 };
+    process::bound_capabilities(plan.caps.0).at(|| "drop capabilities")?;
+    if ambient != 0 {
+        process::keep_capabilities().at(|| "keep capabilities")?;
+    }
+    let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
+    nix::unistd::setgroups(&groups).at(|| "set supplementary groups")?;
+    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+    nix::unistd::setresgid(gid, gid, gid).at(|| format!("become group {gid}"))?;
+    nix::unistd::setresuid(uid, uid, uid).at(|| format!("become user {uid}"))?;
+    enter_cwd(plan)?;
+    process::no_new_privileges().at(|| "set no_new_privs")?;
+    let keep = if is_root { plan.caps.0 } else { ambient };
+    process::set_capabilities(keep, ambient).at(|| "set capabilities")
+}
+
+/// No descriptor of a folder outside is open any more, so no path leads out (CVE-2024-21626); this checks it.
+fn enter_cwd(plan: &Plan) -> Step<()> {
+    let failed = || format!("enter the working folder {}", plan.cwd);
+    std::env::set_current_dir(&plan.cwd).at(failed)?;
+    let here = std::env::current_dir().at(failed)?;
+    if here.is_absolute() { Ok(()) } else { Err(Fault::new(failed(), "it lies outside the container")) }
+}
+
+/// Puts 0 to 2 and the plan's own in their places; nothing else survives exec.
+fn descriptors(plan: &Plan, ends: Ends<'_>) -> Step<()> {
+    let failed = || "arrange descriptors";
+    let first_free = first_free(plan)?;
+    let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).at(failed)?;
+    process::dup_to(null.as_fd(), 0).at(failed)?;
+    process::dup_to(ends.stdout, 1).at(failed)?;
+    process::dup_to(ends.stderr, 2).at(failed)?;
+    // All out of the way first, so that no place is taken by one that is still needed.
+    let high: Result<Vec<_>, _> =
+        plan.fds.iter().map(|(_, fd)| process::dup_above(fd.as_raw_fd(), first_free)).collect();
+    for (source, to) in high.at(failed)?.iter().zip(3..) {
+        process::dup_to(source.as_fd(), to).at(failed)?;
+    }
+    process::close_range(first_free.unsigned_abs(), u32::MAX, true).at(failed)?;
+    // Its number may be the program's now.
+    std::mem::forget(null);
+    Ok(())
+}
+
+fn c_strings(list: &[String]) -> Step<Vec<CString>> {
+    list.iter().map(|s| CString::new(s.as_str()).at(|| format!("pass {s:?}"))).collect()
+}
+
+/// Looks the program up in `PATH` as `execvp` does, but inside, and says what was wrong.
+fn exec(plan: &Plan, argv: &[CString], env: &[CString]) -> Fault {
+    let name = plan.argv.first().map(String::as_str).unwrap_or_default();
+    let step = || format!("exec {name:?}");
+    if name.is_empty() {
+        return Fault::new(step(), "the command is empty");
+    }
+    if name.contains('/') {
+        let path = match c_path(name.as_ref()) {
+            Ok(path) => path,
+            Err(fault) => return fault,
+        };
+        return Fault::new(step(), explain(name, &process::exec(&path, argv, env)));
+    }
+    let path = plan.env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or_default();
+    let mut denied = None;
+    for folder in path.split(':') {
+        let file = if folder.is_empty() { format!("./{name}") } else { format!("{folder}/{name}") };
+        let Ok(c_file) = c_path(file.as_ref()) else { continue };
+        let error = process::exec(&c_file, argv, env);
+        match error.raw_os_error() {
+            Some(libc::ENOENT) if std::fs::symlink_metadata(&file).is_err() => {}
+            Some(libc::ENOTDIR) => {}
+            Some(libc::EACCES) => denied = Some(explain(&file, &error)),
+            _ => return Fault::new(step(), explain(&file, &error)),
+        }
+    }
+    Fault::new(step(), denied.unwrap_or_else(|| format!("no such program in PATH ({path})")))
+}
+
+fn explain(file: &str, error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOENT) if std::fs::metadata(file).is_ok() => {
+            format!("{file} is there, but the interpreter that it names is not")
+        }
+        Some(libc::ENOENT) => format!("{file} does not exist in the image"),
+        Some(libc::EACCES) => format!("{file} may not be executed by this user, or lies on a noexec mount"),
+        Some(libc::ENOEXEC) => format!("{file} is no program for this machine (x86_64)"),
+        _ => format!("{file}: {error}"),
+    }
+}
