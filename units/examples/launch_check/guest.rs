@@ -17,8 +17,10 @@ pub fn prepare() {
     for folder in ["modules", "run", "tmp"] {
         fs::create_dir_all(format!("/new/{folder}")).unwrap();
     }
-    for module in fs::read_dir("/modules").unwrap() {
-        let module = module.unwrap().path();
+    // Named so that dependencies come first.
+    let mut modules: Vec<_> = fs::read_dir("/modules").unwrap().map(|m| m.unwrap().path()).collect();
+    modules.sort();
+    for module in modules {
         let loaded = finit_module(fs::File::open(&module).unwrap(), c"", ModuleInitFlags::empty());
         println!("module {}: {loaded:?}", module.display());
     }
@@ -42,7 +44,6 @@ pub fn prepare() {
     if fs::metadata("/dev/vda").is_err() {
         fs_mount("tmpfs", "/state", "mode=755");
     }
-    // SAFETY of the environment: nothing else runs yet.
     mount(Some("/state"), "/tmp", none, MsFlags::MS_BIND, none).unwrap();
 }
 

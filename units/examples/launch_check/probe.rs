@@ -156,7 +156,7 @@ fn attempts() {
     for path in ["/proc/keys", "/proc/kcore"] {
         let mut buffer = [0; 64];
         let outcome = fs::File::open(path).and_then(|mut f| f.read(&mut buffer));
-        say(&format!("read {path}"), &outcome.map_or_else(|e| e.to_string(), |n| format!("{n} bytes")));
+        say(&format!("read {path}"), &outcome.map_or_else(|e| text::<()>(Err(e)), |n| format!("{n} bytes")));
     }
     for path in ["/sys/firmware", "/var/lib/berth"] {
         let outcome = names(path).map(|n| format!("{} entries", n.len()));
