@@ -1,1 +1,30 @@
-//! See Cargo.toml's description; being written.
+//! Finds the machine config: `berth worker meta`, a system unit that runs once, on a machine that has none yet.
+//!
+//! It looks in a fixed order, and the first place that holds anything decides, be it usable or not:
+//!
+//! 1. [`smbios`]: strings of SMBIOS type 11;
+//! 2. [`fwcfg`]: QEMU's firmware configuration device;
+//! 3. [`nocloud`]: a volume labelled `cidata`, FAT ([`fat`]) or ISO 9660 ([`iso`]).
+//!
+//! What is found is decoded ([`decode`]: gzip, base64), checked by the checker that PID 1 and the operator's laptop
+//! use, and handed to PID 1 as a sealed memory file, with a line for each place that was looked at. PID 1 checks it
+//! again: nothing said here is believed.
+//!
+//! Everything read here was written by somebody else, so no kernel driver sees it: the parsers are ours, read-only,
+//! and bounded ([`limits`], [`disk`]) against loops and torn volumes. `docs/config-sources.md` is the operator's page.
+
+pub mod decode;
+pub mod disk;
+pub mod fat;
+pub mod fwcfg;
+pub mod iso;
+pub mod limits;
+pub mod nocloud;
+#[cfg(test)]
+mod samples;
+pub mod search;
+pub mod smbios;
+mod sys;
+mod worker;
+
+pub use worker::run;

@@ -1,0 +1,158 @@
+use super::*;
+use crate::samples::{CONFIG, sample};
+use crate::smbios::tests::tables;
+
+struct Machine {
+    dir: tempfile::TempDir,
+    disks: Vec<(String, Result<Disk, String>)>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), disks: Vec::new() }
+    }
+
+    fn smbios(self, string: &str) -> Self {
+        std::fs::write(self.dir.path().join("DMI"), tables(&[string.as_bytes()])).unwrap();
+        self
+    }
+
+    fn fw_cfg(self, bytes: &[u8]) -> Self {
+        std::fs::write(self.dir.path().join("size"), bytes.len().to_string()).unwrap();
+        std::fs::write(self.dir.path().join("raw"), bytes).unwrap();
+        self
+    }
+
+    fn disk(mut self, name: &str, bytes: &[u8]) -> Self {
+        self.disks.push((name.to_owned(), Ok(Disk::from_bytes(bytes))));
+        self
+    }
+
+    fn search(self) -> Outcome {
+        search(&Places {
+            smbios: self.dir.path().join("DMI"),
+            fw_cfg: self.dir.path().to_owned(),
+            disks: self.disks,
+        })
+    }
+
+    fn refused(self) -> (String, String) {
+        match self.search() {
+            Outcome::Refused { source, report, .. } => (source, report),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn source(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::Found { source, text, .. } => {
+            assert!(text.starts_with(b"format = 1"));
+            source
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_order_is_smbios_then_fw_cfg_then_disks() {
+    let disk = || Machine::new().disk("vda", &[0; 4096]).disk("vdb", &sample("fat12.img"));
+    assert_eq!(source(&disk().search()), "nocloud (vdb)");
+    let with_fw_cfg = || disk().fw_cfg(CONFIG.as_bytes());
+    assert_eq!(source(&with_fw_cfg().search()), "fw_cfg");
+    assert_eq!(source(&with_fw_cfg().smbios("berth.config=format = 1").search()), "smbios");
+    assert_eq!(source(&with_fw_cfg().smbios("something=else").search()), "fw_cfg");
+}
+
+#[test]
+fn a_broken_first_place_is_told_not_skipped() {
+    let (source, report) =
+        Machine::new().smbios("berth.config=format = ").fw_cfg(CONFIG.as_bytes()).refused();
+    assert_eq!(source, "smbios");
+    assert!(report.contains("smbios:1:"), "{report}");
+    let (source, report) =
+        Machine::new().fw_cfg(&vec![b'#'; 70_000]).disk("vdb", &sample("rock.iso")).refused();
+    assert_eq!(source, "fw_cfg");
+    assert!(report.contains("70000 bytes"), "{report}");
+}
+
+#[test]
+fn every_place_has_its_line() {
+    let machine = Machine::new()
+        .disk("vdb", &[0; 40_000])
+        .disk("vdc", &sample("other.img"))
+        .disk("sr0", &sample("rock-joliet.iso"));
+    let mut machine = machine;
+    machine.disks.push(("sr1".to_owned(), Err("No medium found".to_owned())));
+    let Outcome::Found { source, looked, .. } = machine.search() else { panic!("not found") };
+    assert_eq!(source, "nocloud (sr0)");
+    assert_eq!(
+        looked,
+        [
+            "SMBIOS type 11: this machine has no SMBIOS tables",
+            "fw_cfg opt/berth/config: not there",
+            "NoCloud: vdb: neither vfat nor iso9660",
+            "NoCloud: vdc: vfat labelled \"DATA\"",
+            "NoCloud: sr0: labelled cidata, with user-data",
+            "NoCloud: sr1: not readable: No medium found",
+        ]
+    );
+    let Outcome::None { looked } = Machine::new().smbios("x").search() else { panic!("found") };
+    assert_eq!(looked[0], "SMBIOS type 11: no berth.config among 1 strings");
+    assert_eq!(looked[2], "NoCloud: no disk but Berth's own");
+}
+
+#[test]
+fn two_volumes_are_refused_by_name() {
+    let two = Machine::new().disk("vdb", &sample("fat12.img")).disk("sr0", &sample("rock.iso"));
+    let (source, report) = two.refused();
+    assert_eq!(source, "nocloud (vdb and sr0)");
+    assert!(report.contains("detach"), "{report}");
+    // A disk and its own partition that show the same volume are one.
+    let same = Machine::new().disk("sdb", &sample("rock.iso")).disk("sdb1", &sample("rock.iso"));
+    assert_eq!(source_of(same), "nocloud (sdb)");
+}
+
+fn source_of(machine: Machine) -> String {
+    source(&machine.search()).to_owned()
+}
+
+#[test]
+fn a_volume_without_a_usable_file_is_refused() {
+    let (_, report) = Machine::new().disk("vdb", &sample("empty.img")).refused();
+    assert!(report.contains("no file user-data"), "{report}");
+    let torn = &sample("rock.iso")[..20 * 2048];
+    let (source, report) = Machine::new().disk("vdb", torn).refused();
+    assert!(source == "nocloud (vdb)" && report.contains("cut short"), "{report}");
+}
+
+#[test]
+fn the_checkers_whole_report_is_handed_on() {
+    let (source, report) = Machine::new().fw_cfg(b"format = 1\nhostnam = \"a\"\nnetwrk = 1\n").refused();
+    assert_eq!(source, "fw_cfg");
+    for expected in ["fw_cfg:2:1", "hostname", "fw_cfg:3:1"] {
+        assert!(report.contains(expected), "{report}");
+    }
+    for (bytes, why) in [
+        (&b"format = 1\nx = \"\xff\""[..], "UTF-8"),
+        (b"", "empty"),
+        (b"#cloud-config\n", "#cloud-config comes later"),
+        (b"format = 1\0", ""),
+    ] {
+        let (_, report) = Machine::new().fw_cfg(bytes).refused();
+        assert!(report.contains(why) && report.contains("fw_cfg"), "{report}");
+    }
+}
+
+#[test]
+fn lines_and_reports_are_bounded() {
+    let mut machine = Machine::new();
+    for n in 0..200 {
+        machine.disks.push((format!("vd{n}"), Err("x".repeat(1000))));
+    }
+    let Outcome::None { looked } = machine.search() else { panic!("found") };
+    assert_eq!(looked.len(), limits::LOOKED_LINES + 1);
+    assert!(looked.iter().all(|line| line.len() <= limits::LINE_BYTES + 3));
+    let most = limits::REPORT_BYTES + (limits::LOOKED_LINES + 1) * (limits::LINE_BYTES + 8);
+    assert!(most < berth_units::limits::MESSAGE_BYTES * 3 / 4, "room for what JSON adds");
+}

@@ -1,0 +1,76 @@
+//! The worker: searches once, tells PID 1, ends.
+
+use crate::disk::Disk;
+use crate::search::{Outcome, Places, search};
+use crate::{fwcfg, limits, smbios, sys};
+use berth_units::control::client::Client;
+use berth_units::control::{FromWorker, ToInit};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+/// `berth worker meta`.
+pub fn run() -> ExitCode {
+    let told = Client::worker().and_then(|client| {
+        let fds = std::env::var("BERTH_BLOCK_FDS").unwrap_or_default();
+        let places =
+            Places { smbios: smbios::TABLES.into(), fw_cfg: fwcfg::ENTRY.into(), disks: disks(&fds) };
+        tell(&client, search(&places))
+    });
+    match told {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            // The unit's log is the only place left.
+            let _ = io::stderr().write_all(format!("machine config not looked for: {e}\n").as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Disks by `BERTH_BLOCK_FDS`: `vdb=5,sr0=6`.
+fn disks(fds: &str) -> Vec<(String, Result<Disk, String>)> {
+    let open = |item: &str| {
+        let Some((name, fd)) = item.split_once('=') else {
+            return (item.to_owned(), Err("not of the form name=descriptor".to_owned()));
+        };
+        let disk = fd
+            .parse()
+            .map_err(|_| format!("{fd:?} is not a descriptor"))
+            .and_then(|fd| sys::inherited(fd).and_then(Disk::new).map_err(|e| e.to_string()));
+        (name.to_owned(), disk)
+    };
+    fds.split(',').filter(|item| !item.is_empty()).take(limits::DISKS).map(open).collect()
+}
+
+/// Tells what came of the search, and that the work is done.
+fn tell(client: &Client, outcome: Outcome) -> io::Result<()> {
+    match outcome {
+        Outcome::Found { source, text, looked } => {
+            let text = sealed(&text)?;
+            let message = ToInit::Worker(FromWorker::ConfigFound { source, looked });
+            client.send(&message, &[text.as_fd()])?;
+        }
+        Outcome::Refused { source, report, looked } => {
+            client.tell(FromWorker::ConfigRefused { source, report, looked })?;
+        }
+        Outcome::None { looked } => client.tell(FromWorker::ConfigNone { looked })?,
+    }
+    client.tell(FromWorker::Ready)
+}
+
+/// Bytes in a memory file that nobody, not even this process, can change any more.
+fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let fd = memfd_create("berth.toml", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    let mut file = File::from(fd);
+    file.write_all(bytes)?;
+    let seals =
+        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file.into())
+}
+
+#[cfg(test)]
+mod tests;
