@@ -26,14 +26,29 @@ pub struct Programs {
 /// build of the host's tools.
 pub fn build(progress: Progress<'_>) -> Result<Programs> {
     progress("building the machine's programs");
-    let target = workspace::repo().join("target/guest");
+    // The operator's half of `berth` is for other computers; there is no terminal here.
+    let dir = cargo("target/guest", &PROGRAMS, &["--no-default-features"])?;
+    Ok(Programs { init: dir.join("init"), berth: dir.join("berth") })
+}
+
+/// PID 1 with switches to misbehave, for the fault matrix; in no image but a test's.
+pub fn faulty_init(progress: Progress<'_>) -> Result<PathBuf> {
+    progress("building a PID 1 that can misbehave");
+    let dir = cargo("target/guest-faults", &PROGRAMS[..1], &["--features=berth-init/faults"])?;
+    Ok(dir.join("init"))
+}
+
+/// Runs cargo; the folder with the finished programs.
+fn cargo(target: &str, programs: &[(&str, &str)], arguments: &[&str]) -> Result<PathBuf> {
+    let target = workspace::repo().join(target);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(workspace::repo()).args(["build", "--quiet", "--profile=guest"]);
     command.arg(format!("--target={TARGET}")).arg("--target-dir").arg(&target);
-    for (package, program) in PROGRAMS {
+    for (package, program) in programs {
         command.args(["-p", package, "--bin", program]);
     }
+    command.args(arguments);
     // No path of the build host in a program: the same bytes from every checkout.
     let remap = [(workspace::repo().display().to_string(), "berth"), (cargo_home(), "cargo")];
     let mut flags = String::from("-C target-feature=+crt-static");
@@ -52,8 +67,7 @@ pub fn build(progress: Progress<'_>) -> Result<Programs> {
     if !out.status.success() {
         bail!("the machine's programs could not be built\n{}", String::from_utf8_lossy(&out.stderr));
     }
-    let dir = target.join(TARGET).join("guest");
-    Ok(Programs { init: dir.join("init"), berth: dir.join("berth") })
+    Ok(target.join(TARGET).join("guest"))
 }
 
 fn cargo_home() -> String {

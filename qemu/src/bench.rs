@@ -38,7 +38,11 @@ pub fn boot(n: u32, json: bool) -> Result<()> {
     let (mut floors, mut berths) = (Vec::new(), Vec::new());
     for round in 1..=n {
         bench.say(&format!("direct boot {round} of {n}: floor, Berth"));
-        floors.push(bench.page(Machine::new(&bench.tools, Firmware::Direct).no_watchdog().kernel(floor_kernel.clone()))?);
+        floors.push(
+            bench.page(
+                Machine::new(&bench.tools, Firmware::Direct).no_watchdog().kernel(floor_kernel.clone()),
+            )?,
+        );
         berths.push(bench.page(bench.warm(Firmware::Direct)?)?);
     }
     let mut ratios: Vec<f64> = floors.iter().zip(&berths).map(|(f, b)| b / f).collect();
@@ -69,7 +73,7 @@ pub fn boot(n: u32, json: bool) -> Result<()> {
         "serves_in_mib": serves,
         "pid1_rss_kib": bench.pid1_rss_kib()?,
         "disk_compressed_mb": round(compressed_mb(&bench.tools, &bench.outputs.raw)?),
-        "programs_in_root": programs(&bench.outputs)?,
+        "programs_in_root": programs(&bench.outputs),
     });
     if json {
         println!("{result}");
@@ -89,7 +93,7 @@ impl Bench {
     fn prepare(quiet: bool) -> Result<Bench> {
         let say = |line: &str| eprintln!("{line}");
         let tools = berth_image::tools::ensure(&say)?;
-        let outputs = berth_image::build(&tools, &Options::default(), &say)?;
+        let outputs = berth_image::build(&Options::default(), &say)?;
         let folder = tempfile::Builder::new().prefix("berth-bench-").tempdir()?;
         let web = folder.path().join("web.oci.tar");
         demo::write_web_image(&tools, &web)?;
@@ -116,7 +120,7 @@ impl Bench {
     }
 
     fn machine(&self, firmware: Firmware, disk: &Path) -> Result<Machine> {
-        let key = berth_ctl::ensure_key()?;
+        let key = berth_ctl::public_key_line()?;
         Ok(Machine::new(&self.tools, firmware)
             .disk(disk, Bus::Virtio)
             .read_only_disk(&self.web, Bus::Virtio)
@@ -145,7 +149,9 @@ impl Bench {
         let mut running = self.warm(Firmware::Direct)?.forward(port, API_PORT).boot()?;
         let line = running.wait_for(crate::lines::API_KEY, PATIENCE)?;
         running.wait_for(crate::lines::CONFIRMED, PATIENCE)?;
-        let machine = crate::client(port, &line.text)?.machine()?;
+        let pin = crate::lines::fingerprint(&line.text);
+        let client = berth_ctl::Client::new("bench", "127.0.0.1", port, pin, &berth_ctl::ensure_key()?)?;
+        let machine = client.machine()?;
         Ok(machine.pid1_rss_kib)
     }
 }
@@ -167,7 +173,7 @@ fn compressed_mb(tools: &Tools, raw: &Path) -> Result<f64> {
     Ok(output.stdout.len() as f64 / 1e6)
 }
 
-/// ELF programs in the root.
-fn programs(outputs: &Outputs) -> Result<usize> {
-    Ok(berth_image::root_programs(outputs)?.len())
+/// Programs in the root: files that may be executed.
+fn programs(outputs: &Outputs) -> usize {
+    outputs.bundle.files.iter().filter(|f| f.place == "root" && f.mode.ends_with("755")).count()
 }

@@ -171,14 +171,16 @@ mod tests {
         let console = Console::follow(text, Instant::now(), false);
         let (line, next) = console.wait(0, "second", Duration::from_secs(5), |l| l == "second").unwrap();
         assert_eq!((line.text.as_str(), next), ("second", 2));
-        let (line, _) = console.wait(next, "first", Duration::from_secs(5), |l| l.starts_with("first")).unwrap();
+        let (line, _) =
+            console.wait(next, "first", Duration::from_secs(5), |l| l.starts_with("first")).unwrap();
         assert_eq!(line.text, "first again");
     }
 
     #[test]
     fn a_wait_that_fails_shows_the_last_lines() {
         let console = Console::follow(b"panic: no root\n".as_slice(), Instant::now(), false);
-        let error = console.wait(0, "ready", Duration::from_secs(5), |l| l == "ready").unwrap_err().to_string();
+        let error =
+            console.wait(0, "ready", Duration::from_secs(5), |l| l == "ready").unwrap_err().to_string();
         assert!(error.contains("waiting for ready") && error.contains("panic: no root"), "{error}");
     }
 }

@@ -27,8 +27,11 @@ pub fn write_web_image(tools: &Tools, to: &Path) -> Result<()> {
         .file("etc/passwd", 0o644, "root:x:0:0:root:/:/bin/sh\nwww:x:33:33:www:/srv:/bin/false\n")
         .file("etc/group", 0o644, "root:x:0:\nwww:x:33:\n")
         .dir("tmp", 0o1777);
-    let content =
-        LayerBuilder::new().dir("srv", 0o755).file("srv/index.html", 0o644, PAGE.replace("{HEADING}", HEADING));
+    let content = LayerBuilder::new().dir("srv", 0o755).file(
+        "srv/index.html",
+        0o644,
+        PAGE.replace("{HEADING}", HEADING),
+    );
     let archive = ImageBuilder::new(WEB_IMAGE)
         .layer(&base)?
         .layer(&content)?

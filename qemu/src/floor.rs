@@ -1,34 +1,52 @@
 //! The floor: the least that can serve a page with the same kernel. An initramfs with a static web server, the network
-//! driver and a script of six lines; no verity, no disk, no container.
+//! driver and a script of a few lines; no verity, no disk, no container.
 
 use crate::machine::Kernel;
 use anyhow::{Context, Result};
-use berth_image::cpio::Archive;
+use berth_image::modules::Modules;
 use berth_image::tools::Tools;
-use berth_image::{Outputs, modules};
+use berth_image::tree::{Content, Origin, Tree};
+use berth_image::{Options, Outputs, bundle};
 use std::path::Path;
 
-/// What the network card needs.
-const MODULES: [&str; 2] = ["virtio_pci", "virtio_net"];
+/// The network card's driver.
+const DRIVER: &str = "virtio_net";
 
 /// Builds kernel and initramfs of the floor below `folder`.
 pub fn kernel(tools: &Tools, outputs: &Outputs, folder: &Path) -> Result<Kernel> {
-    let mut archive = Archive::new();
-    let mut script = String::from("#!/bin/busybox sh\n/bin/busybox mount -t devtmpfs dev /dev\n");
+    let modules = bundle::inputs(&Options::default(), &|_| {})?.modules;
+    let origin = Origin::berth("floor");
+    let mut tree = Tree::new();
+    let mut script = String::from("#!/bin/busybox sh\n");
     for dir in ["bin", "dev", "lib", "srv"] {
-        archive.dir(dir, 0o755);
+        tree.dir(dir);
     }
-    for (name, bytes) in modules::closure(tools, outputs, &MODULES)? {
-        archive.file(&format!("lib/{name}"), 0o644, &bytes);
+    for file in closure(&modules, DRIVER)? {
+        let name = file.rsplit('/').next().unwrap_or(&file);
+        let path = modules.root.join(&modules.version).join(&file);
+        tree.file(&format!("lib/{name}"), 0o644, Content::Path(path), origin.clone());
         script.push_str(&format!("/bin/busybox insmod /lib/{name}\n"));
     }
     script.push_str("/bin/busybox ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up\n");
     script.push_str("exec /bin/busybox httpd -f -p 8080 -h /srv\n");
-    let busybox = tools.resolve("usr/bin/busybox");
-    archive.file("bin/busybox", 0o755, &std::fs::read(&busybox).with_context(|| busybox.display().to_string())?);
-    archive.file("srv/index.html", 0o644, b"floor\n");
-    archive.file("init", 0o755, script.as_bytes());
+    tree.file("bin/busybox", 0o755, Content::Path(tools.resolve("usr/bin/busybox")), origin.clone());
+    tree.file("srv/index.html", 0o644, Content::Bytes(b"floor\n".to_vec()), origin.clone());
+    tree.file("init", 0o755, Content::Bytes(script.into_bytes()), origin);
+    let mut archive = Vec::new();
+    tree.cpio(0, &mut archive)?;
     let initrd = folder.join("floor.cpio");
-    std::fs::write(&initrd, archive.finish())?;
-    Ok(Kernel { kernel: outputs.kernel.clone(), initrd, cmdline: "console=ttyS0 quiet panic=3".into() })
+    std::fs::write(&initrd, archive)?;
+    let cmdline = "console=ttyS0 quiet loglevel=4 panic=3".into();
+    Ok(Kernel { kernel: outputs.kernel.clone(), initrd, cmdline })
+}
+
+/// A module's file and those that it needs, in the order in which they are loaded.
+fn closure(modules: &Modules, name: &str) -> Result<Vec<String>> {
+    let index = modules.root.join(&modules.version).join("modules.dep");
+    let text = std::fs::read_to_string(&index).with_context(|| index.display().to_string())?;
+    let line = text.lines().find(|l| l.split(".ko").next().is_some_and(|f| f.ends_with(&format!("/{name}"))));
+    let (file, needs) = line.and_then(|l| l.split_once(':')).with_context(|| format!("no module {name}"))?;
+    let mut files: Vec<String> = needs.split_whitespace().rev().map(str::to_owned).collect();
+    files.push(file.to_owned());
+    Ok(files)
 }

@@ -31,9 +31,9 @@ pub fn wait_200(port: u16, path: &str, limit: Duration) -> Result<(String, Insta
     let deadline = Instant::now() + limit;
     let (found, answers) = mpsc::channel();
     loop {
-        let (found, path) = (found.clone(), path.to_owned());
+        let (found, page) = (found.clone(), path.to_owned());
         std::thread::spawn(move || {
-            if let Ok(answer) = get(port, &path, Duration::from_secs(5))
+            if let Ok(answer) = get(port, &page, Duration::from_secs(5))
                 && answer.split_whitespace().nth(1) == Some("200")
             {
                 // Nobody listens any more once the first one is in.
@@ -43,7 +43,9 @@ pub fn wait_200(port: u16, path: &str, limit: Duration) -> Result<(String, Insta
         match answers.recv_timeout(Duration::from_millis(50)) {
             Ok(answer) => return Ok(answer),
             Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
-            Err(e) => return Err(e).with_context(|| format!("no page {path} from port {port} within {limit:?}")),
+            Err(e) => {
+                return Err(e).with_context(|| format!("no page {path} from port {port} within {limit:?}"));
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use berth_image::tools::Tools;
 use berth_image::{Options, Outputs};
 use berth_qemu::machine::{Bus, Firmware, Kernel, Machine};
 use berth_qemu::running::Running;
-use berth_qemu::{accel, demo, disk, http};
+use berth_qemu::{accel, demo, disk, http, lines};
 use berth_units::control::API_PORT;
 use sha2::{Digest, Sha256};
 use signal_hook::consts::SIGINT;
@@ -32,20 +32,22 @@ pub(crate) fn build(qcow2: bool, install: bool) -> Result<()> {
 }
 
 fn image(install: bool, qcow2: bool) -> Result<(Tools, Outputs)> {
-    let tools = berth_image::tools::ensure(install)?;
-    let options = Options { qcow2, ..Options::default() };
-    let outputs = berth_image::build(&tools, &options)?;
+    let say = |line: &str| eprintln!("build    {line}");
+    let tools = berth_image::tools::ensure_with(install, &say)?;
+    let options = Options { qcow2, install, ..Options::default() };
+    let outputs = berth_image::build(&options, &say)?;
     Ok((tools, outputs))
 }
 
 pub(crate) fn run(options: &RunOptions) -> Result<()> {
     let (tools, outputs) = image(options.install, false)?;
-    let folder = outputs.raw.parent().and_then(Path::parent).context("the image lies in no folder")?.join("run");
+    let folder =
+        outputs.raw.parent().and_then(Path::parent).context("the image lies in no folder")?.join("run");
     std::fs::create_dir_all(&folder)?;
     let web = folder.join("web.oci.tar");
     demo::write_web_image(&tools, &web)?;
 
-    let key = berth_ctl::ensure_key()?;
+    let key = berth_ctl::public_key_line()?;
     let config = match &options.config {
         Some(path) => {
             std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?
@@ -101,15 +103,16 @@ fn fresh_disk(options: &RunOptions, outputs: &Outputs, folder: &Path, config: &s
 
 /// Pins the machine's key for the context, waits for the page, says how to go on.
 fn greet(running: &mut Running, web_port: Option<u16>, api_port: u16) -> Result<()> {
-    let line = running.wait_for("key sha256:", PATIENCE)?;
-    let fingerprint = line.text.split_whitespace().find(|w| w.starts_with("sha256:")).context("no fingerprint")?;
-    berth_ctl::write_context(CONTEXT, "127.0.0.1", api_port, fingerprint)?;
+    let line = running.wait_for(lines::API_KEY, PATIENCE)?;
+    berth_ctl::write_context(CONTEXT, "127.0.0.1", api_port, lines::fingerprint(&line.text), true)?;
     if let Some(port) = web_port {
         let (_, at) = http::wait_200(port, "/", PATIENCE)?;
         let seconds = at.duration_since(running.started()).as_secs_f64();
         println!("\n  The page is there, {seconds:.1} s after power-on:   http://127.0.0.1:{port}/");
     }
-    println!("  In a second terminal:    cargo run -q --bin berth -- ps       (or logs web, slots, boot-times, …)");
+    println!(
+        "  In a second terminal:    cargo run -q --bin berth -- ps       (or logs web, slots, boot-times, …)"
+    );
     println!("  Ctrl-C once shuts the machine down, twice cuts its power.\n");
     Ok(())
 }

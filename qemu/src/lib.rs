@@ -13,6 +13,7 @@ pub mod console;
 pub mod demo;
 pub mod disk;
 pub mod floor;
+mod gdb;
 pub mod http;
 pub mod lines;
 pub mod machine;

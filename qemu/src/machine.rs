@@ -243,7 +243,14 @@ impl Machine {
             .args(["-serial", "stdio", "-device", "VGA,vgamem_mb=4"])
             .arg("-qmp")
             .arg(format!("unix:{},server=on,wait=off", socket.display()))
-            .args(["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]);
+            .arg("-gdb")
+            .arg(format!("unix:{},server=on,wait=off", folder.path().join("gdb").display()))
+            .args([
+                "-object",
+                "rng-random,id=rng,filename=/dev/urandom",
+                "-device",
+                "virtio-rng-pci,rng=rng",
+            ]);
         self.firmware_arguments(&mut command, folder.path())?;
         self.drive_arguments(&mut command)?;
         self.metadata_arguments(&mut command, folder.path())?;

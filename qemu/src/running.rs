@@ -15,7 +15,7 @@ pub struct Running {
     started: Instant,
     mark: usize,
     // Sockets and metadata files; removed when the machine is gone.
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Running {
@@ -26,7 +26,7 @@ impl Running {
         started: Instant,
         folder: tempfile::TempDir,
     ) -> Running {
-        Running { child, qmp, console, started, mark: 0, _folder: folder }
+        Running { child, qmp, console, started, mark: 0, folder }
     }
 
     /// When QEMU was started.
@@ -66,6 +66,11 @@ impl Running {
     /// The reset button.
     pub fn reset(&mut self) -> Result<()> {
         self.qmp("system_reset", Value::Null).map(drop)
+    }
+
+    /// Hangs the (only) CPU in the middle of what it does, interrupts off, as a kernel bug would.
+    pub fn hang_cpu(&mut self) -> Result<()> {
+        crate::gdb::hang(&self.folder.path().join("gdb"))
     }
 
     /// Any QMP command.

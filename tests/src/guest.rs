@@ -2,7 +2,7 @@
 
 use crate::{BOOT, Built, Bus, Firmware, SOON, built};
 use anyhow::{Context, Result};
-use berth_ctl::Client;
+use berth_ctl::{Client, LogOptions, PrivateKey};
 use berth_qemu::machine::{Kernel, Machine};
 use berth_qemu::running::Running;
 use berth_qemu::{disk, http, lines};
@@ -167,7 +167,7 @@ impl Guest {
         };
         self.api_line = Some(line.clone());
         let fingerprint = lines::fingerprint(&line).context("no fingerprint on the console")?;
-        Client::connect("127.0.0.1", self.api_port, Some(fingerprint), &key()?).map_err(anyhow::Error::from)
+        Ok(Client::new("test", "127.0.0.1", self.api_port, Some(fingerprint), key()?)?)
     }
 
     /// Ports on this computer: web, API.
@@ -175,9 +175,15 @@ impl Guest {
         (self.web_port, self.api_port)
     }
 
+    /// `berth logs UNIT`: the lines so far.
+    pub fn log(&mut self, unit: &str) -> Result<Vec<String>> {
+        let lines = self.client()?.logs(unit, LogOptions::default())?;
+        lines.map(|line| Ok(line?.text)).collect()
+    }
+
     /// `berth ps`: one unit.
     pub fn unit(&mut self, name: &str) -> Result<UnitStatus> {
-        let units = self.client()?.ps()?;
+        let units = self.client()?.units()?;
         units.into_iter().find(|u| u.name == name).with_context(|| format!("no unit {name}"))
     }
 
@@ -223,12 +229,13 @@ fn full_config(text: &str) -> Result<String> {
     Ok(format!("format = 1\nhostname = \"test\"\n\n[access]\nkeys = [\"{line}\"]\n{text}"))
 }
 
-/// The tests' operator key: one a process, in memory.
-fn key() -> Result<berth_ctl::Key> {
-    static KEY: std::sync::OnceLock<berth_ctl::Key> = std::sync::OnceLock::new();
+/// The tests' operator key: one a process.
+fn key() -> Result<&'static PrivateKey> {
+    static KEY: std::sync::OnceLock<PrivateKey> = std::sync::OnceLock::new();
     if let Some(key) = KEY.get() {
-        return Ok(key.clone());
+        return Ok(key);
     }
-    let key = berth_ctl::Key::generate()?;
-    Ok(KEY.get_or_init(|| key).clone())
+    let folder = tempfile::tempdir()?;
+    let key = PrivateKey::create(&folder.path().join("key"), "test")?;
+    Ok(KEY.get_or_init(|| key))
 }

@@ -27,7 +27,7 @@ pub fn built() -> Result<&'static Built> {
 fn build() -> Result<Built> {
     let say = |line: &str| eprintln!("{line}");
     let tools = berth_image::tools::ensure(&say)?;
-    let outputs = berth_image::build(&tools, &Options::default(), &say)?;
+    let outputs = berth_image::build(&Options::default(), &say)?;
     let folder = outputs.raw.parent().context("the image lies in no folder")?.join("tests");
     std::fs::create_dir_all(&folder)?;
     let web = folder.join(format!("web-{}.oci.tar", std::process::id()));

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use berth_image::disk::{Damage, Disk};
 use berth_image::{Bundle, Options};
-use berth_tests::{Built, Firmware, Guest, built};
+use berth_tests::{Built, Firmware, Guest};
 use berth_updater::layout::Slot;
 use berth_updater::record::{Record, Trial};
 
@@ -17,7 +17,7 @@ fn bundle(change: impl FnOnce(&mut Options)) -> Result<Bundle> {
 
 /// PID 1 with switches to make it misbehave; never part of a shipped image.
 fn with_faults(options: &mut Options, fault: &str) -> Result<()> {
-    options.init = Some(berth_image::programs::faulty_init()?);
+    options.init = Some(berth_image::programs::faulty_init(&|line| eprintln!("{line}"))?);
     options.cmdline = format!("berth.fault={fault}");
     Ok(())
 }
@@ -37,7 +37,6 @@ fn falls_back(
     during: impl FnOnce(&mut Guest) -> Result<()>,
     reason: &str,
 ) -> Result<()> {
-    let built = built()?;
     let plan = Guest::new(firmware)?.with_config("")?.prepare(|path, built| {
         let mut disk = Disk::open(path)?;
         on_trial(&mut disk, built, os)?;
@@ -52,7 +51,6 @@ fn falls_back(
     let b = guest.slot("b")?;
     assert_eq!(b.state, "failed", "{b:?}");
     assert!(b.reason.contains(reason), "slot b's reason is {:?}, not {reason:?}", b.reason);
-    drop(built);
     Ok(())
 }
 
@@ -166,7 +164,7 @@ on_both! {
         guest.wait_for("rescue")?;
         let slots = guest.client()?.slots()?;
         assert!(slots.rescue.is_some(), "{slots:?}");
-        let units = guest.client()?.ps()?;
+        let units = guest.client()?.units()?;
         assert!(units.iter().all(|u| u.name != "web" || u.pid.is_none()), "a user unit runs in rescue: {units:?}");
         Ok(())
     };

@@ -15,6 +15,8 @@ pub mod console;
 pub mod disks;
 pub mod dm;
 pub mod fail;
+#[cfg(feature = "faults")]
+pub mod faults;
 pub mod files;
 pub mod handover;
 pub mod identity;
@@ -39,6 +41,7 @@ pub use stage::main_stage;
 pub use uevents::{Uevent, Uevents};
 pub use watchdog::Watchdog;
 
+use crate::sys::child::Child;
 use berth_updater::assess;
 use berth_updater::layout::Slot;
 use berth_updater::steps::StepRecord;
@@ -132,6 +135,8 @@ pub struct Booted {
     pub timeline: Timeline,
     /// The kernel's device events, to be polled.
     pub uevents: Uevents,
+    /// Still loading drivers for what was there at the start; to be reaped, and its answer worth a line in the log.
+    pub coldplug: Option<Child>,
     /// The kernel's command line.
     pub cmdline: Cmdline,
     /// 32 hex digits, as in `/etc/machine-id`.

@@ -65,6 +65,8 @@ pub fn run<C: Stage>(table: &[Step<C>], stage: &mut C) {
             continue;
         }
         fail::with(|record| record.step(C::NAME, step.name, Status::Running, ""));
+        #[cfg(feature = "faults")]
+        super::faults::strike(C::NAME, step.name);
         if let Some(dog) = stage.watchdog() {
             let _ = dog.pet();
         }
