@@ -19,6 +19,8 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
+pub use status::refuse;
+
 use super::ids::Ids;
 use super::kernel::{Halt, Input, Kernel, Order};
 use super::{console, limits, text};
@@ -57,8 +59,8 @@ pub struct Facts {
     pub health_deadline: Duration,
 }
 
-/// Checks the text of a machine config as a whole, given the names of the system's units; the error is the report.
-pub type Check = fn(&[u8], &[&str]) -> Result<MachineConfig, String>;
+/// Checks the text of a machine config as a whole, given the system's units; the error is the report.
+pub type Check = fn(&[u8], &[Unit]) -> Result<MachineConfig, String>;
 
 /// One unit and what became of it.
 #[derive(Debug)]

@@ -39,6 +39,12 @@ impl Child {
         &self.answer
     }
 
+    /// Its process id, and the pipe on which its answer comes (`+` or `-`, then text): for an event loop, which
+    /// reaps every child itself.
+    pub fn into_parts(self) -> (i32, OwnedFd) {
+        (self.pid, self.answer)
+    }
+
     /// Waits until it ends or the deadline passes; then it is killed.
     pub fn wait(self, limit: Duration) -> Result<String, ChildError> {
         let end = Instant::now() + limit;

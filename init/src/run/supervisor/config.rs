@@ -11,7 +11,7 @@ use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
 use berth_units::graph::Graph;
 use berth_units::lifecycle::{Event, State};
-use berth_units::model::MachineConfig;
+use berth_units::model::{MachineConfig, Unit};
 use std::time::Duration;
 
 /// How far it has come.
@@ -63,8 +63,8 @@ impl Supervisor {
     }
 
     fn check_config(&self, text: &[u8]) -> Result<MachineConfig, String> {
-        let system: Vec<&str> =
-            self.units.values().filter(|r| r.is_system()).map(|r| r.unit.name.as_str()).collect();
+        let system: Vec<Unit> =
+            self.units.values().filter(|r| r.is_system()).map(|r| r.unit.clone()).collect();
         (self.check)(text, &system)
     }
 

@@ -189,7 +189,7 @@ fn worker(name: &str) -> Unit {
 }
 
 /// A "config" is a list of unit names, one a line, `name<other` for `requires`; `!` is refused.
-fn check(text: &[u8], _: &[&str]) -> Result<MachineConfig, String> {
+fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, String> {
     let text = std::str::from_utf8(text).unwrap();
     if text.starts_with('!') {
         return Err("berth.toml:1:1: unknown field\n  did you mean?".into());
