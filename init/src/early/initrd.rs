@@ -178,37 +178,50 @@ fn arm_watchdog(stage: &mut Initrd) -> Result<String, String> {
     Err(troubles.join("; "))
 }
 
-/// Drivers for what is there on the buses that disks hang on, and what a verified root needs.
+/// What a verified root needs, and drivers of the disks that machines boot from most often.
 fn load_drivers(stage: &mut Initrd) -> Result<String, String> {
+    let aliases = modules::disk_aliases();
+    let mut names = stage.modules.matching(aliases.iter().map(String::as_str));
+    names.retain(|name| modules::FAST_DISKS.contains(&name.as_str()));
+    for name in &names {
+        if let Err(error) = stage.modules.load(name) {
+            console::say("initrd", error);
+        }
+    }
+    for feature in ["verity", "erofs"] {
+        stage.modules.load_feature(feature).map_err(|error| error.to_string())?;
+    }
+    Ok(names.join(", "))
+}
+
+/// Drivers for everything that is there on the buses that disks hang on; each may bring a bus with further devices.
+fn load_all_drivers(stage: &mut Initrd) {
     let mut troubles = Vec::new();
     let mut seen = BTreeSet::new();
-    let mut count = 0;
-    // Each driver may bring a bus with further devices (pci → virtio → …): again until nothing is new.
     loop {
         let new: Vec<String> =
             modules::disk_aliases().into_iter().filter(|alias| seen.insert(alias.clone())).collect();
         if new.is_empty() {
             break;
         }
-        count += stage.modules.load_for(new.iter().map(String::as_str), &mut troubles);
+        stage.modules.load_for(new.iter().map(String::as_str), &mut troubles);
     }
-    for feature in ["verity", "erofs"] {
-        stage.modules.load_feature(feature).map_err(|error| error.to_string())?;
-    }
-    for trouble in &troubles {
-        console::say("initrd", trouble);
-    }
-    Ok(format!("{count} for devices"))
+    troubles.iter().for_each(|trouble| console::say("initrd", trouble));
 }
 
-/// Looks until the root is there, waking up for each device that appears.
+/// Looks until the root is there, first on the usual disks, then on all, waking up for each device that appears.
 fn find_disk(stage: &mut Initrd) -> Result<String, String> {
     let end = Instant::now() + limits::DISK_WAIT;
+    let mut all = false;
     loop {
         let search = Search::now(&stage.root);
         if let Some((found, note)) = search.best() {
             let found = found.clone();
             return use_disk(stage, found, note);
+        }
+        if !std::mem::replace(&mut all, true) {
+            load_all_drivers(stage);
+            continue;
         }
         if let Some(damaged) = search.damaged.first() {
             if let Some(path) = &damaged.record {
@@ -222,13 +235,17 @@ fn find_disk(stage: &mut Initrd) -> Result<String, String> {
             let looked = if search.looked.is_empty() { "no disk".into() } else { search.looked.join("; ") };
             return Err(format!("no disk carries the root {}: {looked}", verity::to_hex(&stage.root)));
         }
-        for event in uevents.read() {
-            if let Uevent::Device { modalias } = event {
-                let mut troubles = Vec::new();
-                stage.modules.load_for([modalias.as_str()], &mut troubles);
-                troubles.iter().for_each(|trouble| console::say("initrd", trouble));
-            }
-        }
+        let events = uevents.read();
+        let new: Vec<&str> = events
+            .iter()
+            .filter_map(|event| match event {
+                Uevent::Device { modalias } => Some(modalias.as_str()),
+                _ => None,
+            })
+            .collect();
+        let mut troubles = Vec::new();
+        stage.modules.load_for(new, &mut troubles);
+        troubles.iter().for_each(|trouble| console::say("initrd", trouble));
     }
 }
 

@@ -4,10 +4,10 @@ use super::boot_times::{Timeline, now_us};
 use super::handover::Handover;
 use super::record::RecordStore;
 use super::runner::{self, OnFailure, Step};
-use super::{Booted, Cmdline, Firmware, State, Uevent, Uevents, Watchdog};
+use super::{Booted, Cmdline, Firmware, State, Uevents, Watchdog};
 use super::{clock, console, fail, files, identity, limits, modules, mounts, state, sysctl};
 use crate::sys::child::{self, Child};
-use crate::sys::early::{ctrl_alt_del_as_signal, inherited, lock_memory};
+use crate::sys::early::{be_patient, ctrl_alt_del_as_signal, inherited, lock_memory};
 use berth_units::paths;
 use berth_updater::assess;
 use berth_updater::steps::Status;
@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The table.
-pub const STEPS: [Step<Main>; 10] = [
+pub const STEPS: [Step<Main>; 9] = [
     Step {
         name: "memory lock",
         needs: &[],
@@ -78,13 +78,6 @@ pub const STEPS: [Step<Main>; 10] = [
         limit: Duration::from_secs(1),
         on_failure: OnFailure::GoOn,
         run: |stage| clock::raise(&stage.os_release, clock::stored().as_deref()),
-    },
-    Step {
-        name: "drivers",
-        needs: &["devices"],
-        limit: Duration::from_secs(20),
-        on_failure: OnFailure::GoOn,
-        run: drivers,
     },
 ];
 
@@ -190,6 +183,7 @@ fn finish(mut stage: Main) -> Booted {
         watchdog: stage.watchdog,
         timeline: stage.handover.timeline,
         uevents,
+        coldplug: stage.coldplug,
         cmdline: stage.cmdline,
         machine_id: stage.machine_id,
         hostname: stage.hostname,
@@ -220,15 +214,19 @@ fn cgroups(_: &mut Main) -> Result<String, String> {
     Ok(String::new())
 }
 
-/// Starts loading drivers for everything that is there, in a child: a slow device keeps nobody waiting.
+/// Starts loading drivers for everything that is there, in a child that nobody waits for: the network's first, the
+/// rest when the processor has nothing better to do. Devices that come up by that are uevents.
 fn devices(stage: &mut Main) -> Result<String, String> {
     let child = child::start(|| {
         let mut modules = modules::Modules::open().map_err(|error| error.to_string())?;
         let mut troubles = Vec::new();
+        let network = modules::network_aliases();
+        let mut count = modules.load_for(network.iter().map(String::as_str), &mut troubles);
+        let _ = be_patient();
         let aliases = modules::all_aliases();
-        let count = modules.load_for(aliases.iter().map(String::as_str), &mut troubles);
-        let note = format!("{count} for devices");
-        if troubles.is_empty() { Ok(note) } else { Ok(format!("{note}; {}", troubles.join("; "))) }
+        count += modules.load_for(aliases.difference(&network).map(String::as_str), &mut troubles);
+        let note = format!("{count} modules for devices");
+        if troubles.is_empty() { Ok(note) } else { Err(format!("{note}, but {}", troubles.join("; "))) }
     });
     stage.coldplug = Some(child.map_err(|error| error.to_string())?);
     Ok(String::new())
@@ -274,24 +272,6 @@ fn random_seed(_: &mut Main) -> Result<String, String> {
     };
     child::start(|| identity::save_seed().and_then(|()| clock::save())).map_err(|error| error.to_string())?;
     Ok(note.to_owned())
-}
-
-/// Waits for the drivers of what was there at the start, and loads those for what came up meanwhile.
-fn drivers(stage: &mut Main) -> Result<String, String> {
-    let Some(child) = stage.coldplug.take() else { return Err("not started".into()) };
-    let note = child.wait(Duration::from_secs(20)).map_err(|error| error.to_string())?;
-    let events = stage.uevents.as_ref().map(Uevents::read).unwrap_or_default();
-    let new: Vec<String> = events
-        .into_iter()
-        .filter_map(|event| match event {
-            Uevent::Device { modalias } => Some(modalias),
-            _ => None,
-        })
-        .collect();
-    if !new.is_empty() {
-        modules::hotplug(new).map_err(|error| error.to_string())?;
-    }
-    Ok(note)
 }
 
 #[cfg(test)]

@@ -190,6 +190,12 @@ pub fn ctrl_alt_del_as_signal() -> io::Result<()> {
     check(unsafe { libc::reboot(libc::LINUX_REBOOT_CMD_CAD_OFF) }).map(|_| ())
 }
 
+/// Lets everybody else go first.
+pub fn be_patient() -> io::Result<()> {
+    // SAFETY: no memory is involved; 0 means this process.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 15) }).map(|_| ())
+}
+
 /// Takes ownership of a descriptor that was inherited; `None` when there is none with that number.
 pub fn inherited(fd: i32) -> Option<File> {
     // SAFETY: F_GETFD touches no memory and fails on a number that is not open.
