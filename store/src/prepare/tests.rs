@@ -390,3 +390,48 @@ fn a_read_only_or_odd_state_folder_is_an_error() {
     let error = Store::open(&dir.path().join("file")).map(drop).unwrap_err().to_string();
     assert!(error.contains("not made ready"), "{error}");
 }
+
+/// A sample of `tests/data`.
+fn sample(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/data/{name}.tar.gz", env!("CARGO_MANIFEST_DIR"));
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn archives_of_other_programs_are_read_file_by_file() {
+    use std::os::unix::fs::MetadataExt;
+    for (name, reference) in [("oci", "demo/sample:1"), ("docker", "docker.io/demo/sample:1")] {
+        let machine = Machine::new();
+        let outcome = machine.store.prepare(&[layout(sample(name))], &[], reference).unwrap();
+        assert_eq!((outcome.unpacked, outcome.notes.len()), (2, 0));
+        let image = outcome.image;
+        assert_eq!(
+            (&image.entrypoint[0][..], image.cmd),
+            ("/bin/tool", vec!["a".to_owned(), "b".to_owned()])
+        );
+        assert!(image.env.contains(&"X=y".to_owned()));
+        assert_eq!(
+            (&image.user[..], &image.workdir[..], &image.stop_signal[..]),
+            ("1000:1000", "/etc", "SIGINT")
+        );
+        let path = |layer: usize, path: &str| {
+            machine.dir.path().join("layers").join(&image.layers[layer]).join(path)
+        };
+        let stat = |layer: usize, name: &str| fs::symlink_metadata(path(layer, name)).unwrap();
+        assert_eq!(fs::read(path(0, "etc/motd")).unwrap(), b"hi\n");
+        assert_eq!(stat(0, "etc/motd").ino(), stat(0, "etc/hard").ino());
+        assert_eq!(fs::read_link(path(0, "etc/link")).unwrap(), Path::new("motd"));
+        assert_eq!(stat(0, "bin/tool").mode() & 0o7777, 0o4755);
+        assert_eq!(stat(0, "tmp").mode() & 0o7777, 0o1777);
+        assert_eq!(stat(0, "sparse").len(), 1_048_581);
+        assert_eq!(fs::read(path(1, "bin/other")).unwrap(), b"new\n");
+        assert_eq!(stat(1, "etc/link").mode() & 0o170_000, 0o020_000);
+        assert_eq!(stat(1, "bin/tool").rdev(), 0);
+    }
+    let machine = Machine::new();
+    let error = machine.store.prepare(&[layout(sample("zstd"))], &[], "demo/sample:zstd").unwrap_err();
+    assert!(error.to_string().contains("zstd"), "{error}");
+    assert!(machine.is_empty());
+}
