@@ -14,8 +14,9 @@ pub const NFT_ELEMENTS: usize = 512;
 pub const DHCP_PACKET: usize = 1500;
 /// Packets taken from one socket before the others have their turn.
 pub const PACKETS_PER_TURN: usize = 32;
-/// First wait for a DHCP answer; doubles with each try.
-pub const DHCP_FIRST_WAIT: Duration = Duration::from_secs(1);
+/// First wait for a DHCP answer; doubles with each try. Short, because a switch whose port has just got its carrier
+/// likes to lose the first packet, and a boot takes about as long.
+pub const DHCP_FIRST_WAIT: Duration = Duration::from_millis(250);
 /// Where the doubling ends (RFC 2131, 4.1).
 pub const DHCP_LONGEST_WAIT: Duration = Duration::from_secs(64);
 /// Tries of one REQUEST before starting over with DISCOVER.

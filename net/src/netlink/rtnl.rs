@@ -444,7 +444,7 @@ impl Socket {
 }
 
 /// `AF_INET` or `AF_INET6`.
-pub fn address_family(ip: IpAddr) -> u8 {
+fn address_family(ip: IpAddr) -> u8 {
     if ip.is_ipv4() { AF_INET } else { AF_INET6 }
 }
 
@@ -456,6 +456,11 @@ fn link_header(m: &mut Writer, family: u8, index: u32, flags: u32, change: u32) 
 fn neighbour_header(m: &mut Writer, family: u8, index: u32, state: u16, flags: u8) {
     m.put(&[family, 0, 0, 0]).put(&index.to_ne_bytes());
     m.put(&state.to_ne_bytes()).put(&[flags, 0]);
+}
+
+/// Whether a message is about an interface (and not about an address).
+pub fn is_link(frame: &Frame<'_>) -> bool {
+    matches!(frame.kind, NEWLINK | DELLINK)
 }
 
 fn link_of(frame: &Frame<'_>) -> Option<Link> {

@@ -1,0 +1,376 @@
+//! The agent's loop: what PID 1 says, what the kernel tells of interfaces and addresses, what DHCP servers answer,
+//! what is due. One thread; nothing in it waits but the one `poll`.
+
+use crate::netlink::{self, Addr, Link, Socket};
+use crate::nft::{Nft, rules};
+use crate::plan;
+use crate::resolv::Resolv;
+use crate::units::{AttachError, Units};
+use crate::uplink::{self, Uplink};
+use berth_units::control::client::Client;
+use berth_units::control::{FromWorker, ToWorker};
+use berth_units::model::{MachineNetwork, Port};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::SockProtocol;
+use nix::time::{ClockId, clock_gettime};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+/// Why the agent ends. Its unit is restarted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// PID 1 is gone or talks nonsense.
+    #[error("PID 1: {0}")]
+    Control(#[from] io::Error),
+    /// The kernel's network interface does not work at all.
+    #[error("network interfaces cannot be looked at: {0}")]
+    Kernel(#[from] netlink::Error),
+    /// A system call that always works.
+    #[error("cannot wait: {0}")]
+    Wait(nix::Error),
+}
+
+/// What the machine config says, once it is known.
+#[derive(Debug, Clone)]
+struct Wanted {
+    network: MachineNetwork,
+    hostname: String,
+}
+
+/// The agent.
+#[derive(Debug)]
+pub struct Agent {
+    init: Client,
+    rtnl: Socket,
+    events: Socket,
+    nft: Option<Nft>,
+    wanted: Option<Wanted>,
+    uplinks: BTreeMap<u32, Uplink>,
+    units: Units,
+    resolv: Resolv,
+    addresses: Vec<Addr>,
+    /// What the packet filter holds.
+    filtered: Option<Filtered>,
+    /// What PID 1 was told last.
+    said: Said,
+    random: u64,
+    notices: Vec<String>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Filtered {
+    published: Vec<(Port, Ipv4Addr)>,
+    local: Vec<Ipv4Addr>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    status: String,
+    addresses: Option<Vec<(String, String)>>,
+    ready: bool,
+}
+
+impl Agent {
+    /// An agent that talks to PID 1 over `init` and writes `resolv.conf`, and its own state beside it.
+    pub fn new(init: Client, resolv: &Path) -> Result<Self, Error> {
+        let events = Socket::open(SockProtocol::NetlinkRoute, netlink::EVENTS)?;
+        let mut rtnl = Socket::open(SockProtocol::NetlinkRoute, 0)?;
+        let links = rtnl.links()?;
+        if let Some(lo) = links.iter().find(|link| link.name == "lo" && !link.up) {
+            rtnl.set_up(lo.index, true)?;
+        }
+        let names: Vec<String> = links.into_iter().map(|link| link.name).collect();
+        let addresses = rtnl.addresses()?;
+        Ok(Self {
+            init,
+            events,
+            nft: None,
+            wanted: None,
+            uplinks: BTreeMap::new(),
+            units: Units::load(&resolv.with_file_name("units.json"), &names),
+            resolv: Resolv::new(resolv),
+            addresses,
+            filtered: None,
+            said: Said::default(),
+            random: seed(),
+            notices: Vec::new(),
+            rtnl,
+        })
+    }
+
+    /// Works until PID 1 goes away.
+    pub fn run(mut self) -> Result<(), Error> {
+        loop {
+            self.turn()?;
+            self.publish()?;
+        }
+    }
+
+    /// Waits until something happens, and deals with it.
+    fn turn(&mut self) -> Result<(), Error> {
+        let ready = self.wait()?;
+        let now = now();
+        if ready.init {
+            self.hear(now)?;
+        }
+        if ready.events {
+            self.notice_kernel(now)?;
+        }
+        for (index, uplink) in &mut self.uplinks {
+            if ready.uplinks.contains(index) {
+                uplink.readable(now, &mut self.rtnl);
+            }
+            if uplink.deadline().is_some_and(|due| due <= now) {
+                uplink.tick(now, &mut self.rtnl);
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> Result<Ready, Error> {
+        let due = self.uplinks.values().filter_map(Uplink::deadline).min();
+        let timeout = due.map_or(PollTimeout::NONE, |due| {
+            // Rounded up: a timer that is asked about too early would be asked about again at once.
+            let wait = due.saturating_sub(now()) + Duration::from_millis(1);
+            PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
+        });
+        let sockets = self.uplinks.iter().filter_map(|(index, uplink)| uplink.fd().map(|fd| (*index, fd)));
+        let (indices, sockets): (Vec<u32>, Vec<_>) = sockets.unzip();
+        let mut polled: Vec<PollFd<'_>> = [self.init.as_fd(), self.events.as_fd()]
+            .into_iter()
+            .chain(sockets)
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
+        match poll(&mut polled, timeout) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(errno) => return Err(Error::Wait(errno)),
+        }
+        let mut any = polled.iter().map(|fd| fd.any().unwrap_or(true));
+        Ok(Ready {
+            init: any.next().unwrap_or(false),
+            events: any.next().unwrap_or(false),
+            uplinks: indices.into_iter().zip(any).filter_map(|(index, any)| any.then_some(index)).collect(),
+        })
+    }
+
+    /// One message of PID 1.
+    fn hear(&mut self, now: Duration) -> Result<(), Error> {
+        let (message, fds) = self.init.recv()?;
+        match message {
+            ToWorker::Configure { network, hostname } => {
+                self.wanted = Some(Wanted { network, hostname });
+                self.look(now)?;
+                if !self.said.ready {
+                    // The config is applied, the first question asked. That nobody answers, or that no cable is
+                    // plugged in, is no fault of this system: an outage elsewhere must not take an update back.
+                    self.init.tell(FromWorker::Ready)?;
+                    self.said.ready = true;
+                }
+            }
+            ToWorker::Attach { unit, ports } => {
+                let answer = match self.attach(&unit, &ports, fds) {
+                    Ok(address) => FromWorker::Attached { unit, address: address.into() },
+                    Err(error) => FromWorker::AttachFailed { unit, error: error.to_string() },
+                };
+                self.init.tell(answer)?;
+            }
+            ToWorker::Detach { unit } => {
+                let outcome = self.units.detach(&unit, &mut self.rtnl);
+                self.notice(outcome.map_err(|error| format!("{unit}'s interface not removed: {error}")));
+                self.refilter();
+                let saved = self.units.save();
+                self.notice(saved);
+            }
+            // Other workers' messages.
+            ToWorker::Prepare { .. } | ToWorker::Access { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, unit: &str, ports: &[Port], fds: Vec<OwnedFd>) -> Result<Ipv4Addr, AttachError> {
+        let count = fds.len();
+        let [netns, inside] = <[OwnedFd; 2]>::try_from(fds).map_err(|_| AttachError::Descriptors(count))?;
+        let first = !self.units.any();
+        let place = self.units.admit(unit, ports)?;
+        // The filter comes before the first unit can send anything.
+        let outcome = self.filter().and_then(|()| {
+            if first {
+                self.uplinks.values_mut().for_each(|uplink| uplink.forward(&mut self.rtnl));
+            }
+            self.units.plumb(unit, place, &netns, inside, &mut self.rtnl)
+        });
+        if outcome.is_err() {
+            let _ = self.units.detach(unit, &mut self.rtnl);
+            self.refilter();
+        }
+        let saved = self.units.save();
+        self.notice(saved);
+        outcome.map(|()| place.address())
+    }
+
+    /// Makes the packet filter hold what is published now.
+    fn filter(&mut self) -> Result<(), AttachError> {
+        let local = self.addresses.iter().filter_map(|address| match address.ip {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        });
+        // The bridge's address belongs to it, though it may be made only later.
+        let mut local: Vec<Ipv4Addr> = local.chain([plan::GATEWAY]).collect();
+        local.sort_unstable();
+        local.dedup();
+        let wanted = Filtered { published: self.units.published(), local };
+        if self.filtered.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
+        let step = "set up the packet filter";
+        let nft = match &mut self.nft {
+            Some(nft) => nft,
+            none => none.insert(Nft::open().map_err(|error| AttachError::Kernel { step, error })?),
+        };
+        nft.commit(|batch| rules::write(batch, &wanted.published, &wanted.local))
+            .map_err(|error| AttachError::Kernel { step, error })?;
+        self.filtered = Some(wanted);
+        Ok(())
+    }
+
+    /// As [`Agent::filter`], where nobody waits for the outcome.
+    fn refilter(&mut self) {
+        if self.units.any() || self.filtered.is_some() {
+            let outcome = self.filter();
+            self.notice(outcome);
+        }
+    }
+
+    /// What the kernel has to tell.
+    fn notice_kernel(&mut self, now: Duration) -> Result<(), Error> {
+        let (mut links, mut addresses) = (false, false);
+        let lost = self.events.drain(|frame| {
+            // The comings and goings of our own ports are no news.
+            let ours = Link::parse(frame.payload).is_some_and(|link| plan::is_ours(&link.name));
+            links |= netlink::is_link(&frame) && !ours;
+            addresses |= !netlink::is_link(&frame);
+        })?;
+        if lost || links {
+            self.look(now)?;
+        }
+        if lost || addresses {
+            self.addresses = self.rtnl.addresses()?;
+            self.refilter();
+        }
+        Ok(())
+    }
+
+    /// Looks at all interfaces, and takes over, changes or lets go of those that the config means.
+    fn look(&mut self, now: Duration) -> Result<(), Error> {
+        let Some(wanted) = self.wanted.clone() else { return Ok(()) };
+        let mut gone = std::mem::take(&mut self.uplinks);
+        for link in self.rtnl.links()? {
+            let Some(settings) = uplink::settings(&wanted.network, &link) else { continue };
+            let index = link.index;
+            let uplink = match gone.remove(&index) {
+                Some(mut uplink) if uplink.is_as(&settings) && uplink.link.name == link.name => {
+                    uplink.changed(link, now, &mut self.rtnl);
+                    uplink
+                }
+                before => {
+                    if let Some(mut before) = before {
+                        before.stop(&mut self.rtnl);
+                    }
+                    self.random = self.random.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    let mut uplink =
+                        Uplink::start(link, settings, &wanted.hostname, self.random, now, &mut self.rtnl);
+                    if self.units.any() {
+                        uplink.forward(&mut self.rtnl);
+                    }
+                    uplink
+                }
+            };
+            self.uplinks.insert(index, uplink);
+        }
+        gone.values_mut().for_each(|uplink| uplink.stop(&mut self.rtnl));
+        Ok(())
+    }
+
+    /// Tells PID 1, and writes down, what is new.
+    fn publish(&mut self) -> Result<(), Error> {
+        let leases = || self.uplinks.values().filter_map(Uplink::lease);
+        let configured = self.wanted.as_ref().map(|wanted| wanted.network.dns.clone()).unwrap_or_default();
+        let servers: Vec<IpAddr> = match configured.is_empty() {
+            true => leases().flat_map(|lease| lease.dns.iter().map(|ip| IpAddr::from(*ip))).collect(),
+            false => configured,
+        };
+        let domain = leases().find_map(|lease| lease.domain.clone());
+        let written = self.resolv.set(&servers, domain.as_deref());
+        self.notice(written);
+
+        for notice in std::mem::take(&mut self.notices) {
+            // Kept as the unit's log.
+            eprintln!("{notice}");
+        }
+        let addresses = self.shown_addresses();
+        if self.wanted.is_some() && self.said.addresses.as_ref() != Some(&addresses) {
+            self.init.tell(FromWorker::Addresses { addresses: addresses.clone() })?;
+            self.said.addresses = Some(addresses);
+        }
+        let status = self.status(now());
+        if status != self.said.status {
+            self.init.tell(FromWorker::Status { text: status.clone() })?;
+            self.said.status = status;
+        }
+        Ok(())
+    }
+
+    /// Global addresses of the machine towards the outside.
+    fn shown_addresses(&self) -> Vec<(String, String)> {
+        let shown = self.addresses.iter().filter(|address| address.global);
+        shown
+            .filter_map(|address| {
+                let uplink = self.uplinks.get(&address.index)?;
+                Some((uplink.link.name.clone(), format!("{}/{}", address.ip, address.prefix)))
+            })
+            .collect()
+    }
+
+    fn status(&self, now: Duration) -> String {
+        let Some(wanted) = &self.wanted else { return String::new() };
+        let mut parts: Vec<String> = self.uplinks.values().map(|uplink| uplink.status(now)).collect();
+        let absent =
+            wanted.network.interfaces.iter().map(|interface| &interface.matches).filter(|matches| {
+                !self.uplinks.values().any(|uplink| uplink::matches(matches, &uplink.link))
+            });
+        parts.extend(absent.map(|matches| format!("{matches}: there is no such Ethernet interface")));
+        if parts.is_empty() {
+            parts.push("there is no Ethernet interface".to_owned());
+        }
+        parts.join("; ")
+    }
+
+    fn notice<E: std::fmt::Display>(&mut self, outcome: Result<(), E>) {
+        if let Err(error) = outcome {
+            self.notices.push(error.to_string());
+        }
+    }
+}
+
+/// What `poll` found.
+struct Ready {
+    init: bool,
+    events: bool,
+    uplinks: Vec<u32>,
+}
+
+/// Time that goes on while the machine sleeps, as leases do.
+fn now() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
+
+/// Differs between machines and boots: the standard library's own seed for hash tables, and the time.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(now())
+}

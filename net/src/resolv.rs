@@ -1,0 +1,95 @@
+//! The machine's `resolv.conf`, bound into every container.
+//!
+//! A bind mount holds on to the file, not to its name, so the file is never replaced: it has one size, and one write
+//! changes all of it. Who reads while it is written sees the old or the new text of a page in memory.
+
+use crate::limits;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The file and what is in it.
+#[derive(Debug)]
+pub struct Resolv {
+    path: PathBuf,
+    written: Option<String>,
+}
+
+impl Resolv {
+    /// Nothing written yet.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), written: None }
+    }
+
+    /// Makes it name `servers` (the first few, each once) and search `domain`.
+    pub fn set(&mut self, servers: &[IpAddr], domain: Option<&str>) -> io::Result<()> {
+        let text = render(servers, domain);
+        if self.written.as_ref() == Some(&text) {
+            return Ok(());
+        }
+        let write = || {
+            if let Some(folder) = self.path.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.path)?;
+            file.set_permissions(fs::Permissions::from_mode(0o644))?;
+            let padded = format!("{text:\n<width$}", width = limits::RESOLV_BYTES);
+            file.write_all_at(padded.as_bytes(), 0)
+        };
+        write().map_err(|error| {
+            io::Error::new(error.kind(), format!("{} not written: {error}", self.path.display()))
+        })?;
+        self.written = Some(text);
+        Ok(())
+    }
+}
+
+fn render(servers: &[IpAddr], domain: Option<&str>) -> String {
+    let mut text = String::from("# Written by Berth's network agent.\n");
+    let mut seen: Vec<IpAddr> = Vec::new();
+    for server in servers {
+        if !seen.contains(server) && seen.len() < limits::NAME_SERVERS {
+            seen.push(*server);
+            text += &format!("nameserver {server}\n");
+        }
+    }
+    if let Some(domain) = domain {
+        text += &format!("search {domain}\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn each_server_once_and_no_more_than_are_read() {
+        let ip = |n: u8| IpAddr::from([10, 0, 2, n]);
+        let text = render(&[ip(3), ip(3), ip(4), ip(5), ip(6)], Some("lan"));
+        assert_eq!(
+            text,
+            "# Written by Berth's network agent.\nnameserver 10.0.2.3\nnameserver 10.0.2.4\nnameserver 10.0.2.5\nsearch lan\n"
+        );
+        let longest =
+            render(&["fe80:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap(); 1], Some(&"x".repeat(253)));
+        assert!(longest.len() + 2 * 60 < limits::RESOLV_BYTES);
+    }
+
+    #[test]
+    fn who_has_it_open_sees_it_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("net/resolv.conf");
+        let mut resolv = Resolv::new(&path);
+        resolv.set(&[IpAddr::from([10, 0, 2, 3])], Some("a.very.long.domain.example")).unwrap();
+        let open = fs::File::open(&path).unwrap();
+        resolv.set(&[IpAddr::from([192, 0, 2, 1])], None).unwrap();
+        let mut text = String::new();
+        (&open).read_to_string(&mut text).unwrap();
+        assert_eq!(text.trim_end(), "# Written by Berth's network agent.\nnameserver 192.0.2.1");
+        assert_eq!(text.len(), limits::RESOLV_BYTES);
+    }
+}

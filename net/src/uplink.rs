@@ -1,0 +1,404 @@
+//! One Ethernet interface towards the outside: brought up, given its fixed addresses, or those of a lease.
+
+use crate::dhcp::client::{Client, Effect, Event, Lease, Listen};
+use crate::dhcp::message::Message;
+use crate::dhcp::port::Port;
+use crate::netlink::{self, Addr, Ipv4Conf, Link, Route, Socket};
+use crate::plan;
+use berth_units::model::MachineNetwork;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// What the machine config wants of one interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Ask for a lease.
+    pub dhcp: bool,
+    /// Fixed addresses.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Default routes.
+    pub gateways: Vec<IpAddr>,
+}
+
+/// What `network` wants of `link`; none = leave it alone.
+///
+/// Without a list of interfaces, every one that is hardware gets DHCP; what software made (a bridge of a program in
+/// a host-network unit, a tunnel) has to be named.
+pub fn settings(network: &MachineNetwork, link: &Link) -> Option<Settings> {
+    if !link.ethernet || link.master != 0 || plan::is_ours(&link.name) {
+        return None;
+    }
+    if network.interfaces.is_empty() {
+        return link.kind.is_empty().then(|| Settings { dhcp: true, ..Settings::default() });
+    }
+    let named = network.interfaces.iter().find(|interface| matches(&interface.matches, link))?;
+    let addresses = named.addresses.iter().filter_map(|text| address(text)).collect();
+    Some(Settings { dhcp: named.dhcp, addresses, gateways: named.gateways.clone() })
+}
+
+/// Whether the config's `match` means this interface: its name, or its hardware address in any spelling.
+pub fn matches(wanted: &str, link: &Link) -> bool {
+    let mac: Vec<String> = link.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    wanted == link.name || wanted.replace('-', ":").eq_ignore_ascii_case(&mac.join(":"))
+}
+
+/// `192.0.2.5/24`; the checker has seen to it that it is one.
+fn address(text: &str) -> Option<(IpAddr, u8)> {
+    let (ip, prefix) = text.split_once('/')?;
+    let ip: IpAddr = ip.parse().ok()?;
+    let prefix: u8 = prefix.parse().ok()?;
+    (prefix <= if ip.is_ipv4() { 32 } else { 128 }).then_some((ip, prefix))
+}
+
+/// Metric of our routes, before the interface's index is added: below what is made by hand, lower index first.
+const METRIC: u32 = 1000;
+
+/// One interface that we look after.
+#[derive(Debug)]
+pub struct Uplink {
+    /// The interface as it was last seen.
+    pub link: Link,
+    settings: Settings,
+    client: Option<Client>,
+    port: Port,
+    /// What a lease put there.
+    leased: Option<(Addr, Vec<Route>)>,
+    /// MTU before a lease changed it.
+    mtu: u32,
+    /// The last thing that failed, as a sentence.
+    problem: Option<String>,
+}
+
+impl Uplink {
+    /// Takes over an interface: up, fixed addresses, first question to DHCP.
+    pub fn start(
+        link: Link,
+        settings: Settings,
+        hostname: &str,
+        seed: u64,
+        now: Duration,
+        rtnl: &mut Socket,
+    ) -> Self {
+        let mut uplink = Self {
+            client: settings.dhcp.then(|| Client::new(link.mac, hostname, seed)),
+            port: Port::new(link.index, &link.name),
+            leased: None,
+            mtu: link.mtu,
+            problem: None,
+            link,
+            settings,
+        };
+        if !uplink.link.up {
+            let outcome = rtnl.set_up(uplink.link.index, true);
+            uplink.note("not brought up", outcome);
+        }
+        uplink.fixed(rtnl);
+        // The carrier of most interfaces is there as soon as they are up; no need to wait for the news of it.
+        match rtnl.link(&uplink.link.name) {
+            Ok(Some(link)) => uplink.changed(link, now, rtnl),
+            Ok(None) => {}
+            Err(error) => uplink.note("not asked about", Err(error)),
+        }
+        uplink
+    }
+
+    fn fixed(&mut self, rtnl: &mut Socket) {
+        let index = self.link.index;
+        for (ip, prefix) in self.settings.addresses.clone() {
+            let outcome = rtnl.add_address(&Addr::new(index, ip, prefix));
+            self.note(&format!("address {ip}/{prefix} not added"), outcome);
+        }
+        for route in self.fixed_routes() {
+            let outcome = rtnl.add_route(&route);
+            let via = route.via.map(|via| via.to_string()).unwrap_or_default();
+            self.note(&format!("default route through {via} not added"), outcome);
+        }
+    }
+
+    fn fixed_routes(&self) -> Vec<Route> {
+        let (index, metric) = (self.link.index, METRIC.saturating_add(self.link.index));
+        let on_a_network = |via: &IpAddr| {
+            via.is_ipv6()
+                || self.settings.addresses.iter().any(|(ip, prefix)| same_network(*ip, *prefix, *via))
+        };
+        let route =
+            |via: &IpAddr| Route { onlink: !on_a_network(via), ..Route::default_via(*via, index, metric) };
+        self.settings.gateways.iter().map(route).collect()
+    }
+
+    /// Whether it is looked after in just this way already.
+    pub fn is_as(&self, settings: &Settings) -> bool {
+        self.settings == *settings
+    }
+
+    /// Gives it up: what we put there is taken away, but it stays up.
+    pub fn stop(&mut self, rtnl: &mut Socket) {
+        self.withdraw(rtnl);
+        for route in self.fixed_routes() {
+            let _ = rtnl.delete_route(&route);
+        }
+        for (ip, prefix) in &self.settings.addresses {
+            let _ = rtnl.delete_address(&Addr::new(self.link.index, *ip, *prefix));
+        }
+    }
+
+    /// The interface was seen again.
+    pub fn changed(&mut self, link: Link, now: Duration, rtnl: &mut Socket) {
+        let carrier = link.carrier && link.up;
+        self.link = link;
+        let event = if carrier { Event::Start } else { Event::Halt };
+        self.step(event, now, rtnl);
+    }
+
+    /// Lets it forward what units send and get.
+    pub fn forward(&mut self, rtnl: &mut Socket) {
+        let outcome = rtnl.set_ipv4_conf(self.link.index, &[(Ipv4Conf::Forwarding, 1)]);
+        self.note("does not forward for units", outcome);
+    }
+
+    /// The socket to poll.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.port.fd()
+    }
+
+    /// When [`Uplink::tick`] is due.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.client.as_ref().and_then(Client::deadline)
+    }
+
+    /// Its socket has something.
+    pub fn readable(&mut self, now: Duration, rtnl: &mut Socket) {
+        for message in self.port.receive() {
+            self.step(Event::Heard(&message), now, rtnl);
+        }
+    }
+
+    /// Its deadline has come.
+    pub fn tick(&mut self, now: Duration, rtnl: &mut Socket) {
+        self.step(Event::Timer, now, rtnl);
+    }
+
+    fn step(&mut self, event: Event<'_>, now: Duration, rtnl: &mut Socket) {
+        let Some(client) = &mut self.client else { return };
+        let effects = client.step(event, now);
+        for effect in effects {
+            match effect {
+                Effect::Broadcast(message) => {
+                    let outcome = self.port.broadcast(&message);
+                    self.sent(&message, outcome);
+                }
+                Effect::Unicast(to, message) => {
+                    let outcome = self.port.unicast(to, &message);
+                    self.sent(&message, outcome);
+                }
+                Effect::Apply(lease) => self.apply(&lease, rtnl),
+                Effect::Withdraw => self.withdraw(rtnl),
+            }
+        }
+        let listen = self.client.as_ref().map_or(Listen::Nothing, Client::listens);
+        if let Err(error) = self.port.set(listen) {
+            self.problem = Some(format!("DHCP's socket not opened: {error}"));
+        }
+    }
+
+    /// A message that could not be sent is not lost for good: the client tries again.
+    fn sent(&mut self, message: &Message, outcome: std::io::Result<()>) {
+        self.problem = outcome.err().map(|error| format!("DHCP {:?} not sent: {error}", message.kind));
+    }
+
+    fn apply(&mut self, lease: &Lease, rtnl: &mut Socket) {
+        let index = self.link.index;
+        let address =
+            Addr { lifetime: lease.seconds, ..Addr::new(index, lease.address.into(), lease.prefix) };
+        let routes = routes(lease, index);
+        if let Some((before, _)) =
+            self.leased.take_if(|(before, _)| before.ip != address.ip || before.prefix != address.prefix)
+        {
+            let _ = rtnl.delete_address(&before);
+        }
+        self.problem = None;
+        if let Some(mtu) = lease.mtu.map(u32::from).filter(|mtu| self.takes_mtu(*mtu)) {
+            let outcome = rtnl.set_mtu(index, mtu);
+            self.note(&format!("MTU {mtu} not set"), outcome);
+        }
+        let outcome = rtnl.add_address(&address);
+        self.note(&format!("address {}/{} not added", address.ip, address.prefix), outcome);
+        for route in &routes {
+            let outcome = rtnl.add_route(route);
+            self.note(&format!("route to {}/{} not added", route.to, route.prefix), outcome);
+        }
+        if let Some((_, before)) = &self.leased {
+            for route in before.iter().filter(|route| !routes.contains(route)) {
+                let _ = rtnl.delete_route(route);
+            }
+        }
+        self.leased = Some((address, routes));
+    }
+
+    fn takes_mtu(&self, mtu: u32) -> bool {
+        mtu != self.link.mtu && (self.link.max_mtu == 0 || mtu <= self.link.max_mtu)
+    }
+
+    fn withdraw(&mut self, rtnl: &mut Socket) {
+        if let Some((address, routes)) = self.leased.take() {
+            for route in &routes {
+                let _ = rtnl.delete_route(route);
+            }
+            let outcome = rtnl.delete_address(&address);
+            self.note(&format!("address {} not removed", address.ip), outcome);
+            if self.mtu != self.link.mtu {
+                let outcome = rtnl.set_mtu(self.link.index, self.mtu);
+                self.note(&format!("MTU {} not set", self.mtu), outcome);
+            }
+        }
+    }
+
+    fn note(&mut self, what: &str, outcome: netlink::Result<()>) {
+        if let Err(error) = outcome {
+            self.problem = Some(format!("{what}: {error}"));
+        }
+    }
+
+    /// Name servers of the lease, if there is one.
+    pub fn lease(&self) -> Option<&Lease> {
+        self.client.as_ref().and_then(Client::lease)
+    }
+
+    /// How it is, in words.
+    pub fn status(&self, now: Duration) -> String {
+        let name = &self.link.name;
+        let mut parts: Vec<String> =
+            self.settings.addresses.iter().map(|(ip, prefix)| format!("{ip}/{prefix}")).collect();
+        if let Some(client) = &self.client {
+            parts.extend(
+                client
+                    .lease()
+                    .map(|lease| format!("lease {}/{} from {}", lease.address, lease.prefix, lease.server)),
+            );
+            if let (None, Some(since)) = (client.lease(), client.asking_since()) {
+                // In steps, so that the sentence does not change at every look.
+                parts.push(match now.saturating_sub(since).as_secs() {
+                    0..4 => "asking for an address by DHCP".to_owned(),
+                    4..60 => "no DHCP server has answered yet".to_owned(),
+                    seconds => format!("no DHCP server has answered for {} min", seconds / 60),
+                });
+            }
+        }
+        if !self.link.carrier {
+            parts.push("no carrier".to_owned());
+        }
+        parts.extend(self.problem.clone());
+        let overlaps = |ip: &IpAddr| same_network(plan::NETWORK.into(), plan::PREFIX, *ip);
+        let leased = self.lease().map(|lease| IpAddr::from(lease.address));
+        if self.settings.addresses.iter().map(|(ip, _)| *ip).chain(leased).any(|ip| overlaps(&ip)) {
+            parts.push(format!("this is inside the units' own network {}/{}", plan::NETWORK, plan::PREFIX));
+        }
+        format!("{name}: {}", parts.join(", "))
+    }
+}
+
+/// A lease's routes, those to directly connected networks first: the others may lead through them.
+fn routes(lease: &Lease, index: u32) -> Vec<Route> {
+    let metric = METRIC.saturating_add(index);
+    let connected = |via: Ipv4Addr| same_network(lease.address.into(), lease.prefix, via.into());
+    let mut routes: Vec<Route> = lease
+        .routes
+        .iter()
+        .map(|route| {
+            let via = Some(IpAddr::from(route.via)).filter(|via| !via.is_unspecified());
+            Route {
+                to: route.to.into(),
+                prefix: route.prefix,
+                via,
+                index,
+                metric,
+                source: Some(lease.address),
+                onlink: via.is_some() && !connected(route.via),
+                protocol: Route::DHCP,
+            }
+        })
+        .collect();
+    routes.sort_by_key(|route| route.via.is_some());
+    routes
+}
+
+/// Whether `other` is in the network of `ip`.
+fn same_network(ip: IpAddr, prefix: u8, other: IpAddr) -> bool {
+    match (ip, other) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+            (a.to_bits() ^ b.to_bits()) & mask == 0
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+            (a.to_bits() ^ b.to_bits()) & mask == 0
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dhcp::message::ClasslessRoute;
+    use berth_units::model::Interface;
+
+    fn hardware(name: &str) -> Link {
+        Link { index: 2, name: name.into(), mac: [2, 0, 0, 0, 0, 0xab], ethernet: true, ..Link::default() }
+    }
+
+    #[test]
+    fn hardware_gets_dhcp_and_nothing_else_does() {
+        let nothing_said = MachineNetwork::default();
+        assert!(settings(&nothing_said, &hardware("enp0s3")).unwrap().dhcp);
+        let others = [
+            Link { kind: "bridge".into(), ..hardware("docker0") },
+            Link { master: 7, ..hardware("enp0s4") },
+            Link { ethernet: false, ..hardware("lo") },
+            Link { kind: "veth".into(), ..hardware("bu0002") },
+        ];
+        for link in others {
+            assert_eq!(settings(&nothing_said, &link), None, "{}", link.name);
+        }
+    }
+
+    #[test]
+    fn a_list_means_those_in_it() {
+        let interface = Interface {
+            matches: "02-00-00-00-00-AB".into(),
+            dhcp: false,
+            addresses: vec!["192.0.2.5/24".into(), "2001:db8::5/64".into()],
+            gateways: vec![IpAddr::from([192, 0, 2, 1])],
+        };
+        let network = MachineNetwork { interfaces: vec![interface], dns: Vec::new() };
+        let found = settings(&network, &Link { kind: "veth".into(), ..hardware("v0") }).unwrap();
+        assert!(!found.dhcp);
+        assert_eq!(found.addresses.len(), 2);
+        assert_eq!(settings(&network, &Link { mac: [0; 6], ..hardware("eth0") }), None);
+        assert!(matches("eth0", &hardware("eth0")) && !matches("eth", &hardware("eth0")));
+    }
+
+    #[test]
+    fn routes_lead_where_the_lease_says() {
+        let ip = |a, b, c, d| Ipv4Addr::new(a, b, c, d);
+        let lease = Lease {
+            address: ip(10, 128, 0, 5),
+            prefix: 32,
+            server: ip(169, 254, 169, 254),
+            routes: vec![
+                ClasslessRoute { to: ip(0, 0, 0, 0), prefix: 0, via: ip(10, 128, 0, 1) },
+                ClasslessRoute { to: ip(10, 128, 0, 1), prefix: 32, via: ip(0, 0, 0, 0) },
+            ],
+            dns: Vec::new(),
+            domain: None,
+            mtu: Some(1460),
+            seconds: None,
+        };
+        let [direct, default] = routes(&lease, 2)[..] else { panic!() };
+        assert_eq!((direct.via, direct.prefix, direct.onlink), (None, 32, false));
+        assert_eq!((default.prefix, default.onlink, default.metric), (0, true, 1002));
+        let usual = Lease { prefix: 24, ..lease };
+        assert!(routes(&usual, 2).iter().all(|route| !route.onlink));
+    }
+}

@@ -1,0 +1,360 @@
+//! What the scenarios are made of: namespaces, a DHCP server, a pretended PID 1.
+
+use berth_net::agent::Agent;
+use berth_net::dhcp::message::{Kind, Message, Op};
+use berth_net::netlink::{Addr, Socket, Veth};
+use berth_units::control::client::Client;
+use berth_units::control::{FromWorker, ToInit, ToWorker, packet};
+use berth_units::model::{Interface, MachineNetwork, Port};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, UnixAddr, bind, listen, setsockopt, socket,
+    sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// How long anything may take. Generous: the tests' machine is busy.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long to wait for what must not happen.
+pub const SHORT: Duration = Duration::from_millis(300);
+
+pub const WORLD: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub const LEASED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 50);
+
+/// The program, started anew as the agent.
+pub fn agent_process(folder: &Path) -> ExitCode {
+    let init = Client::connect_to(&folder.join("control.sock")).expect("control socket");
+    init.tell(FromWorker::Hello).expect("hello");
+    let agent = Agent::new(init, &folder.join("resolv.conf")).expect("agent");
+    match agent.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("agent ends: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A network namespace.
+pub struct Netns(File);
+
+impl Netns {
+    /// A new one, without anything in it.
+    pub fn new() -> Self {
+        let make = || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("new network namespace");
+            File::open("/proc/thread-self/ns/net").expect("its descriptor")
+        };
+        let netns = Self(thread::spawn(make).join().expect("thread"));
+        netns.run(|| {
+            let mut rtnl = rtnl();
+            let lo = rtnl.link("lo").expect("lo").expect("lo");
+            rtnl.set_up(lo.index, true).expect("lo up");
+        });
+        netns
+    }
+
+    /// Runs `work` inside.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let inside = || {
+                setns(&self.0, CloneFlags::CLONE_NEWNET).expect("enter namespace");
+                work()
+            };
+            scope.spawn(inside).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Runs `work` inside, beside everything else, as long as it likes.
+    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        let netns = self.0.try_clone().expect("descriptor");
+        thread::spawn(move || {
+            setns(&netns, CloneFlags::CLONE_NEWNET).expect("enter namespace");
+            work();
+        });
+    }
+
+    /// What the container's setup hands on: the namespace, and a netlink socket opened inside.
+    pub fn descriptors(&self) -> (OwnedFd, OwnedFd) {
+        let open = || {
+            let kind = (SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute);
+            socket(AddressFamily::Netlink, kind.0, kind.1, kind.2).expect("netlink socket")
+        };
+        (self.0.try_clone().expect("descriptor").into(), self.run(open))
+    }
+
+    /// Tries to connect; the text that the server sends.
+    pub fn fetch(&self, to: impl Into<SocketAddr>, patience: Duration) -> std::io::Result<String> {
+        let to = to.into();
+        self.run(|| {
+            let mut stream = TcpStream::connect_timeout(&to, patience)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        })
+    }
+
+    /// A server that tells each who comes who it is, as `NAME sees ADDRESS`.
+    pub fn serve(&self, name: &'static str, port: u16) {
+        let listener = self.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("listen"));
+        thread::spawn(move || {
+            while let Ok((mut stream, from)) = listener.accept() {
+                let _ = write!(stream, "{name} sees {}", from.ip());
+            }
+        });
+    }
+}
+
+pub fn rtnl() -> Socket {
+    Socket::open(SockProtocol::NetlinkRoute, 0).expect("netlink")
+}
+
+/// A unit's namespaces: a user namespace, and a network namespace that belongs to it.
+pub struct Unit {
+    pub netns: Netns,
+    process: Child,
+}
+
+impl Unit {
+    pub fn new() -> Self {
+        let mut process = Command::new("unshare")
+            .args(["-Urn", "sh", "-c", "echo ready; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare");
+        let mut line = String::new();
+        BufReader::new(process.stdout.as_mut().expect("stdout")).read_line(&mut line).expect("a line");
+        let netns = File::open(format!("/proc/{}/ns/net", process.id())).expect("its namespace");
+        Self { netns: Netns(netns), process }
+    }
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+/// The machine, the world, a cable between them, and a pretended PID 1.
+pub struct Lab {
+    pub machine: Netns,
+    pub world: Netns,
+    pub folder: tempfile::TempDir,
+    /// Of packets, whatever its type says.
+    listener: UnixListener,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        let (machine, world) = (Netns::new(), Netns::new());
+        machine.run(|| {
+            // Berth never loads br_netfilter, which would put what units send each other through the packet filter
+            // twice; where it is built into the kernel, this is the same.
+            let filter = Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables");
+            if filter.exists() {
+                fs::write(filter, "0").expect("no packet filter on bridges");
+            }
+            let veth = Veth {
+                name: "up0",
+                alias: "cable",
+                master: 0,
+                peer: "w0",
+                peer_mac: [2, 0, 0, 0, 0, 1],
+                netns: world.0.as_fd(),
+            };
+            rtnl().create_veth(&veth).expect("cable");
+        });
+        world.run(|| {
+            let mut rtnl = rtnl();
+            let index = rtnl.link("w0").expect("w0").expect("w0").index;
+            rtnl.add_address(&Addr::new(index, WORLD.into(), 24)).expect("address");
+        });
+        let folder = tempfile::tempdir().expect("folder");
+        let kind = SockFlag::SOCK_CLOEXEC;
+        let listener = socket(AddressFamily::Unix, SockType::SeqPacket, kind, None).expect("socket");
+        let address = UnixAddr::new(&folder.path().join("control.sock")).expect("address");
+        bind(listener.as_raw_fd(), &address).expect("bind");
+        listen(&listener, Backlog::new(4).expect("backlog")).expect("listen");
+        let lab = Self { machine, world, folder, listener: listener.into() };
+        lab.cable(true);
+        lab
+    }
+
+    /// Plugs the cable in or out.
+    pub fn cable(&self, plugged: bool) {
+        self.world.run(|| {
+            let mut rtnl = rtnl();
+            let index = rtnl.link("w0").expect("w0").expect("w0").index;
+            rtnl.set_up(index, plugged).expect("set up");
+        });
+    }
+
+    /// Starts the agent with the capabilities that its unit has.
+    pub fn agent(&self) -> Init {
+        let exe = std::env::current_exe().expect("own path");
+        let only = "-all,+net_admin,+net_raw,+net_bind_service";
+        let process = self.machine.run(|| {
+            Command::new("setpriv")
+                .args(["--inh-caps", "-all", "--bounding-set", only])
+                .arg(exe)
+                .arg("agent")
+                .arg(self.folder.path())
+                .spawn()
+                .expect("setpriv")
+        });
+        let (stream, _) = self.listener.accept().expect("accept");
+        let socket = OwnedFd::from(stream);
+        let patience = TimeVal::seconds(i64::try_from(PATIENCE.as_secs()).expect("seconds"));
+        setsockopt(&socket, sockopt::ReceiveTimeout, &patience).expect("time-out");
+        let mut init = Init { socket, process, heard: Vec::new() };
+        init.wait("hello", |message| matches!(message, FromWorker::Hello).then_some(()));
+        init
+    }
+
+    pub fn resolv(&self) -> String {
+        fs::read_to_string(self.resolv_path()).expect("resolv.conf").trim_end().to_owned()
+    }
+
+    pub fn resolv_path(&self) -> PathBuf {
+        self.folder.path().join("resolv.conf")
+    }
+}
+
+/// PID 1's end of the connection, and the agent's process.
+pub struct Init {
+    socket: OwnedFd,
+    process: Child,
+    heard: Vec<FromWorker>,
+}
+
+impl Init {
+    pub fn say(&self, message: &ToWorker, fds: Option<(OwnedFd, OwnedFd)>) {
+        let fds: Vec<OwnedFd> = fds.into_iter().flat_map(|(a, b)| [a, b]).collect();
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        packet::send(self.socket.as_fd(), message, &fds).expect("send");
+    }
+
+    /// Waits for a message that `wanted` makes something of.
+    pub fn wait<T>(&mut self, what: &str, wanted: impl Fn(&FromWorker) -> Option<T>) -> T {
+        loop {
+            self.hear(what);
+            if let Some(found) = self.heard.last().and_then(&wanted) {
+                return found;
+            }
+        }
+    }
+
+    fn hear(&mut self, what: &str) {
+        let heard: (ToInit, _) = packet::recv(self.socket.as_fd(), &mut packet::buffer())
+            .unwrap_or_else(|error| panic!("no {what}: {error}; heard before: {:#?}", self.heard));
+        let ToInit::Worker(message) = heard.0 else { panic!("a worker asks no questions") };
+        self.heard.push(message);
+    }
+
+    /// Waits until the status contains `part`.
+    pub fn wait_status(&mut self, part: &str) {
+        let text = |message: &FromWorker| match message {
+            FromWorker::Status { text } => Some(text.clone()),
+            _ => None,
+        };
+        while !self.heard.iter().rev().find_map(text).is_some_and(|text| text.contains(part)) {
+            self.hear(part);
+        }
+    }
+
+    /// Waits until the machine's addresses are these.
+    pub fn wait_addresses(&mut self, expected: &[(&str, &str)]) {
+        let expected: Vec<_> = expected.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        let list = |message: &FromWorker| match message {
+            FromWorker::Addresses { addresses } => Some(addresses.clone()),
+            _ => None,
+        };
+        while self.heard.iter().rev().find_map(list).as_ref() != Some(&expected) {
+            self.hear("addresses as expected");
+        }
+    }
+
+    pub fn configure(&self, interface: Interface) {
+        let network = MachineNetwork { interfaces: vec![interface], dns: Vec::new() };
+        self.say(&ToWorker::Configure { network, hostname: "node1".into() }, None);
+    }
+
+    pub fn attach(&mut self, name: &str, unit: &Unit, ports: &[Port]) -> Result<IpAddr, String> {
+        let message = ToWorker::Attach { unit: name.into(), ports: ports.to_vec() };
+        self.say(&message, Some(unit.netns.descriptors()));
+        self.wait("attached", |message| match message {
+            FromWorker::Attached { unit, address } if unit == name => Some(Ok(*address)),
+            FromWorker::AttachFailed { unit, error } if unit == name => Some(Err(error.clone())),
+            _ => None,
+        })
+    }
+
+    /// Ends the agent as a crash would.
+    pub fn kill(mut self) {
+        self.process.kill().expect("kill");
+    }
+}
+
+impl Drop for Init {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub fn dhcp_on(matches: &str) -> Interface {
+    Interface { matches: matches.into(), dhcp: true, addresses: Vec::new(), gateways: Vec::new() }
+}
+
+/// A DHCP server in the world. What it hears goes to the receiver; it answers while `answers` says so.
+pub fn dhcp_server(world: &Netns, answer: fn(&Message) -> Option<Message>) -> mpsc::Receiver<Message> {
+    let socket = world.run(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 67)).expect("port 67");
+        socket.set_broadcast(true).expect("broadcast");
+        setsockopt(&socket, sockopt::BindToDevice, &"w0".into()).expect("device");
+        socket
+    });
+    let (tell, heard) = mpsc::channel();
+    thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok(length) = socket.recv(&mut buffer) {
+            let question = berth_net::dhcp::parse(&buffer[..length]).expect("a good question");
+            if let Some(reply) = answer(&question) {
+                let to = if question.ciaddr.is_unspecified() { Ipv4Addr::BROADCAST } else { question.ciaddr };
+                socket.send_to(&reply.to_bytes(), (to, 68)).expect("answer");
+            }
+            if tell.send(question).is_err() {
+                return;
+            }
+        }
+    });
+    heard
+}
+
+/// What a usual server answers.
+pub fn usual(question: &Message) -> Option<Message> {
+    let kind = match question.kind {
+        Kind::Discover => Kind::Offer,
+        Kind::Request => Kind::Ack,
+        _ => return None,
+    };
+    let mut reply = Message::new(Op::Reply, kind, question.xid, question.mac);
+    (reply.server, reply.yiaddr, reply.prefix) = (Some(WORLD), LEASED, Some(24));
+    (reply.lease, reply.mtu) = (Some(3600), Some(1400));
+    (reply.routers, reply.dns) = (vec![WORLD], vec![Ipv4Addr::new(192, 0, 2, 53)]);
+    reply.domain = Some("lab.example".into());
+    Some(reply)
+}

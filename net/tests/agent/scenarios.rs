@@ -1,0 +1,244 @@
+//! The scenarios.
+
+use crate::lab::{LEASED, Lab, Netns, PATIENCE, SHORT, Unit, WORLD, dhcp_on, dhcp_server, rtnl, usual};
+use berth_net::dhcp::message::Kind;
+use berth_net::netlink::Route;
+use berth_net::plan;
+use berth_units::control::{FromWorker, ToWorker};
+use berth_units::model::{Interface, Port, Protocol};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::time::Instant;
+
+pub const ALL: [(&str, fn()); 6] = [
+    ("a_lease_is_had_and_told", a_lease_is_had_and_told),
+    ("no_answer_is_said_and_not_fatal", no_answer_is_said_and_not_fatal),
+    ("fixed_addresses_replace_a_lease", fixed_addresses_replace_a_lease),
+    ("units_reach_out_and_are_reached_by_their_ports", units_reach_out_and_are_reached_by_their_ports),
+    ("a_new_agent_disturbs_nobody", a_new_agent_disturbs_nobody),
+    ("what_cannot_be_attached_says_why", what_cannot_be_attached_says_why),
+];
+
+const UNIT1: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 2);
+
+fn port(host: u16, container: u16) -> Port {
+    Port { host_address: Ipv4Addr::UNSPECIFIED, host, container, protocol: Protocol::Tcp }
+}
+
+fn ready(message: &FromWorker) -> Option<()> {
+    matches!(message, FromWorker::Ready).then_some(())
+}
+
+fn a_lease_is_had_and_told() {
+    let lab = Lab::new();
+    let heard = dhcp_server(&lab.world, usual);
+    let mut init = lab.agent();
+    let begin = Instant::now();
+    init.configure(dhcp_on("up0"));
+    init.wait("ready", ready);
+    init.wait_addresses(&[("up0", "192.0.2.50/24")]);
+    println!("    address after {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
+    init.wait_status("up0: lease 192.0.2.50/24 from 192.0.2.1");
+    let questions: Vec<_> = heard.try_iter().collect();
+    assert_eq!(questions.first().map(|question| question.kind), Some(Kind::Discover));
+    assert!(questions.iter().all(|question| question.hostname.as_deref() == Some("node1")));
+
+    assert_eq!(
+        lab.resolv(),
+        "# Written by Berth's network agent.\nnameserver 192.0.2.53\nsearch lab.example"
+    );
+    assert_eq!(lab.machine.run(|| rtnl().link("up0")).unwrap().unwrap().mtu, 1400);
+    lab.world.serve("world", 9000);
+    assert_eq!(lab.machine.fetch((WORLD, 9000), PATIENCE).unwrap(), "world sees 192.0.2.50");
+    let far = lab.machine.run(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect(("198.51.100.1", 53))?;
+        socket.local_addr()
+    });
+    assert_eq!(far.unwrap().ip(), IpAddr::from(LEASED), "the default route");
+
+    lab.cable(false);
+    init.wait_status("no carrier");
+    lab.cable(true);
+    let again = heard.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((again.kind, again.requested), (Kind::Discover, Some(LEASED)));
+    // The default route must have survived, or come back.
+    init.wait_status("up0: lease 192.0.2.50/24 from 192.0.2.1");
+    assert_eq!(lab.machine.fetch((WORLD, 9000), PATIENCE).unwrap(), "world sees 192.0.2.50");
+}
+
+fn no_answer_is_said_and_not_fatal() {
+    let lab = Lab::new();
+    let heard = dhcp_server(&lab.world, |_| None);
+    let mut init = lab.agent();
+    init.configure(dhcp_on("02:00:00:00:00:99"));
+    init.wait("ready", ready);
+    init.wait_status("02:00:00:00:00:99: there is no such Ethernet interface");
+    init.configure(dhcp_on("up0"));
+    init.wait_status("asking for an address by DHCP");
+    let first = heard.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap().xid, first.xid, "it asks again");
+}
+
+fn fixed_addresses_replace_a_lease() {
+    let lab = Lab::new();
+    let _heard = dhcp_server(&lab.world, usual);
+    let mut init = lab.agent();
+    init.configure(dhcp_on("up0"));
+    init.wait_addresses(&[("up0", "192.0.2.50/24")]);
+    init.configure(Interface {
+        matches: "up0".into(),
+        dhcp: false,
+        addresses: vec!["192.0.2.7/24".into(), "2001:db8::7/64".into()],
+        gateways: vec![WORLD.into(), "2001:db8::1".parse().unwrap()],
+    });
+    init.wait_addresses(&[("up0", "192.0.2.7/24"), ("up0", "2001:db8::7/64")]);
+    init.wait_status("up0: 192.0.2.7/24, 2001:db8::7/64");
+    lab.world.serve("world", 9000);
+    assert_eq!(lab.machine.fetch((WORLD, 9000), PATIENCE).unwrap(), "world sees 192.0.2.7");
+    assert_eq!(lab.resolv(), "# Written by Berth's network agent.");
+    assert_eq!(lab.machine.run(|| rtnl().link("up0")).unwrap().unwrap().mtu, 1500);
+}
+
+/// A machine with a lease.
+fn up(lab: &Lab) -> crate::lab::Init {
+    std::mem::forget(dhcp_server(&lab.world, usual));
+    let mut init = lab.agent();
+    init.configure(dhcp_on("up0"));
+    init.wait_addresses(&[("up0", "192.0.2.50/24")]);
+    init
+}
+
+fn udp_answers(netns: &Netns, to: (Ipv4Addr, u16)) -> bool {
+    netns.run(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.connect(to).unwrap();
+        socket.send(b"ping").unwrap();
+        let mut buffer = [0; 16];
+        socket.recv(&mut buffer).is_ok_and(|length| &buffer[..length] == b"pong")
+    })
+}
+
+fn units_reach_out_and_are_reached_by_their_ports() {
+    let lab = Lab::new();
+    let mut init = up(&lab);
+    let (web, other) = (Unit::new(), Unit::new());
+    let dns = Port { protocol: Protocol::Udp, ..port(5353, 53) };
+    let private = Port { host_address: Ipv4Addr::LOCALHOST, ..port(8081, 80) };
+    let begin = Instant::now();
+    let address = init.attach("web", &web, &[port(8080, 80), dns, private]).unwrap();
+    println!("    first unit attached after {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
+    assert_eq!(address, IpAddr::from(UNIT1));
+    let begin = Instant::now();
+    init.attach("other", &other, &[]).unwrap();
+    println!("    second unit attached after {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
+    web.netns.serve("web", 80);
+    other.netns.serve("other", 80);
+    lab.world.serve("world", 9000);
+    web.netns.spawn(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).unwrap();
+        let mut buffer = [0; 16];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            socket.send_to(b"pong", from).unwrap();
+        }
+    });
+
+    // Out, with the machine's address; in by the published port, seen as who one is.
+    assert_eq!(web.netns.fetch((WORLD, 9000), PATIENCE).unwrap(), "world sees 192.0.2.50");
+    assert_eq!(lab.world.fetch((LEASED, 8080), PATIENCE).unwrap(), "web sees 192.0.2.1");
+    assert!(udp_answers(&lab.world, (LEASED, 5353)));
+
+    // From the machine itself, by each of its addresses.
+    for to in [Ipv4Addr::LOCALHOST, LEASED, plan::GATEWAY] {
+        assert!(lab.machine.fetch((to, 8080), PATIENCE).unwrap().starts_with("web sees "), "{to}");
+    }
+    assert_eq!(lab.machine.fetch((Ipv4Addr::LOCALHOST, 8081), PATIENCE).unwrap(), "web sees 10.88.0.1");
+    assert_eq!(lab.machine.fetch((UNIT1, 80), PATIENCE).unwrap(), "web sees 10.88.0.1");
+
+    // From units: by the machine's addresses, their own service too.
+    for to in [LEASED, plan::GATEWAY] {
+        assert_eq!(other.netns.fetch((to, 8080), PATIENCE).unwrap(), "web sees 10.88.0.1");
+        assert_eq!(web.netns.fetch((to, 8080), PATIENCE).unwrap(), "web sees 10.88.0.1");
+    }
+
+    // And in no other way.
+    assert!(lab.world.fetch((LEASED, 80), SHORT).is_err(), "not published");
+    assert!(lab.world.fetch((LEASED, 8081), SHORT).is_err(), "published for the machine itself only");
+    assert!(other.netns.fetch((UNIT1, 80), SHORT).is_err(), "units do not see each other");
+    lab.world.run(|| {
+        let mut rtnl = rtnl();
+        let index = rtnl.link("w0").unwrap().unwrap().index;
+        let via = Some(LEASED.into());
+        let default = Route::default_via(LEASED.into(), index, 0);
+        rtnl.add_route(&Route { to: plan::NETWORK.into(), prefix: plan::PREFIX, via, ..default }).unwrap();
+    });
+    assert!(lab.world.fetch((UNIT1, 80), SHORT).is_err(), "not by a route through the machine");
+    let mut inside = other.netns.run(rtnl);
+    let eth0 = inside.link("eth0").unwrap().unwrap().index;
+    let direct = Route { to: UNIT1.into(), prefix: 32, ..Route::default_via(plan::GATEWAY.into(), eth0, 0) };
+    inside.add_route(&direct).unwrap();
+    assert!(other.netns.fetch((UNIT1, 80), SHORT).is_err(), "not by a route through the gateway");
+
+    // What a service on the machine listens to on 127.0.0.1 is nobody's but the machine's.
+    lab.machine.serve("private", 7000);
+    let loopback = Route { to: Ipv4Addr::new(127, 0, 0, 1).into(), ..direct };
+    let _ = inside.add_route(&loopback);
+    assert!(other.netns.fetch((Ipv4Addr::LOCALHOST, 7000), SHORT).is_err());
+
+    init.say(&ToWorker::Detach { unit: "web".into() }, None);
+    init.attach("third", &Unit::new(), &[]).unwrap();
+    assert!(lab.world.fetch((LEASED, 8080), SHORT).is_err(), "detached");
+    assert_eq!(other.netns.fetch((WORLD, 9000), PATIENCE).unwrap(), "world sees 192.0.2.50");
+}
+
+fn a_new_agent_disturbs_nobody() {
+    let lab = Lab::new();
+    let mut init = up(&lab);
+    let (web, db) = (Unit::new(), Unit::new());
+    init.attach("db", &db, &[]).unwrap();
+    let address = init.attach("web", &web, &[port(8080, 80)]).unwrap();
+    let listener = web.netns.run(|| TcpListener::bind("0.0.0.0:80").unwrap());
+    let mut client = lab.world.run(|| TcpStream::connect((LEASED, 8080)).unwrap());
+    let (mut server, _) = listener.accept().unwrap();
+
+    init.kill();
+    drop(db);
+    let mut init = lab.agent();
+    init.configure(dhcp_on("up0"));
+    init.wait("ready", ready);
+    assert_eq!(init.attach("web", &web, &[port(8080, 80), port(8090, 80)]).unwrap(), address);
+    server.write_all(b"still here").unwrap();
+    drop(server);
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "still here");
+    drop(listener);
+    web.netns.serve("web", 80);
+    for port in [8080, 8090] {
+        assert_eq!(lab.world.fetch((LEASED, port), PATIENCE).unwrap(), "web sees 192.0.2.1");
+    }
+    // The unit starts anew, in a new namespace, under the same name.
+    init.say(&ToWorker::Detach { unit: "web".into() }, None);
+    let anew = Unit::new();
+    assert_eq!(init.attach("web", &anew, &[port(8080, 80)]).unwrap(), address);
+    anew.netns.serve("anew", 80);
+    assert_eq!(lab.world.fetch((LEASED, 8080), PATIENCE).unwrap(), "anew sees 192.0.2.1");
+}
+
+fn what_cannot_be_attached_says_why() {
+    let lab = Lab::new();
+    let mut init = up(&lab);
+    let (web, other) = (Unit::new(), Unit::new());
+    init.attach("web", &web, &[port(8080, 80)]).unwrap();
+    let error = init.attach("other", &other, &[port(8080, 81)]).unwrap_err();
+    assert!(error.contains("port 8080/tcp is published by unit web already"), "{error}");
+    init.attach("other", &other, &[port(8081, 81)]).unwrap();
+
+    init.say(&ToWorker::Attach { unit: "third".into(), ports: Vec::new() }, None);
+    let error = init.wait("refusal", |message| match message {
+        FromWorker::AttachFailed { error, .. } => Some(error.clone()),
+        _ => None,
+    });
+    assert!(error.contains("PID 1 sent 0 descriptors"), "{error}");
+}
