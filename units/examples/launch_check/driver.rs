@@ -185,7 +185,7 @@ impl Bench {
         let mut found = None;
         loop {
             match next(&mut starting) {
-                Message::Created { pid, pidfd, netns } => {
+                Message::Created { pid, pidfd, netns, .. } => {
                     found = Some((pid, pidfd, netns.is_some()));
                     starting.go().map_err(|e| e.to_string())?;
                 }

@@ -29,6 +29,9 @@ pub enum Message {
         pidfd: OwnedFd,
         /// Its network namespace, unless it is the host's.
         netns: Option<OwnedFd>,
+        /// A `NETLINK_ROUTE` socket opened inside it, if it is to be attached to the bridge: with it, the network
+        /// agent needs no right to enter.
+        netlink: Option<OwnedFd>,
     },
     /// It will not start; both children are ending or gone.
     Failed {
@@ -103,6 +106,7 @@ impl Starting {
                         pid: i32::from_le_bytes(*pid),
                         pidfd,
                         netns: fds.next(),
+                        netlink: fds.next(),
                     }));
                 }
                 _ => return Err(broken(io::ErrorKind::InvalidData.into())),

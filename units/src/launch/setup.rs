@@ -14,6 +14,8 @@ use crate::model::NetworkMode;
 use crate::sys::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, FsContext};
 use crate::sys::{clone, process};
 use nix::fcntl::{OFlag, open};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use nix::sys::stat::Mode;
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -116,9 +118,19 @@ fn prepare(plan: &Plan, ends: Ends<'_>) -> Step<()> {
                 .at(|| format!("write {map}"))?;
         }
     }
-    let fds: Vec<RawFd> =
-        [pidfd.as_raw_fd()].into_iter().chain(netns.as_ref().map(AsRawFd::as_raw_fd)).collect();
+    let netlink = netns
+        .as_ref()
+        .filter(|_| plan.network == NetworkMode::Bridge)
+        .map(netlink_inside)
+        .transpose()
+        .at(|| "open a netlink socket in its network namespace")?;
+    let fds: Vec<RawFd> = [pidfd.as_raw_fd()]
+        .into_iter()
+        .chain(netns.as_ref().map(AsRawFd::as_raw_fd))
+        .chain(netlink.as_ref().map(AsRawFd::as_raw_fd))
+        .collect();
     ends.channel.created(pid, &fds).at(|| "report to PID 1")?;
+    drop(netlink);
 
     let userns = plan
         .id_base
@@ -128,6 +140,13 @@ fn prepare(plan: &Plan, ends: Ends<'_>) -> Step<()> {
     Setup { plan, userns: userns.as_ref().map(AsFd::as_fd) }.mounts(ends)?;
     nix::unistd::write(&mounted, b"m").at(|| "wake the container's process")?;
     Ok(())
+}
+
+/// Moves this process to the container's network, of which it needs none, for the network agent has no right to.
+fn netlink_inside(netns: &fs::File) -> nix::Result<OwnedFd> {
+    setns(netns, CloneFlags::CLONE_NEWNET)?;
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)
 }
 
 /// Those that the process is born with; mount and cgroup namespace come when they are ready
