@@ -1,17 +1,19 @@
 //! The scenarios.
 
 use crate::lab::{LEASED, Lab, Netns, PATIENCE, SHORT, Unit, WORLD, dhcp_on, dhcp_server, rtnl, usual};
-use berth_net::dhcp::message::Kind;
+use berth_net::dhcp::message::{Kind, Message};
 use berth_net::netlink::Route;
 use berth_net::plan;
 use berth_units::control::{FromWorker, ToWorker};
 use berth_units::model::{Interface, Port, Protocol};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-pub const ALL: [(&str, fn()); 6] = [
+pub const ALL: [(&str, fn()); 7] = [
     ("a_lease_is_had_and_told", a_lease_is_had_and_told),
+    ("a_lease_is_renewed_until_it_is_refused", a_lease_is_renewed_until_it_is_refused),
     ("no_answer_is_said_and_not_fatal", no_answer_is_said_and_not_fatal),
     ("fixed_addresses_replace_a_lease", fixed_addresses_replace_a_lease),
     ("units_reach_out_and_are_reached_by_their_ports", units_reach_out_and_are_reached_by_their_ports),
@@ -65,6 +67,30 @@ fn a_lease_is_had_and_told() {
     // The default route must have survived, or come back.
     init.wait_status("up0: lease 192.0.2.50/24 from 192.0.2.1");
     assert_eq!(lab.machine.fetch((WORLD, 9000), PATIENCE).unwrap(), "world sees 192.0.2.50");
+}
+
+/// Renewed by the first question, refused by the second.
+fn grudging(question: &Message) -> Option<Message> {
+    static RENEWALS: AtomicU32 = AtomicU32::new(0);
+    let mut reply = usual(question)?;
+    (reply.lease, reply.t1, reply.t2) = (Some(10), Some(1), Some(5));
+    if !question.ciaddr.is_unspecified() && RENEWALS.fetch_add(1, Ordering::Relaxed) == 1 {
+        reply.kind = Kind::Nak;
+    }
+    Some(reply)
+}
+
+fn a_lease_is_renewed_until_it_is_refused() {
+    let lab = Lab::new();
+    let heard = dhcp_server(&lab.world, grudging);
+    let mut init = lab.agent();
+    init.configure(dhcp_on("up0"));
+    init.wait_addresses(&[("up0", "192.0.2.50/24")]);
+    let renewal = |question: &Message| question.kind == Kind::Request && question.ciaddr == LEASED;
+    assert!(heard.iter().any(|question| renewal(&question)), "renewed from its address");
+    assert!(heard.iter().any(|question| renewal(&question)), "and again");
+    init.wait_addresses(&[]);
+    init.wait_addresses(&[("up0", "192.0.2.50/24")]);
 }
 
 fn no_answer_is_said_and_not_fatal() {

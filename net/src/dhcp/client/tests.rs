@@ -231,7 +231,9 @@ proptest! {
                     Some(due) => {
                         prop_assert!(due >= now || client.state() == State::Idle);
                         now = now.max(due);
-                        client.step(Event::Timer, now)
+                        let effects = client.step(Event::Timer, now);
+                        prop_assert!(client.deadline().is_none_or(|next| next > now), "it would spin");
+                        effects
                     }
                     None => Vec::new(),
                 },
