@@ -18,7 +18,8 @@ pub fn run(name: Option<&OsStr>) -> ExitCode {
     }
     match name.and_then(OsStr::to_str) {
         Some("api") => berth_api::run(),
-        Some(other @ ("net" | "meta" | "store")) => {
+        Some("net") => berth_net::run(),
+        Some(other @ ("meta" | "store")) => {
             eprintln!("worker {other:?} is not in this build");
             ExitCode::from(2)
         }
