@@ -19,7 +19,8 @@ pub fn run(name: Option<&OsStr>) -> ExitCode {
     match name.and_then(OsStr::to_str) {
         Some("api") => berth_api::run(),
         Some("net") => berth_net::run(),
-        Some(other @ ("meta" | "store")) => {
+        Some("meta") => berth_meta::run(),
+        Some(other @ "store") => {
             eprintln!("worker {other:?} is not in this build");
             ExitCode::from(2)
         }

@@ -1,4 +1,4 @@
-//! What can be typed. The help texts are the reference: `docs/api.md` and a test hold a copy.
+//! What can be typed. `tests/help.txt` holds all help texts, and a test holds the two together.
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -21,16 +21,18 @@ To begin:
   berth context add NAME ADDRESS     name a machine
   berth ps                           see what it runs
 
-Keys and contexts are kept in $BERTH_HOME, or $XDG_CONFIG_HOME/berth, or ~/.config/berth.";
+Keys and contexts are kept in $BERTH_HOME, or $XDG_CONFIG_HOME/berth, or ~/.config/berth.
+BERTH_CONTEXT and BERTH_KEY stand for --on and --key. Keys may be in OpenSSH's format or PKCS#8, without a
+passphrase; ssh-agent is not supported yet.";
 
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// The machine to ask, by the name of its context [default: the current one]
-    #[arg(long, global = true, value_name = "CONTEXT", env = "BERTH_CONTEXT")]
+    /// The machine to ask [default: the current context]
+    #[arg(long, global = true, value_name = "CONTEXT", env = "BERTH_CONTEXT", hide_env = true)]
     pub on: Option<String>,
-    /// Private key to use: ed25519 or ecdsa P-256, in OpenSSH's format or PKCS#8, without a passphrase
-    #[arg(long, global = true, value_name = "FILE", env = "BERTH_KEY")]
+    /// Private key, ed25519 or ecdsa P-256 [default: the context's, or your own]
+    #[arg(long, global = true, value_name = "FILE", env = "BERTH_KEY", hide_env = true)]
     pub key: Option<PathBuf>,
     /// Print JSON
     #[arg(long, global = true)]
@@ -141,7 +143,7 @@ pub enum ContextCommand {
         name: String,
         /// Host name or IP address, with ":PORT" if it is not 7443
         address: String,
-        /// The machine's key (sha256:…), as its console shows it [default: the first connection pins it]
+        /// The machine's key, from its console [default: the first connection pins it]
         #[arg(long, value_name = "FINGERPRINT")]
         machine_key: Option<String>,
         /// Replace a context of this name
@@ -159,7 +161,7 @@ pub enum ContextCommand {
     Pin {
         /// The name
         name: String,
-        /// The machine's key (sha256:…) [default: the next connection pins it]
+        /// The machine's key, sha256:… [default: the next connection pins it]
         fingerprint: Option<String>,
     },
     /// Forget one

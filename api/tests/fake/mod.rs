@@ -1,0 +1,361 @@
+//! A PID 1 that only talks: the control socket, answers as the test wants them, and a log that it rotates.
+//! Used by this crate's tests and the command line's.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use berth_api::server::{ServeError, Settings, serve};
+use berth_units::control::{
+    BootTimes, ConfigStatus, FromWorker, MachineStatus, Reply, Request, SlotStatus, SlotsStatus, StepTime,
+    ToInit, ToWorker, UnitDetail, UnitStatus, packet,
+};
+use berth_units::model::{NetworkMode, Origin, Port, Protocol};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// No test waits longer than this for anything.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server with a pretended PID 1 behind it.
+pub struct Fake {
+    pub folder: tempfile::TempDir,
+    pub port: u16,
+    pub fingerprint: String,
+    state: Arc<State>,
+    said: Receiver<FromWorker>,
+    server: Option<JoinHandle<Result<(), ServeError>>>,
+}
+
+struct State {
+    worker: Mutex<Option<OwnedFd>>,
+    asked: Mutex<Vec<String>>,
+    log: Mutex<Log>,
+    /// Replies that differ from the usual ones, by the request's `Debug`.
+    replies: Mutex<HashMap<String, Reply>>,
+}
+
+/// Two segments, as PID 1 keeps them.
+struct Log {
+    folder: PathBuf,
+    generation: u64,
+    segments: Vec<PathBuf>,
+}
+
+impl Fake {
+    /// Starts both; `keys` are authorised.
+    pub fn start(keys: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket_path = folder.path().join("control.sock");
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        let listener =
+            socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        bind(listener.as_raw_fd(), &UnixAddr::new(&socket_path).unwrap()).unwrap();
+        listen(&listener, Backlog::new(32).unwrap()).unwrap();
+        // Its `accept` asks nothing of the socket's type.
+        let listener = UnixListener::from(listener);
+
+        let state = Arc::new(State {
+            worker: Mutex::new(None),
+            asked: Mutex::default(),
+            log: Mutex::new(Log { folder: folder.path().to_owned(), generation: 0, segments: Vec::new() }),
+            replies: Mutex::default(),
+        });
+        state.log.lock().unwrap().rotate();
+        let (say, said) = channel();
+        let first = access_message(keys);
+        let serving = state.clone();
+        std::thread::spawn(move || {
+            loop {
+                let connection = OwnedFd::from(listener.accept().unwrap().0);
+                let (state, say, first) = (serving.clone(), say.clone(), first.clone());
+                std::thread::spawn(move || state.connection(connection, &first, &say));
+            }
+        });
+
+        let listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
+        let settings = Settings { socket: socket_path, data, listen };
+        let server = Some(std::thread::spawn(move || serve(&settings)));
+        let mut fake = Self { folder, port: 0, fingerprint: String::new(), state, said, server };
+        let FromWorker::ApiKey { fingerprint, port } = fake.hear() else { panic!("the key comes first") };
+        (fake.port, fake.fingerprint) = (port, fingerprint);
+        assert!(matches!(fake.hear(), FromWorker::Status { .. }));
+        assert!(matches!(fake.hear(), FromWorker::Ready));
+        fake
+    }
+
+    /// The worker's next word.
+    pub fn hear(&self) -> FromWorker {
+        self.said.recv_timeout(PATIENCE).expect("the API server says something")
+    }
+
+    /// Other keys from now on; returns when the server has said so.
+    pub fn authorise(&self, keys: &[&str]) -> String {
+        let worker = self.state.worker.lock().unwrap();
+        packet::send(worker.as_ref().unwrap().as_fd(), &access_message(keys), &[]).unwrap();
+        match self.hear() {
+            FromWorker::Status { text } => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Answers `request` like this from now on.
+    pub fn reply(&self, request: &Request, reply: Reply) {
+        self.state.replies.lock().unwrap().insert(format!("{request:?}"), reply);
+    }
+
+    /// What was asked so far.
+    pub fn asked(&self) -> Vec<String> {
+        self.state.asked.lock().unwrap().clone()
+    }
+
+    /// Appends to the log, line by line.
+    pub fn log(&self, lines: &[&str]) {
+        let log = self.state.log.lock().unwrap();
+        let mut file = OpenOptions::new().append(true).open(log.segments.last().unwrap()).unwrap();
+        for line in lines {
+            file.write_all(line.as_bytes()).unwrap();
+        }
+    }
+
+    /// A new segment; the third oldest goes.
+    pub fn rotate(&self) {
+        self.state.log.lock().unwrap().rotate();
+    }
+
+    /// PID 1 goes away; returns why the server ended.
+    pub fn hang_up(mut self) -> String {
+        self.shut();
+        self.server.take().unwrap().join().unwrap().unwrap_err().to_string()
+    }
+
+    fn shut(&self) {
+        if let Some(worker) = self.state.worker.lock().unwrap().as_ref() {
+            nix::sys::socket::shutdown(worker.as_raw_fd(), nix::sys::socket::Shutdown::Both).unwrap();
+        }
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.shut();
+    }
+}
+
+impl Log {
+    fn rotate(&mut self) {
+        if !self.segments.is_empty() {
+            self.generation += 1;
+        }
+        let path = self.folder.join(format!("log-{}", self.generation));
+        File::create(&path).unwrap();
+        self.segments.push(path);
+        if self.segments.len() > 2 {
+            std::fs::remove_file(self.segments.remove(0)).unwrap();
+        }
+    }
+}
+
+impl State {
+    fn connection(&self, connection: OwnedFd, first: &ToWorker, say: &Sender<FromWorker>) {
+        let mut buffer = packet::buffer();
+        while let Ok((message, _)) = packet::recv::<ToInit>(connection.as_fd(), &mut buffer) {
+            match message {
+                ToInit::Worker(FromWorker::Hello) => {
+                    *self.worker.lock().unwrap() = Some(connection.try_clone().unwrap());
+                    packet::send(connection.as_fd(), first, &[]).unwrap();
+                }
+                ToInit::Worker(message) => say.send(message).unwrap(),
+                ToInit::Request(request) => {
+                    self.asked.lock().unwrap().push(format!("{request:?}"));
+                    let (reply, files) = self.answer(&request);
+                    let fds: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
+                    let _ = packet::send(connection.as_fd(), &reply, &fds);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn answer(&self, request: &Request) -> (Reply, Vec<File>) {
+        if let Some(reply) = self.replies.lock().unwrap().get(&format!("{request:?}")) {
+            return (reply.clone(), Vec::new());
+        }
+        let reply = match request {
+            Request::Ps => Reply::Units(units()),
+            Request::Inspect { unit } if unit == "web" => Reply::Unit(Box::new(detail())),
+            Request::Logs { unit } if unit == "web" => {
+                let log = self.log.lock().unwrap();
+                let files: Vec<File> = log.segments.iter().map(|path| File::open(path).unwrap()).collect();
+                return (Reply::Log { generation: log.generation, segments: files.len() }, files);
+            }
+            Request::Inspect { unit } | Request::Logs { unit } => Reply::Error {
+                kind: "not-found".into(),
+                message: format!("there is no unit {unit:?}; did you mean \"web\"?"),
+            },
+            Request::BootTimes => Reply::BootTimes(boot_times()),
+            Request::Slots => Reply::Slots(slots()),
+            Request::ConfigStatus => Reply::ConfigStatus(config()),
+            Request::Machine => Reply::Machine(machine()),
+            Request::Reboot | Request::Poweroff => Reply::Done,
+        };
+        (reply, Vec::new())
+    }
+}
+
+fn access_message(keys: &[&str]) -> ToWorker {
+    ToWorker::Access { keys: keys.iter().map(|k| (*k).to_owned()).collect(), hostname: "web1".into() }
+}
+
+/// What `units` shows.
+pub fn units() -> Vec<UnitStatus> {
+    let system = UnitStatus {
+        name: "net".into(),
+        origin: Origin::System,
+        state: "healthy".into(),
+        reason: String::new(),
+        image: "berth:system".into(),
+        uptime_s: Some(200),
+        restarts: 0,
+        pid: Some(41),
+        memory: Some(1_900_000),
+        address: None,
+        ports: Vec::new(),
+        privileges: vec!["host network".into(), "host users".into(), "CAP_NET_ADMIN".into()],
+    };
+    let failing = UnitStatus {
+        name: "worker".into(),
+        origin: Origin::Config,
+        state: "backoff".into(),
+        reason: "exit code 1, restart 3 in 4 s".into(),
+        image: "example.org/worker:2".into(),
+        uptime_s: None,
+        restarts: 2,
+        pid: None,
+        memory: None,
+        address: None,
+        ports: Vec::new(),
+        privileges: Vec::new(),
+    };
+    vec![system, detail().status, failing]
+}
+
+/// What `inspect web` shows.
+pub fn detail() -> UnitDetail {
+    let port = |host_address, host| Port { host_address, host, container: 80, protocol: Protocol::Tcp };
+    let status = UnitStatus {
+        name: "web".into(),
+        origin: Origin::Config,
+        state: "healthy".into(),
+        reason: String::new(),
+        image: "example.org/web:1".into(),
+        uptime_s: Some(7_500),
+        restarts: 0,
+        pid: Some(77),
+        memory: Some(12_897_484),
+        address: Some(Ipv4Addr::new(10, 88, 0, 2).into()),
+        ports: vec![port(Ipv4Addr::UNSPECIFIED, 8080), port(Ipv4Addr::LOCALHOST, 8081)],
+        privileges: Vec::new(),
+    };
+    UnitDetail {
+        status,
+        description: "The web server".into(),
+        after: vec!["db".into()],
+        requires: Vec::new(),
+        required_for_boot: true,
+        digest: Some(format!("sha256:{}", "0123456789abcdef".repeat(4))),
+        command: vec!["/bin/web".into(), "--title".into(), "two words".into()],
+        network: NetworkMode::Bridge,
+        uid_base: Some(1_114_112),
+        cgroup: "/sys/fs/cgroup/units/web".into(),
+        exits: vec!["2026-11-24T08:00:00Z exit code 1".into()],
+    }
+}
+
+/// What `boot-times` shows.
+pub fn boot_times() -> BootTimes {
+    let step = |stage: &str, name: &str, start_us, took_us, outcome: &str| StepTime {
+        stage: stage.into(),
+        name: name.into(),
+        start_us,
+        took_us,
+        outcome: outcome.into(),
+    };
+    BootTimes {
+        firmware_us: Some(812_000),
+        loader_us: Some(304_000),
+        kernel_us: 231_000,
+        initrd_us: 83_100,
+        steps: vec![
+            step("initrd", "mount root", 260_000, 12_345, ""),
+            step("main", "state", 330_000, 430, "no state partition; a temporary one is used"),
+        ],
+        first_container_us: Some(612_000),
+    }
+}
+
+/// What `slots` shows.
+pub fn slots() -> SlotsStatus {
+    let slot = |name: &str, state: &str, version: &str, root_hash: String, reason: &str| SlotStatus {
+        name: name.into(),
+        state: state.into(),
+        version: version.into(),
+        root_hash,
+        reason: reason.into(),
+    };
+    SlotsStatus {
+        running: "a".into(),
+        good: Some("a".into()),
+        trial: None,
+        starts: 0,
+        confirmed: true,
+        rescue: None,
+        firmware: "uefi".into(),
+        slots: vec![
+            slot("a", "good", "0.1.0", "ab".repeat(32), ""),
+            slot(
+                "b",
+                "failed",
+                "0.1.1",
+                "cd".repeat(32),
+                "stopped in step \"mount root\": block 5120 differs",
+            ),
+        ],
+    }
+}
+
+/// What `config status` shows.
+pub fn config() -> ConfigStatus {
+    ConfigStatus {
+        state: "refused".into(),
+        source: "nocloud (vdb)".into(),
+        sha256: "ef".repeat(32),
+        looked: vec!["smbios: nothing".into(), "nocloud: user-data on vdb".into()],
+        report: "user-data:7:1: unknown field \"memroy\" in [resources]; did you mean \"memory\"?\n".into(),
+    }
+}
+
+/// What `machine` shows.
+pub fn machine() -> MachineStatus {
+    MachineStatus {
+        hostname: "web1".into(),
+        machine_id: "0123456789abcdef0123456789abcdef".into(),
+        version: "0.1.0".into(),
+        kernel: "6.12.57+deb13-amd64".into(),
+        uptime_s: 270_000,
+        addresses: vec![("eth0".into(), "10.0.2.15/24".into())],
+        memory_kib: 128 * 1024,
+        memory_available_kib: 61_234,
+        pid1_rss_kib: 1_700,
+        state_problem: String::new(),
+    }
+}

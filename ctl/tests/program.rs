@@ -1,0 +1,399 @@
+//! The program as an operator types it: its output is what is written here. `BERTH_BLESS=1` rewrites `help.txt`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
+
+#[path = "../../api/tests/fake/mod.rs"]
+mod fake;
+
+use berth_ctl::Home;
+use fake::Fake;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// An operator's computer.
+struct Laptop {
+    folder: tempfile::TempDir,
+}
+
+struct Output {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Laptop {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn home(&self) -> Home {
+        Home::at(self.folder.path())
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
+        command.args(words).env_clear().env("BERTH_HOME", self.folder.path()).env("USER", "me");
+        command
+    }
+
+    fn berth(&self, words: &[&str]) -> Output {
+        let output = self.command(words).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Output { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// What it prints when all is well.
+    fn prints(&self, words: &[&str]) -> String {
+        let Output { code, out, err } = self.berth(words);
+        assert_eq!((code, err.as_str()), (0, ""), "{words:?}");
+        out
+    }
+}
+
+/// A laptop with a key and a context for a machine that knows the key.
+fn acquainted() -> (Laptop, Fake) {
+    let laptop = Laptop::new();
+    let fake = Fake::start(&[&laptop.home().ensure_key().unwrap().public_line()]);
+    laptop.home().write_context("web1", "127.0.0.1", fake.port, Some(&fake.fingerprint), true).unwrap();
+    (laptop, fake)
+}
+
+#[test]
+fn ps() {
+    let (laptop, _fake) = acquainted();
+    assert_eq!(
+        laptop.prints(&["ps"]),
+        "\
+NAME    STATE           UP  RESTARTS    MEMORY  ADDRESS    PORTS                              IMAGE                 NOTE
+web     healthy  2 h 5 min            12.3 MiB  10.88.0.2  8080:80/tcp 127.0.0.1:8081:80/tcp  example.org/web:1
+worker  backoff                    2                                                          example.org/worker:2  exit code 1, restart 3 in 4 s
+"
+    );
+    assert_eq!(
+        laptop.prints(&["ps", "--all"]).lines().nth(1).unwrap(),
+        "net     healthy      3 min             1.8 MiB                                                berth:system          host network, host users, CAP_NET_ADMIN"
+    );
+    let list: Vec<serde_json::Value> = serde_json::from_str(&laptop.prints(&["ps", "--json"])).unwrap();
+    assert_eq!(list.len(), 2);
+    assert_eq!(list[0]["state"], "healthy");
+}
+
+#[test]
+fn inspect() {
+    let (laptop, _fake) = acquainted();
+    assert_eq!(
+        laptop.prints(&["inspect", "web"]),
+        "\
+name               web
+description        The web server
+origin             from the machine config
+state              healthy, up 2 h 5 min
+restarts           0
+required for boot  yes
+after              db
+requires           -
+image              example.org/web:1
+digest             sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+command            /bin/web --title \"two words\"
+process            77
+memory             12.3 MiB
+network            bridge
+address            10.88.0.2
+ports              8080:80/tcp 127.0.0.1:8081:80/tcp
+users              its own, from host uid 1114112
+privileges         -
+cgroup             /sys/fs/cgroup/units/web
+exits, newest last
+  2026-11-24T08:00:00Z exit code 1
+"
+    );
+}
+
+#[test]
+fn the_machine() {
+    let (laptop, _fake) = acquainted();
+    assert_eq!(
+        laptop.prints(&["boot-times"]),
+        "\
+firmware                                   812 ms
+loader                                     304 ms
+kernel                                     231 ms
+initrd                                     83 ms
+first container, since the kernel started  612 ms
+
+STAGE   STEP            AT    TOOK  OUTCOME
+initrd  mount root  260 ms   12 ms  done
+main    state       330 ms  0.4 ms  no state partition; a temporary one is used
+"
+    );
+    assert_eq!(
+        laptop.prints(&["slots"]),
+        "\
+running slot a by UEFI, found healthy; good slot a
+SLOT  STATE   VERSION  ROOT HASH     WHY
+a     good    0.1.0    abababababab
+b     failed  0.1.1    cdcdcdcdcdcd  stopped in step \"mount root\": block 5120 differs
+"
+    );
+    assert_eq!(
+        laptop.prints(&["config", "status"]),
+        format!(
+            "\
+config from nocloud (vdb) REFUSED, nothing of it is applied
+sha256 {}
+looked for, in this order:
+  smbios: nothing
+  nocloud: user-data on vdb
+
+user-data:7:1: unknown field \"memroy\" in [resources]; did you mean \"memory\"?
+",
+            "ef".repeat(32)
+        )
+    );
+    assert_eq!(
+        laptop.prints(&["machine"]),
+        "\
+name        web1
+machine id  0123456789abcdef0123456789abcdef
+version     0.1.0
+kernel      6.12.57+deb13-amd64
+up          3 d 3 h
+addresses   10.0.2.15/24 on eth0
+memory      59.8 MiB of 128 MiB available, PID 1 uses 1.7 MiB
+state       state partition in use
+"
+    );
+    assert_eq!(laptop.prints(&["reboot"]), "web1 stops its units and reboots\n");
+    assert_eq!(laptop.prints(&["poweroff", "--json"]), "{\n  \"accepted\": \"poweroff\"\n}\n");
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(laptop.prints(&["version"]), format!("berth {version}\nweb1 runs Berth {version}, API 1\n"));
+    for words in [["slots", "--json"], ["boot-times", "--json"], ["machine", "--json"], ["version", "--json"]]
+    {
+        serde_json::from_str::<serde_json::Value>(&laptop.prints(&words)).unwrap();
+    }
+}
+
+#[test]
+fn logs_keep_the_streams_apart() {
+    let (laptop, fake) = acquainted();
+    fake.log(&["1795507200.000000000 o to out\n", "1795507201.000000000 e to err\n"]);
+    let both = laptop.berth(&["logs", "web"]);
+    assert_eq!((both.code, both.out.as_str(), both.err.as_str()), (0, "to out\n", "to err\n"));
+    assert_eq!(laptop.prints(&["logs", "--tail=0", "web"]), "");
+    assert_eq!(laptop.berth(&["logs", "-t", "web"]).out, "2026-11-24T08:00:00.000000000Z to out\n");
+    let json = laptop.prints(&["logs", "--json", "web"]);
+    assert_eq!(json.lines().count(), 2);
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let (laptop, fake) = acquainted();
+    let mut child =
+        laptop.command(&["logs", "-f", "web"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    fake.log(&["1795507200.000000000 o nobody reads this\n"]);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), [].as_slice()));
+}
+
+#[test]
+fn first_contact_pins_and_a_changed_key_is_refused() {
+    let (laptop, fake) = acquainted();
+    let port = fake.port;
+    laptop.prints(&["context", "pin", "web1"]);
+    let first = laptop.berth(&["slots"]);
+    assert_eq!(
+        (first.code, first.err.as_str()),
+        (
+            0,
+            &*format!(
+                "berth: first contact with web1 (127.0.0.1:{port}): its key is pinned now, compare it with its console:\n  {}\n",
+                fake.fingerprint
+            )
+        )
+    );
+    laptop.prints(&["slots"]);
+
+    let wrong = format!("sha256:{}", "00".repeat(32));
+    laptop.prints(&["context", "pin", "web1", &wrong]);
+    let refused = laptop.berth(&["slots"]);
+    assert_eq!(
+        (refused.code, refused.out.as_str(), refused.err.as_str()),
+        (
+            1,
+            "",
+            &*format!(
+                "\
+berth: 127.0.0.1:{port} IS NOT THE MACHINE IT WAS, so it was asked nothing.
+  pinned key  {wrong}
+  its key now {key}
+Either it was installed anew or lost its state, or something answers in its place. Compare with the key on its console; if that is its key now, accept it with:
+  berth context pin web1 {key}
+",
+                key = fake.fingerprint
+            )
+        )
+    );
+    let json = laptop.berth(&["slots", "--json"]);
+    let error: serde_json::Value = serde_json::from_str(&json.err).unwrap();
+    assert_eq!(error["error"]["kind"], "machine-key");
+}
+
+#[test]
+fn a_key_that_is_not_known_there() {
+    let (laptop, fake) = acquainted();
+    fake.authorise(&[]);
+    let line = laptop.prints(&["key", "show"]);
+    let refused = laptop.berth(&["ps"]);
+    assert_eq!(
+        (refused.code, refused.err),
+        (
+            1,
+            format!(
+                "berth: 127.0.0.1:{} turned this key away ({}). Put its public line into [access] keys of the machine's config:\n  {line}",
+                fake.port,
+                laptop.folder.path().join("key").display()
+            )
+        )
+    );
+}
+
+#[test]
+fn keys_and_contexts() {
+    let laptop = Laptop::new();
+    let none = laptop.berth(&["ps"]);
+    assert_eq!(none.code, 1);
+    assert!(none.err.starts_with("berth: no machine chosen: use --on CONTEXT"), "{}", none.err);
+    assert_eq!(laptop.prints(&["version"]), format!("berth {}\n", env!("CARGO_PKG_VERSION")));
+
+    let made = laptop.berth(&["key", "new"]);
+    assert!(made.out.starts_with("ssh-ed25519 AAAA") && made.out.contains(" me@"), "{}", made.out);
+    assert_eq!(laptop.prints(&["key", "show"]), made.out);
+    assert!(laptop.berth(&["key", "new"]).err.contains("exists already"));
+
+    assert_eq!(laptop.prints(&["context", "add", "web1", "192.0.2.1"]), "context web1 added, and in use\n");
+    assert_eq!(laptop.prints(&["context", "add", "web2", "[2001:db8::1]:99"]), "context web2 added\n");
+    assert_eq!(laptop.berth(&["context", "add", "web2", "x"]).code, 2);
+    assert_eq!(laptop.prints(&["context", "use", "web2"]), "context web2 in use\n");
+    assert_eq!(
+        laptop.prints(&["context", "list"]),
+        "\
+NAME  IN USE  ADDRESS           MACHINE KEY
+web1          192.0.2.1:7443    pinned by the first connection
+web2  yes     [2001:db8::1]:99  pinned by the first connection
+"
+    );
+    assert_eq!(laptop.prints(&["context", "remove", "web2"]), "context web2 removed\n");
+    assert!(laptop.berth(&["context", "use", "web"]).err.contains("did you mean \"web1\"?"));
+    assert!(laptop.berth(&["--on", "web3", "ps"]).err.contains("there is no context \"web3\""));
+}
+
+#[test]
+fn another_key_and_curl() {
+    let laptop = Laptop::new();
+    for name in ["ed25519", "p256"] {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(name);
+        let file = laptop.folder.path().join(name);
+        fs::write(&file, fs::read(source).unwrap()).unwrap();
+        let key = file.display().to_string();
+        let exposed = laptop.berth(&["key", "show", "--key", &key]);
+        assert!(exposed.err.contains("can be read by others"), "{}", exposed.err);
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let line = laptop.prints(&["key", "show", "--key", &key]);
+        let fake = Fake::start(&[&line]);
+        laptop.prints(&["context", "add", "m", &format!("127.0.0.1:{}", fake.port), "--replace"]);
+        assert_eq!(laptop.berth(&["--key", &key, "ps"]).code, 0);
+
+        let pem = laptop.folder.path().join("pem");
+        fs::write(&pem, laptop.prints(&["key", "export-cert", "--key", &key])).unwrap();
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--insecure", "--max-time", "20", "--cert"])
+            .arg(&pem)
+            .arg(format!("https://127.0.0.1:{}/v1/units/web", fake.port))
+            .output()
+            .expect("this test needs curl");
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let unit: berth_units::control::UnitDetail = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(unit, fake::detail());
+    }
+}
+
+#[test]
+fn files_are_checked_here() {
+    let laptop = Laptop::new();
+    let write = |name: &str, text: &str| {
+        let path = laptop.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let good = write("web.toml", "[container]\nimage = \"example.org/web:1\"\n");
+    let bad =
+        write("bad.toml", "[container]\nimage = \"example.org/web:1\"\n[resources]\nmemroy = \"64M\"\n");
+    assert_eq!(laptop.prints(&["unit", "check", &good]), format!("{good}: unit web, no mistakes\n"));
+    let output = laptop.berth(&["unit", "check", &good, &bad]);
+    assert_eq!((output.code, output.err.as_str()), (1, ""));
+    assert!(
+        output.out.contains("bad.toml:4:1: ") && output.out.contains("did you mean \"memory\""),
+        "{}",
+        output.out
+    );
+    let config =
+        write("berth.toml", "format = 1\nhostname = \"web1\"\n[units.web.container]\nimage = \"web:1\"\n");
+    assert_eq!(laptop.prints(&["config", "check", &config]), format!("{config}: 1 unit, no mistakes\n"));
+    let json = laptop.berth(&["config", "check", "--json", &bad]);
+    let list: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((json.code, &list[0]["ok"]), (1, &serde_json::Value::Bool(false)));
+    assert!(laptop.berth(&["config", "check", "/nonexistent"]).err.contains("/nonexistent"));
+}
+
+#[test]
+fn workers_and_mistakes() {
+    let laptop = Laptop::new();
+    assert_eq!(laptop.berth(&["worker", "dance"]).code, 2);
+    assert_eq!(laptop.berth(&["pss"]).code, 2);
+    assert!(laptop.berth(&["pss"]).err.contains("'ps'"));
+}
+
+#[test]
+fn help() {
+    let laptop = Laptop::new();
+    let mut text = String::new();
+    for words in [
+        "",
+        "ps",
+        "logs",
+        "inspect",
+        "machine",
+        "boot-times",
+        "slots",
+        "config",
+        "config status",
+        "config check",
+        "unit",
+        "unit check",
+        "reboot",
+        "poweroff",
+        "version",
+        "key",
+        "key new",
+        "key show",
+        "key export-cert",
+        "context",
+        "context add",
+        "context list",
+        "context use",
+        "context pin",
+        "context remove",
+    ] {
+        let words: Vec<&str> = words.split_whitespace().chain(["--help"]).collect();
+        text.push_str(&format!("$ berth {}\n{}\n", words.join(" "), laptop.prints(&words)));
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "a line is too long");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help.txt");
+    if std::env::var_os("BERTH_BLESS").is_some() {
+        fs::write(&file, &text).unwrap();
+    }
+    let found = fs::read_to_string(&file).unwrap_or_default();
+    assert!(found == text, "tests/help.txt differs; run with BERTH_BLESS=1 and look at the diff");
+}
