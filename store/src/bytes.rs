@@ -37,7 +37,7 @@ impl ReadAt for FileBytes {
     }
 }
 
-impl<T: ReadAt> ReadAt for std::rc::Rc<T> {
+impl<T: ReadAt + ?Sized> ReadAt for std::rc::Rc<T> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         (**self).read_at(buffer, offset)
     }
@@ -47,18 +47,7 @@ impl<T: ReadAt> ReadAt for std::rc::Rc<T> {
     }
 }
 
-#[cfg(any(test, feature = "build"))]
-impl ReadAt for Vec<u8> {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.as_slice().read_at(buffer, offset)
-    }
-
-    fn size(&self) -> u64 {
-        self.len() as u64
-    }
-}
-
-impl ReadAt for &[u8] {
+impl ReadAt for [u8] {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let rest = usize::try_from(offset).ok().and_then(|o| self.get(o..)).unwrap_or(&[]);
         let n = rest.len().min(buffer.len());

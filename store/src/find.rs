@@ -244,3 +244,18 @@ fn assemble(
         .collect();
     Ok(Image { layout, digest, config, layers })
 }
+
+/// For fuzzing: an archive's table, every image in it down to its config, and what its layers begin with.
+pub fn fuzz(bytes: &[u8]) {
+    let bytes: std::rc::Rc<[u8]> = bytes.into();
+    let Ok(layout) = Layout::archive("fuzz", Box::new(bytes)) else { return };
+    for (_, hit) in images_of(&layout).unwrap_or_default() {
+        let image = match hit {
+            Hit::Oci(descriptor) => resolve(&layout, &descriptor, None, 0),
+            Hit::Saved(saved) => from_saved(&layout, &saved, None),
+        };
+        for layer in image.iter().flat_map(|image| &image.layers) {
+            let _ = layout.small(&layer.member, limits::CONFIG_BYTES);
+        }
+    }
+}

@@ -2,9 +2,10 @@ use super::*;
 use crate::build::{ImageBuilder, LayerBuilder, archive};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 fn layout(bytes: Vec<u8>) -> Layout {
-    Layout::archive("disk vdb", Box::new(bytes)).unwrap()
+    Layout::archive("disk vdb", Box::new(Rc::<[u8]>::from(bytes))).unwrap()
 }
 
 fn demo() -> ImageBuilder {
@@ -175,7 +176,7 @@ fn missing_and_short_blobs_are_named() {
 fn a_truncated_archive_is_said_to_be_one() {
     let bytes = demo().archive().unwrap();
     for len in [530, 1100, bytes.len() / 2, bytes.len() - 3000] {
-        let Err(error) = Layout::archive("disk vdb", Box::new(bytes[..len].to_vec())) else {
+        let Err(error) = Layout::archive("disk vdb", Box::new(Rc::<[u8]>::from(&bytes[..len]))) else {
             panic!("{len} of {} bytes taken", bytes.len())
         };
         assert!(error.to_string().contains("cut short"), "{error}");
@@ -434,4 +435,16 @@ fn archives_of_other_programs_are_read_file_by_file() {
     let error = machine.store.prepare(&[layout(sample("zstd"))], &[], "demo/sample:zstd").unwrap_err();
     assert!(error.to_string().contains("zstd"), "{error}");
     assert!(machine.is_empty());
+}
+
+proptest::proptest! {
+    #[test]
+    fn damaged_archives_never_panic(changes in proptest::collection::vec((0..20_000_usize, 0..=255_u8), 1..10)) {
+        let mut bytes = sample("oci");
+        for (at, value) in changes {
+            let at = at % bytes.len();
+            bytes[at] = value;
+        }
+        crate::find::fuzz(&bytes);
+    }
 }
