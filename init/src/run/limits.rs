@@ -31,6 +31,10 @@ pub const FINISH: Duration = Duration::from_secs(20);
 pub const CHILD_STORE: Duration = Duration::from_secs(20);
 /// A short-lived child that writes the step record or the boot record: one sector.
 pub const CHILD_RECORD: Duration = Duration::from_secs(10);
+/// A child that loads kernel modules; some drivers wait for their device.
+pub const CHILD_MODULES: Duration = Duration::from_secs(30);
+/// A child that reads and writes the boot record and the step record, each flushed.
+pub const CHILD_CONFIRM: Duration = Duration::from_secs(30);
 /// Exits remembered for each unit.
 pub const EXITS: usize = 8;
 /// Bytes of a reason, a status or an error that a worker or a launch reports; the rest is cut.

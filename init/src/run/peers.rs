@@ -378,12 +378,7 @@ mod tests {
         let (file, _) = std::io::pipe().unwrap();
         let reply = Reply::Log { generation: 7, segments: 1 };
         server.peers.reply(&mut server.reactor, peer, &reply, vec![file.into()], Duration::ZERO);
-        let mut client = client;
-        let (reply, fds) = client.request(Request::Ps).map_or_else(
-            // The connection is closed already, but the answer is there.
-            |_| packet::recv::<Reply>(client.as_fd(), &mut packet::buffer()).unwrap(),
-            |got| got,
-        );
+        let (reply, fds): (Reply, _) = packet::recv(client.as_fd(), &mut packet::buffer()).unwrap();
         assert!(matches!(reply, Reply::Log { generation: 7, .. }));
         assert_eq!(fds.len(), 1);
         assert!(server.peers.peers.is_empty());

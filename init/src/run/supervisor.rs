@@ -153,7 +153,7 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// A machine on which nothing has started yet.
-    pub fn new(facts: Facts, check: Check, system_units: Vec<Unit>, ids: Ids) -> Self {
+    pub fn new(facts: Facts, check: Check, system_units: Vec<Unit>) -> Self {
         let graph = Graph::new(&system_units).unwrap_or_else(|report| {
             log::error!("the system's units do not fit together, their order is ignored: {report}");
             Graph::default()
@@ -176,11 +176,16 @@ impl Supervisor {
             images: images::Wanted::default(),
             health: health::Health::default(),
             stopping: None,
-            ids,
+            ids: Ids::default(),
             timeline: Vec::new(),
             first_container: None,
             said_ready: false,
         }
+    }
+
+    /// The id table that an earlier boot kept.
+    pub fn set_ids(&mut self, ids: Ids) {
+        self.ids = ids;
     }
 
     /// Starts everything. `applied`: the machine config in force, if one was kept.

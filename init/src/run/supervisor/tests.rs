@@ -223,7 +223,7 @@ fn facts() -> Facts {
 impl Machine {
     fn new(facts: Facts) -> Self {
         let units = [NET, META, STORE, API].map(worker).to_vec();
-        let supervisor = Supervisor::new(facts, check, units, Ids::default());
+        let supervisor = Supervisor::new(facts, check, units);
         let k = Fake { images: ["example.org/web:1".to_owned()].into(), ..Fake::default() };
         Self { supervisor, k, now: Duration::from_secs(1) }
     }

@@ -1,0 +1,168 @@
+//! Answers that come from the machine itself rather than from the supervisor.
+
+use super::machine::{Machine, OWN_LOG, now};
+use super::supervisor::{Supervisor, refuse};
+use crate::early::{Booted, State, files};
+use berth_units::control::{BootTimes, MachineStatus, Reply, Request, SlotStatus, SlotsStatus};
+use berth_updater::assess;
+use berth_updater::layout::Slot;
+use berth_updater::steps::StepRecord;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// Answers one question, with the descriptors that ride along.
+pub fn answer(
+    supervisor: &mut Supervisor,
+    machine: &mut Machine,
+    request: &Request,
+) -> (Reply, Vec<OwnedFd>) {
+    if let Some(reply) = supervisor.ask(request, now(), machine) {
+        return (reply, Vec::new());
+    }
+    let reply = match request {
+        Request::Logs { unit } => return logs(supervisor, machine, unit),
+        Request::BootTimes => Reply::BootTimes(boot_times(supervisor, &machine.booted)),
+        Request::Slots => Reply::Slots(slots(&machine.booted, supervisor.is_confirmed())),
+        Request::Machine => Reply::Machine(status(supervisor, &machine.booted)),
+        _ => refuse("bad-request", "this version does not know the question"),
+    };
+    (reply, Vec::new())
+}
+
+fn logs(supervisor: &Supervisor, machine: &mut Machine, unit: &str) -> (Reply, Vec<OwnedFd>) {
+    if !supervisor.has(unit) && unit != OWN_LOG {
+        return (supervisor.no_unit(unit), Vec::new());
+    }
+    let Some(writer) = machine.containers.log(unit) else {
+        return (
+            refuse("failed", format!("the log of {unit} is not kept; see \"berth logs berth\"")),
+            Vec::new(),
+        );
+    };
+    match writer.open_segments() {
+        Ok(segments) => {
+            let fds: Vec<OwnedFd> = segments.into_iter().map(OwnedFd::from).collect();
+            (Reply::Log { generation: writer.generation(), segments: fds.len() }, fds)
+        }
+        Err(error) => (refuse("failed", format!("log of {unit}: {error}")), Vec::new()),
+    }
+}
+
+fn boot_times(supervisor: &Supervisor, booted: &Booted) -> BootTimes {
+    let (steps, first) = supervisor.timeline();
+    let mut report = booted.timeline.report(first.map(micros));
+    report.steps.extend_from_slice(steps);
+    report.steps.sort_by_key(|step| step.start_us);
+    report
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn slots(booted: &Booted, confirmed: bool) -> SlotsStatus {
+    let (record, trouble) = booted.record.read();
+    let rescue = match booted.start {
+        assess::Start::Rescue { starts } => Some(rescue_reason(booted.slot, starts)),
+        _ => None,
+    };
+    let one = |slot: Slot| {
+        let running = slot == booted.slot;
+        let step = if running { booted.previous_step.as_ref() } else { booted.other_step.as_ref() };
+        let said = record.as_ref().map(|record| record.said.as_str()).unwrap_or_default();
+        let reason =
+            [refused(slot, said), last_start(step)].into_iter().flatten().collect::<Vec<_>>().join("; ");
+        let state = match &record {
+            _ if running && confirmed => "good",
+            Some(record) if record.good == slot => "good",
+            Some(record) if record.trial.is_some_and(|trial| trial.slot == slot && trial.tries > 0) => {
+                "trial"
+            }
+            None if running => "good",
+            _ if step.is_none() && !running && reason.is_empty() => "empty",
+            _ => "failed",
+        };
+        SlotStatus {
+            name: slot.name().into(),
+            state: state.into(),
+            version: if running { booted.version.clone() } else { String::new() },
+            root_hash: if running { booted.root_hash.clone() } else { String::new() },
+            reason: if running && reason.is_empty() { trouble.clone().unwrap_or_default() } else { reason },
+        }
+    };
+    SlotsStatus {
+        running: booted.slot.name().into(),
+        good: record.as_ref().map(|record| record.good.name().into()),
+        trial: record.as_ref().and_then(|r| r.trial).map(|trial| (trial.slot.name().into(), trial.tries)),
+        starts: record.as_ref().map_or(0, |record| record.starts),
+        confirmed,
+        rescue,
+        firmware: booted.firmware.name().into(),
+        slots: Slot::ALL.map(one).into(),
+    }
+}
+
+/// What GRUB left about a slot that it refused.
+fn refused(slot: Slot, said: &str) -> Option<String> {
+    let word = said.strip_prefix(slot.name())?.strip_prefix('-')?;
+    Some(match word {
+        "hash" => "the boot loader refused it: its kernel file is not what was signed".into(),
+        "missing" => "the boot loader refused it: its kernel file is missing".into(),
+        "start" => "the boot loader could not start its kernel".into(),
+        other => format!("the boot loader refused it: {other}"),
+    })
+}
+
+/// What its last start came to, unless it was in order.
+fn last_start(step: Option<&StepRecord>) -> Option<String> {
+    step.filter(|step| step.status != berth_updater::steps::Status::Ok).map(ToString::to_string)
+}
+
+/// Why a boot is a rescue.
+pub fn rescue_reason(slot: Slot, starts: u32) -> String {
+    format!("slot {slot} was started {} times without becoming healthy", starts.saturating_sub(1))
+}
+
+fn status(supervisor: &Supervisor, booted: &Booted) -> MachineStatus {
+    let memory = files::read("/proc/meminfo", 16 * 1024).unwrap_or_default();
+    let own = files::read("/proc/self/status", 16 * 1024).unwrap_or_default();
+    MachineStatus {
+        hostname: supervisor.hostname().to_owned(),
+        machine_id: booted.machine_id.clone(),
+        version: booted.version.clone(),
+        kernel: files::line("/proc/sys/kernel/osrelease").unwrap_or_default(),
+        uptime_s: now().as_secs(),
+        addresses: supervisor.addresses().to_vec(),
+        memory_kib: kib(&memory, "MemTotal"),
+        memory_available_kib: kib(&memory, "MemAvailable"),
+        pid1_rss_kib: kib(&own, "VmRSS"),
+        state_problem: match &booted.state {
+            State::Persistent { note, .. } => note.clone(),
+            State::Temporary { reason } => format!("state is temporary and will be lost: {reason}"),
+        },
+    }
+}
+
+/// `Name:   123 kB`.
+fn kib(text: &str, name: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.and_then(|value| value.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_loader_refused_in_words() {
+        assert!(refused(Slot::B, "b-hash").unwrap().contains("not what was signed"));
+        assert_eq!(refused(Slot::A, "b-hash"), None);
+        assert_eq!(refused(Slot::A, ""), None);
+    }
+
+    #[test]
+    fn kernel_figures() {
+        assert_eq!(kib("MemTotal:  128 kB\nMemAvailable:   64 kB\n", "MemAvailable"), 64);
+        assert_eq!(kib("", "MemTotal"), 0);
+    }
+}

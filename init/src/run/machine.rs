@@ -1,0 +1,362 @@
+//! The real kernel behind [`Kernel`]: descriptors, processes, files. Owns everything that the main loop watches.
+
+use super::chores::{Chores, Job, Outcome};
+use super::containers::Containers;
+use super::kernel::{Halt, Input, Kernel, Order};
+use super::peers::Peers;
+use super::reactor::Reactor;
+use super::supervisor::{META, NET};
+use super::{devices, files, limits};
+use crate::early::{Booted, console, modules};
+use berth_units::control::ToWorker;
+use berth_units::image::PreparedImage;
+use berth_units::logs::Stream;
+use berth_units::model::{Origin, SYSTEM_IMAGE, Unit};
+use berth_units::paths;
+use berth_updater::assess;
+use berth_updater::steps::Status;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Name of PID 1's own log.
+pub const OWN_LOG: &str = "berth";
+
+/// Features of the kernel that units need, in order of need; each set is loaded by one child.
+const FEATURES: [(&str, &[&str]); 3] = [
+    (META, &["fw_cfg", "cdrom"]),
+    (NET, &["packet", "bridge", "nat", "filter"]),
+    // For every unit with an image.
+    ("", &["overlay"]),
+];
+
+/// A start that waits for kernel modules.
+#[derive(Debug)]
+struct Held {
+    unit: Unit,
+    image: Option<PreparedImage>,
+    id_base: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Machine {
+    /// What the boot found out.
+    pub booted: Booted,
+    /// What is watched.
+    pub reactor: Reactor,
+    /// The containers that exist.
+    pub containers: Containers,
+    /// The control connections.
+    pub peers: Peers,
+    /// Short-lived children.
+    pub chores: Chores,
+    /// What happened and is not handled yet.
+    pub inbox: VecDeque<Input>,
+    /// Feature sets that are being loaded.
+    loading: BTreeSet<&'static str>,
+    held: BTreeMap<String, Held>,
+    next_ids: Option<String>,
+    step: String,
+    next_step: Option<String>,
+    condemned: Option<String>,
+    /// The last steps are done, or cannot be: the machine goes down now.
+    pub down: Option<Halt>,
+}
+
+/// Since the kernel started.
+pub fn now() -> Duration {
+    crate::early::boot_times::since_kernel()
+}
+
+impl Machine {
+    /// Nothing runs yet.
+    pub fn new(booted: Booted, reactor: Reactor) -> Self {
+        Self {
+            booted,
+            reactor,
+            containers: Containers::default(),
+            peers: Peers::default(),
+            chores: Chores::default(),
+            inbox: VecDeque::new(),
+            loading: BTreeSet::new(),
+            held: BTreeMap::new(),
+            next_ids: None,
+            step: "event loop".into(),
+            next_step: None,
+            condemned: None,
+            down: None,
+        }
+    }
+
+    /// Begins to load what units will need. `meta` too, if a config has to be looked for.
+    pub fn load_features(&mut self, meta: bool) {
+        for (unit, features) in FEATURES {
+            if unit == META && !meta {
+                continue;
+            }
+            let work = move || {
+                let mut modules = modules::Modules::open().map_err(|error| error.to_string())?;
+                let failed: Vec<String> = features
+                    .iter()
+                    .filter_map(|feature| {
+                        modules.load_feature(feature).err().map(|e| format!("{feature}: {e}"))
+                    })
+                    .collect();
+                if failed.is_empty() { Ok(String::new()) } else { Err(failed.join("; ")) }
+            };
+            self.loading.insert(unit);
+            self.start(Job::Feature(unit), limits::CHILD_MODULES, work);
+        }
+    }
+
+    fn start(&mut self, job: Job, limit: Duration, work: impl FnOnce() -> Outcome) {
+        if let Err(error) = self.chores.start(&mut self.reactor, job, limit, now(), work) {
+            self.chore_ended(job, Err(error));
+        }
+    }
+
+    /// A child has ended.
+    pub fn chore_ended(&mut self, job: Job, outcome: Outcome) {
+        match job {
+            Job::Config => self.inbox.push_back(Input::ConfigStored(outcome.map(|_| ()))),
+            Job::Confirm => self.inbox.push_back(Input::Confirmed(outcome.map(|_| ()))),
+            Job::Ids => {
+                complain("id table not kept", &outcome);
+                if let Some(text) = self.next_ids.take() {
+                    self.store_ids(text);
+                }
+            }
+            Job::Step | Job::Condemn => {
+                complain("step record not written", &outcome);
+                if let Some(step) = self.next_step.take() {
+                    self.step(&step);
+                }
+            }
+            Job::Hotplug => complain("modules for new devices", &outcome),
+            Job::Feature(unit) => {
+                complain("kernel modules for units", &outcome);
+                self.loading.remove(unit);
+                for (_, held) in std::mem::take(&mut self.held) {
+                    let order = Order { unit: &held.unit, image: held.image.as_ref(), id_base: held.id_base };
+                    if let Err(reason) = self.launch(&order) {
+                        let unit = held.unit.name.clone();
+                        self.inbox.push_back(Input::StartFailed { unit: unit.clone(), reason });
+                        self.inbox.push_back(Input::CgroupEmpty { unit });
+                    }
+                }
+            }
+            Job::Last(halt) => {
+                complain("last steps", &outcome);
+                self.down = Some(halt);
+            }
+        }
+    }
+
+    /// Modules for devices that came up.
+    pub fn hotplug(&mut self, modaliases: Vec<String>) {
+        match modules::hotplug(modaliases) {
+            Ok(child) => {
+                self.chores.adopt(&mut self.reactor, Job::Hotplug, child, limits::CHILD_MODULES, now());
+            }
+            Err(error) => log::warn!("modules for new devices: {error}"),
+        }
+    }
+
+    /// The reason for which this boot was condemned goes to the record in any case, be it in the last child.
+    fn write_condemned(&mut self) {
+        let Some(reason) = self.condemned.clone() else { return };
+        let (record, step) = (&mut self.booted.record, self.step.clone());
+        let work = || {
+            record.step("main", &step, Status::Failed, &reason);
+            record.last_words(Status::Failed, &reason);
+            Ok(String::new())
+        };
+        if let Err(error) =
+            self.chores.start(&mut self.reactor, Job::Condemn, limits::CHILD_RECORD, now(), work)
+        {
+            log::error!("step record not written: {error}");
+        }
+    }
+}
+
+fn complain(what: &str, outcome: &Outcome) {
+    if let Err(why) = outcome {
+        log::warn!("{what}: {why}");
+    }
+}
+
+fn needs(unit: &Unit) -> &str {
+    if unit.container.image == SYSTEM_IMAGE { &unit.name } else { "" }
+}
+
+impl Kernel for Machine {
+    fn launch(&mut self, order: &Order<'_>) -> Result<(), String> {
+        let unit = order.unit;
+        if self.loading.contains(needs(unit)) {
+            let held = Held { unit: unit.clone(), image: order.image.cloned(), id_base: order.id_base };
+            self.held.insert(unit.name.clone(), held);
+            return Ok(());
+        }
+        let grants = unit.system.as_ref().filter(|_| unit.origin == Origin::System);
+        let disks = grants.is_some_and(|grants| grants.block_devices);
+        let fds = if disks { devices::foreign_disks(&self.booted.disk) } else { Vec::new() };
+        self.containers.launch(&mut self.reactor, order, fds)
+    }
+
+    fn go(&mut self, unit: &str) {
+        self.inbox.extend(self.containers.go(unit));
+    }
+
+    fn signal(&mut self, unit: &str, stop_signal: &str) {
+        self.containers.signal(unit, signal_number(stop_signal));
+    }
+
+    fn kill(&mut self, unit: &str) {
+        self.held.remove(unit);
+        self.containers.kill(unit, &mut self.inbox);
+    }
+
+    fn cleanup(&mut self, unit: &str) {
+        let wall = self.wall();
+        self.containers.cleanup(&mut self.reactor, unit, wall);
+    }
+
+    fn tell(&mut self, worker: &str, message: &ToWorker, netns_of: Option<&str>) -> bool {
+        let fds = match netns_of.map(|unit| self.containers.network(unit)) {
+            None => Vec::new(),
+            Some(Some(fds)) => fds,
+            Some(None) => return false,
+        };
+        self.peers.tell(&mut self.reactor, worker, message, fds, now())
+    }
+
+    fn image(&mut self, reference: &str) -> Result<Option<PreparedImage>, String> {
+        files::image(Path::new(paths::STATE_IMAGES), reference)
+    }
+
+    fn store_config(&mut self, text: &[u8], source: &str) {
+        self.start(Job::Config, limits::CHILD_STORE, || files::keep_config(text, source));
+    }
+
+    fn store_ids(&mut self, text: String) {
+        if self.chores.busy(Job::Ids) {
+            self.next_ids = Some(text);
+        } else {
+            self.start(Job::Ids, limits::CHILD_STORE, || files::keep_ids(&text));
+        }
+    }
+
+    fn hostname(&mut self, name: &str) {
+        if let Err(error) = nix::unistd::sethostname(name) {
+            log::error!("host name {name:?} not set: {error}");
+        }
+    }
+
+    fn say(&mut self, line: String) {
+        console::line(&line);
+        let wall = self.wall();
+        if let Some(writer) = self.containers.log(OWN_LOG) {
+            writer.feed(Stream::Stdout, format!("{line}\n").as_bytes(), wall);
+        }
+    }
+
+    fn step(&mut self, name: &str) {
+        self.step = name.to_owned();
+        if self.condemned.is_some() {
+            return;
+        }
+        if self.chores.busy(Job::Step) {
+            self.next_step = Some(name.to_owned());
+            return;
+        }
+        let record = &mut self.booted.record;
+        let work = || {
+            record.step("main", name, Status::Running, "");
+            Ok(String::new())
+        };
+        if let Err(error) = self.chores.start(&mut self.reactor, Job::Step, limits::CHILD_RECORD, now(), work)
+        {
+            log::warn!("step record not written: {error}");
+        }
+    }
+
+    fn confirm(&mut self) {
+        self.step = "healthy".into();
+        self.next_step = None;
+        // A step that is still being written must not come after.
+        self.chores.kill_all(&mut self.reactor, Job::Step);
+        let (record, slot, start) = (&mut self.booted.record, self.booted.slot, self.booted.start);
+        let work = || {
+            let (now, _) = record.read();
+            match assess::after(start, now.as_ref(), slot, assess::Event::Healthy) {
+                assess::Action::Write(next) => record.write(&next)?,
+                assess::Action::Reboot | assess::Action::Stay => {}
+            }
+            record.step("main", "healthy", Status::Ok, "");
+            Ok(String::new())
+        };
+        if let Err(error) =
+            self.chores.start(&mut self.reactor, Job::Confirm, limits::CHILD_CONFIRM, now(), work)
+        {
+            self.chore_ended(Job::Confirm, Err(error));
+        }
+    }
+
+    fn condemn(&mut self, reason: &str) {
+        if self.condemned.is_none() {
+            self.condemned = Some(reason.to_owned());
+            self.next_step = None;
+            self.chores.kill_all(&mut self.reactor, Job::Step);
+            self.write_condemned();
+        }
+    }
+
+    fn finish(&mut self, halt: Halt) {
+        let state = self.booted.state.clone();
+        let work = move || super::last::last_steps(&state);
+        if let Err(error) = self.chores.start(&mut self.reactor, Job::Last(halt), limits::FINISH, now(), work)
+        {
+            self.chore_ended(Job::Last(halt), Err(error));
+        }
+    }
+
+    fn memory(&self, unit: &str) -> Option<u64> {
+        self.containers.memory(unit)
+    }
+
+    fn wall(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+/// An image's stop signal: a name, with or without `SIG`, or a number. Anything else is SIGTERM.
+fn signal_number(text: &str) -> i32 {
+    let name = text.strip_prefix("SIG").unwrap_or(text);
+    if let Some(n) = name.parse::<i32>().ok().filter(|n| (1..=64).contains(n)) {
+        return n;
+    }
+    if let Some(n) =
+        name.strip_prefix("RTMIN+").and_then(|n| n.parse::<i32>().ok()).filter(|n| (0..=30).contains(n))
+    {
+        return libc::SIGRTMIN() + n;
+    }
+    format!("SIG{name}").parse::<nix::sys::signal::Signal>().map_or(libc::SIGTERM, |signal| signal as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stop_signals_as_images_write_them() {
+        assert_eq!(signal_number(""), libc::SIGTERM);
+        assert_eq!(signal_number("SIGQUIT"), libc::SIGQUIT);
+        assert_eq!(signal_number("QUIT"), libc::SIGQUIT);
+        assert_eq!(signal_number("3"), 3);
+        assert_eq!(signal_number("SIGRTMIN+3"), libc::SIGRTMIN() + 3);
+        assert_eq!(signal_number("SIGRTMIN+99"), libc::SIGTERM);
+        assert_eq!(signal_number("900"), libc::SIGTERM);
+        assert_eq!(signal_number("rubbish"), libc::SIGTERM);
+    }
+}

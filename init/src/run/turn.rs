@@ -1,0 +1,445 @@
+//! The loop itself.
+
+use super::answers::{answer, rescue_reason};
+use super::chores::Job;
+use super::devices::Buttons;
+use super::ids::Ids;
+use super::kernel::{Halt, Input};
+use super::machine::{Machine, now};
+use super::peers::Said;
+use super::reactor::{Reactor, Source};
+use super::supervisor::{Facts, Supervisor};
+use super::{files, last, limits, log as lines};
+use crate::early::{Booted, Uevent, console, fail};
+use crate::sys::child;
+use berth_units::control::FromWorker;
+use berth_units::lifecycle::Exit;
+use berth_units::paths;
+use berth_updater::assess::Start;
+use berth_updater::steps::Status;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen, socket, sockopt,
+};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use std::fs::{File, Permissions};
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+/// The longest wait, so that a lost deadline costs a minute and no more.
+const IDLE: Duration = Duration::from_secs(60);
+/// The shortest, so that a deadline that cannot be met does not become a spin.
+const LEAST: Duration = Duration::from_millis(1);
+/// New control connections taken in one pass.
+const ACCEPTS: usize = 16;
+
+struct Loop {
+    supervisor: Supervisor,
+    machine: Machine,
+    signals: SignalFd,
+    listener: OwnedFd,
+    buttons: Buttons,
+    panics: u32,
+}
+
+/// Runs the machine until it goes down.
+pub fn main(booted: Booted) -> ! {
+    lines::set_up();
+    // Only errors of the kernel appear between our lines; the rest is in its log.
+    let _ = crate::early::files::poke("/proc/sys/kernel/printk", "4 4 1 7\n");
+    let mut everything = match Loop::new(booted) {
+        Ok(everything) => everything,
+        Err(error) => fail::die(Status::Failed, &format!("event loop not started: {error}")),
+    };
+    everything.begin();
+    loop {
+        everything.turn();
+    }
+}
+
+impl Loop {
+    fn new(booted: Booted) -> io::Result<Self> {
+        let mut mask = SigSet::empty();
+        for signal in [
+            Signal::SIGCHLD,
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGPWR,
+            Signal::SIGHUP,
+            Signal::SIGPIPE,
+        ] {
+            mask.add(signal);
+        }
+        mask.thread_block()?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let listener = control_socket(Path::new(paths::CONTROL_SOCKET))?;
+        let mut reactor = Reactor::new()?;
+        reactor.watch(&signals, Source::Signals)?;
+        reactor.watch(&listener, Source::Listener)?;
+        reactor.watch(booted.uevents.fd(), Source::Uevents)?;
+        let units = files::system_units(Path::new(paths::SYSTEM_UNITS));
+        let supervisor = Supervisor::new(facts(&booted), files::check, units);
+        let machine = Machine::new(booted, reactor);
+        Ok(Self { supervisor, machine, signals, listener, buttons: Buttons::default(), panics: 0 })
+    }
+
+    fn begin(&mut self) {
+        let start = crate::early::boot_times::now_us();
+        let (config, ids, trouble) = kept();
+        let outcome = trouble.as_deref().unwrap_or_default();
+        self.machine.booted.timeline.add("main", "kept config", start, outcome);
+        if !outcome.is_empty() {
+            console::say("state", outcome);
+        }
+        self.supervisor.set_ids(Ids::parse(&ids));
+        self.buttons.look(&mut self.machine.reactor);
+        self.machine.load_features(config.is_none());
+        self.guarded("begin", |this| this.supervisor.begin(config.as_deref(), now(), &mut this.machine));
+        self.work();
+    }
+
+    fn turn(&mut self) {
+        let panics = self.panics;
+        let sources = self.machine.reactor.wait(self.patience());
+        for source in sources {
+            self.guarded("event", |this| this.event(&source));
+        }
+        self.guarded("deadlines", Self::deadlines);
+        self.work();
+        if let Some(halt) = self.machine.down.filter(|_| !self.machine.chores.busy(Job::Condemn)) {
+            last::down(halt);
+        }
+        if self.panics == panics {
+            self.pet();
+        }
+    }
+
+    /// How long nothing has to be done.
+    fn patience(&self) -> Duration {
+        let watchdog = self.machine.booted.watchdog.as_ref().map(|dog| now().saturating_add(dog.interval()));
+        let deadlines = [
+            self.supervisor.next_deadline(),
+            self.machine.chores.next(),
+            self.machine.peers.next(),
+            watchdog,
+        ];
+        match deadlines.into_iter().flatten().min() {
+            Some(at) => at.saturating_sub(now()).clamp(LEAST, IDLE),
+            None => IDLE,
+        }
+    }
+
+    fn pet(&self) {
+        if let Some(Err(error)) = self.machine.booted.watchdog.as_ref().map(crate::early::Watchdog::pet) {
+            log::error!("watchdog not petted: {error}");
+        }
+    }
+
+    /// Runs one piece of work; a panic in it ends only this piece.
+    fn guarded(&mut self, what: &str, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_ok() {
+            return;
+        }
+        self.panics += 1;
+        let text = format!("init panicked in its event loop ({what}): {}", fail::take_panic());
+        log::error!("{text}");
+        if self.panics == limits::PANICS {
+            let again = catch_unwind(AssertUnwindSafe(|| {
+                self.supervisor.handle(Input::Broken { reason: text.clone() }, now(), &mut self.machine);
+            }));
+            if again.is_err() {
+                fail::die(Status::Crashed, &text);
+            }
+        } else if self.panics > 2 * limits::PANICS {
+            fail::die(Status::Crashed, &text);
+        }
+    }
+
+    /// Hands over what has happened, until nothing is left.
+    fn work(&mut self) {
+        let mut bound = limits::EVENTS_PER_PASS;
+        while let Some(input) = self.machine.inbox.pop_front() {
+            self.guarded("input", |this| this.supervisor.handle(input, now(), &mut this.machine));
+            bound -= 1;
+            if bound == 0 {
+                log::error!("{} inputs put off to the next turn", self.machine.inbox.len());
+                return;
+            }
+        }
+    }
+
+    fn event(&mut self, source: &Source) {
+        let machine = &mut self.machine;
+        match source {
+            Source::Signals => self.take_signals(),
+            Source::Listener => self.accept(),
+            Source::Peer(id) => {
+                let said = machine.peers.ready(&mut machine.reactor, *id, now());
+                self.hear(said);
+            }
+            Source::Start(unit) => {
+                machine.containers.start_ready(&mut machine.reactor, unit, &mut machine.inbox)
+            }
+            Source::Output(unit, error) => {
+                let wall = super::kernel::Kernel::wall(machine);
+                machine.containers.output_ready(&mut machine.reactor, unit, *error, wall);
+            }
+            Source::Cgroup(unit) => machine.containers.look_at_cgroup(unit, &mut machine.inbox),
+            Source::Chore(pid) => {
+                if let Some((job, outcome)) = machine.chores.readable(&mut machine.reactor, *pid) {
+                    machine.chore_ended(job, outcome);
+                }
+            }
+            Source::Uevents => self.take_uevents(),
+            Source::Button(number) => {
+                if self.buttons.pressed(&mut machine.reactor, *number) {
+                    machine.inbox.push_back(Input::Halt { halt: Halt::Poweroff, why: "power button".into() });
+                }
+            }
+        }
+    }
+
+    fn deadlines(&mut self) {
+        let time = now();
+        for (job, outcome) in self.machine.chores.tick(&mut self.machine.reactor, time) {
+            self.machine.chore_ended(job, outcome);
+        }
+        let said = self.machine.peers.tick(&mut self.machine.reactor, time);
+        self.hear(said);
+        if self.supervisor.next_deadline().is_some_and(|at| at <= time) {
+            self.supervisor.tick(time, &mut self.machine);
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            let number = i32::try_from(signal.ssi_signo).unwrap_or_default();
+            let halt = match Signal::try_from(number) {
+                Ok(Signal::SIGINT) => Some((Halt::Reboot, "ctrl-alt-del")),
+                Ok(Signal::SIGTERM) => Some((Halt::Reboot, "SIGTERM")),
+                Ok(Signal::SIGPWR) => Some((Halt::Poweroff, "power failure")),
+                _ => None,
+            };
+            if let Some((halt, why)) = halt {
+                self.machine.inbox.push_back(Input::Halt { halt, why: why.into() });
+            }
+        }
+        // One SIGCHLD may stand for many children.
+        self.reap();
+    }
+
+    /// Every child that has ended, ours or an orphan.
+    fn reap(&mut self) {
+        loop {
+            let (pid, exit) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, Exit::Code(code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Exit::Signal(signal as i32)),
+                Ok(WaitStatus::StillAlive) | Err(nix::Error::ECHILD) => return,
+                Ok(_) | Err(nix::Error::EINTR) => continue,
+                Err(error) => {
+                    log::error!("children not reaped: {error}");
+                    return;
+                }
+            };
+            let machine = &mut self.machine;
+            machine.containers.reaped(&mut machine.reactor, pid.as_raw(), exit, &mut machine.inbox);
+        }
+    }
+
+    fn take_uevents(&mut self) {
+        let mut modaliases = Vec::new();
+        let mut look = false;
+        for event in self.machine.booted.uevents.read() {
+            match event {
+                Uevent::Device { modalias } => {
+                    look = true;
+                    modaliases.push(modalias);
+                }
+                Uevent::Corrupt { device, what } => {
+                    self.machine.inbox.push_back(Input::Broken { reason: format!("{device}: {what}") });
+                }
+                Uevent::Overrun => {
+                    look = true;
+                    modaliases.extend(crate::early::modules::all_aliases());
+                }
+                Uevent::Block { .. } | Uevent::Net { .. } => {}
+            }
+        }
+        if !modaliases.is_empty() {
+            self.machine.hotplug(modaliases);
+        }
+        if look {
+            self.buttons.look(&mut self.machine.reactor);
+        }
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTS {
+            let fd =
+                match accept4(self.listener.as_raw_fd(), SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC) {
+                    Ok(fd) => crate::sys::run::owned(fd),
+                    Err(_) => return,
+                };
+            let Some(fd) = fd else { return };
+            let unit = getsockopt(&fd, sockopt::PeerCredentials).ok().and_then(|peer| unit_of(peer.pid()));
+            let Some(unit) = unit.filter(|unit| self.supervisor.is_worker(unit)) else {
+                log::warn!("control connection of a process that is no worker closed");
+                continue;
+            };
+            if let Err(error) = self.machine.peers.add(&mut self.machine.reactor, fd, &unit, now()) {
+                log::warn!("control connection of {unit} closed: {error}");
+            }
+        }
+    }
+
+    fn hear(&mut self, said: Vec<Said>) {
+        for said in said {
+            match said {
+                Said::Ask { peer, request } => {
+                    let (reply, fds) = answer(&mut self.supervisor, &mut self.machine, &request);
+                    self.machine.peers.reply(&mut self.machine.reactor, peer, &reply, fds, now());
+                }
+                Said::Worker { unit, message, fds } => {
+                    let text = match message {
+                        FromWorker::ConfigFound { .. } => {
+                            fds.into_iter().next().and_then(|fd| read_sealed(fd, &unit))
+                        }
+                        _ => None,
+                    };
+                    self.machine.inbox.push_back(Input::Worker { unit, message, text });
+                }
+                Said::Gone { unit } => self.machine.inbox.push_back(Input::WorkerGone { unit }),
+            }
+        }
+    }
+}
+
+fn facts(booted: &Booted) -> Facts {
+    let asked = booted.cmdline.number("berth.health-deadline").map(u64::from);
+    let deadline = asked.filter(|seconds| limits::HEALTH_DEADLINE_RANGE.contains(seconds));
+    Facts {
+        version: booted.version.clone(),
+        slot: booted.slot.name().into(),
+        hostname: booted.hostname.clone(),
+        on_trial: booted.start == Start::Trial,
+        rescue: match booted.start {
+            Start::Rescue { starts } => Some(rescue_reason(booted.slot, starts)),
+            _ => None,
+        },
+        health_deadline: deadline.map_or(limits::HEALTH_DEADLINE, Duration::from_secs),
+    }
+}
+
+/// What an earlier boot kept, read in a child: the disk may hang. The third says what went wrong.
+fn kept() -> (Option<Vec<u8>>, String, Option<String>) {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    let memory = || memfd_create("kept", MFdFlags::MFD_CLOEXEC).map(File::from);
+    let (Ok(mut config), Ok(mut ids)) = (memory(), memory()) else {
+        return (None, String::new(), Some("no memory for the kept config".into()));
+    };
+    let read = child::run(limits::CHILD_STORE, || {
+        let folders = files::make_folders();
+        let found = files::kept_config();
+        let write =
+            |file: &mut File, bytes: &[u8]| io::Write::write_all(file, bytes).map_err(|e| e.to_string());
+        write(&mut config, found.as_deref().unwrap_or_default())?;
+        write(&mut ids, files::kept_ids().as_bytes())?;
+        folders?;
+        Ok(if found.is_some() { "found".into() } else { String::new() })
+    });
+    let all = |file: &mut File| {
+        let mut bytes = Vec::new();
+        let _ = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
+        bytes
+    };
+    match read {
+        Ok(found) => {
+            let config = (found == "found").then(|| all(&mut config));
+            (config, String::from_utf8(all(&mut ids)).unwrap_or_default(), None)
+        }
+        Err(error) => (None, String::new(), Some(error.to_string())),
+    }
+}
+
+/// The listening control socket. Who may say what is decided by who connects; the file itself is open to all that can
+/// see it, which are units with `control`.
+fn control_socket(path: &Path) -> io::Result<OwnedFd> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let _ = std::fs::remove_file(path);
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+    bind(listener.as_raw_fd(), &UnixAddr::new(path)?)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    listen(&listener, Backlog::new(64)?)?;
+    Ok(listener)
+}
+
+/// The system unit that a process belongs to.
+fn unit_of(pid: i32) -> Option<String> {
+    let text = crate::early::files::read(format!("/proc/{pid}/cgroup"), 4096).ok()?;
+    unit_of_cgroup(&text)
+}
+
+/// `0::/system/net`, as PID 1 sees it; whatever the unit makes below its cgroup is the unit, too.
+fn unit_of_cgroup(text: &str) -> Option<String> {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/system/"))?;
+    path.split('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+/// The text of a memory file that cannot change any more. Reading one never waits; another kind of file is refused.
+fn read_sealed(fd: OwnedFd, unit: &str) -> Option<Vec<u8>> {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    let mut file = File::from(fd);
+    let seals =
+        fcntl(&file, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_truncate).unwrap_or(SealFlag::empty());
+    if !seals.contains(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK) {
+        log::warn!("unit {unit} sent a config that is not sealed");
+        return None;
+    }
+    let mut text = Vec::new();
+    file.rewind().ok()?;
+    file.take(berth_units::limits::CONFIG_BYTES as u64 + 1).read_to_end(&mut text).ok()?;
+    (text.len() <= berth_units::limits::CONFIG_BYTES).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use std::io::Write;
+
+    #[test]
+    fn a_peer_is_its_system_unit() {
+        assert_eq!(unit_of_cgroup("0::/system/net\n").as_deref(), Some("net"));
+        assert_eq!(unit_of_cgroup("0::/system/net/inner\n").as_deref(), Some("net"));
+        for other in ["0::/units/net\n", "0::/\n", "1:cpu:/system/net\n", "0::/system/\n", ""] {
+            assert_eq!(unit_of_cgroup(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_a_sealed_config_is_read() {
+        let make = |seal: bool| {
+            let fd = memfd_create("x", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+            let mut file = File::from(fd);
+            file.write_all(b"format = 1").unwrap();
+            if seal {
+                use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+                let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+                fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).unwrap();
+            }
+            OwnedFd::from(file)
+        };
+        assert_eq!(read_sealed(make(true), "meta").unwrap(), b"format = 1");
+        assert_eq!(read_sealed(make(false), "meta"), None);
+        let (pipe, _other) = std::io::pipe().unwrap();
+        assert_eq!(read_sealed(pipe.into(), "meta"), None);
+    }
+}
