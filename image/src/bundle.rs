@@ -40,8 +40,8 @@ pub enum Compression {
 impl Compression {
     fn args(self) -> &'static [&'static str] {
         match self {
-            Compression::Lz4hc => &["-zlz4hc,12"],
-            Compression::Zstd => &["-zzstd,19", "-C65536"],
+            Compression::Lz4hc => &["-zlz4hc,9"],
+            Compression::Zstd => &["-zzstd,9", "-C16384"],
             Compression::None => &[],
         }
     }
@@ -179,7 +179,7 @@ pub fn bundle(options: &Options, progress: Progress<'_>) -> Result<Bundle> {
 pub fn from_inputs(inputs: &Inputs, options: &Options, progress: Progress<'_>) -> Result<Bundle> {
     let epoch = stamp::epoch()?;
     let root = root_tree(inputs, options, epoch)?;
-    let initrd = initrd_tree(inputs, options)?;
+    let initrd = initrd_tree(inputs, options);
     let mut key = Key::new(
         "bundle",
         concat!(include_str!("bundle.rs"), include_str!("uki.rs"), include_str!("tree.rs")),
@@ -237,9 +237,8 @@ fn root_tree(inputs: &Inputs, options: &Options, epoch: u64) -> Result<Tree> {
     tree.file("usr/lib/berth/init", 0o755, Content::Path(init.clone()), ours.clone());
     tree.file("usr/lib/berth/berth", 0o755, Content::Path(inputs.programs.berth.clone()), ours.clone());
     let e2fsck = inputs.debian.package("e2fsck-static")?;
-    let origin = Origin { package: e2fsck.real.clone(), version: e2fsck.version.clone() };
     let program = e2fsck.dir.join("usr/sbin/e2fsck.static");
-    tree.file("usr/lib/berth/e2fsck", 0o755, Content::Path(program), origin);
+    tree.file("usr/lib/berth/e2fsck", 0o755, Content::Path(program), e2fsck.origin());
     tree.file(
         "usr/lib/berth/state.ext4.zst",
         0o644,
@@ -252,25 +251,21 @@ fn root_tree(inputs: &Inputs, options: &Options, epoch: u64) -> Result<Tree> {
         tree.copy("usr/lib/berth/units", &units, &ours)?;
     }
     tree.dir("usr/lib/berth/units");
-    let kernel = inputs.debian.kernel()?;
-    let origin = Origin { package: kernel.real.clone(), version: kernel.version.clone() };
-    tree.copy(debian::MODULES, &inputs.modules.root, &origin)?;
+    tree.copy(debian::MODULES, &inputs.modules.root, &inputs.debian.kernel()?.origin())?;
     for (path, bytes) in &options.files {
         tree.file(path, 0o644, Content::Bytes(bytes.clone()), ours.clone());
     }
     Ok(tree)
 }
 
-fn initrd_tree(inputs: &Inputs, options: &Options) -> Result<Tree> {
+/// The initrd's own part; the kernel's modules are the other.
+fn initrd_tree(inputs: &Inputs, options: &Options) -> Tree {
     let ours = Origin::berth(&options.version);
     let mut tree = Tree::new();
     ["dev", "proc", "sys", "run", "tmp", "mnt"].iter().for_each(|dir| tree.dir(dir));
     let init = options.init.as_ref().unwrap_or(&inputs.programs.init);
     tree.file("init", 0o755, Content::Path(init.clone()), ours);
-    let kernel = inputs.debian.kernel()?;
-    let origin = Origin { package: kernel.real.clone(), version: kernel.version.clone() };
-    tree.copy(debian::MODULES, &inputs.modules.initrd, &origin)?;
-    Ok(tree)
+    tree
 }
 
 /// `os-release(5)`; `BERTH_BUILD_TIME` is the clock's floor.
@@ -304,15 +299,14 @@ fn make(
     make_root(tools, root, options.compression, epoch, &dir.join("tree"), &erofs)?;
     let root_hash = make_verity(&erofs, &dir.join("root.verity"))?;
 
+    // The modules' part lies ready in the cache; only ours is packed anew.
     let packed = dir.join("initrd");
-    let cpio = dir.join("initrd.cpio");
-    let mut archive = Vec::new();
-    initrd.cpio(epoch, &mut archive)?;
-    write(&cpio, &archive)?;
-    run::run(
-        "packing the initrd",
-        tools.command("zstd").args(["-q", "-19", "-T1", "--rm"]).arg(&cpio).arg("-o").arg(&packed),
-    )?;
+    let own = dir.join("init.cpio.zst");
+    modules::pack(tools, initrd, epoch, &own)?;
+    let mut archive = read(&inputs.modules.archive)?;
+    archive.extend(read(&own)?);
+    write(&packed, &archive)?;
+    fs::remove_file(&own).context("could not remove the initrd's part")?;
 
     let kernel_dir = &inputs.debian.kernel()?.dir;
     let kernel = read(&kernel_dir.join(format!("boot/vmlinuz-{}", inputs.modules.version)))?;
@@ -329,7 +323,7 @@ fn make(
             uki::Section { name: ".osrel", data: &os_release(&options.version, epoch) },
             uki::Section { name: ".cmdline", data: cmdline.as_bytes() },
             uki::Section { name: ".uname", data: inputs.modules.version.as_bytes() },
-            uki::Section { name: ".initrd", data: &read(&packed)? },
+            uki::Section { name: ".initrd", data: &archive },
             uki::Section { name: ".linux", data: &kernel },
         ],
     )
@@ -338,6 +332,9 @@ fn make(
 
     let mut files = facts("root", root)?;
     files.extend(facts("initrd", initrd)?);
+    let mut modules = Tree::new();
+    modules.copy(debian::MODULES, &inputs.modules.initrd, &inputs.debian.kernel()?.origin())?;
+    files.extend(facts("initrd", &modules)?);
     let facts = Facts {
         root_hash: hex(&root_hash),
         env: env(&placed, &cmdline)?,

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::cache::{self, Key};
 use crate::run::{self, Progress};
 use crate::tools::Tools;
+use crate::tree::Origin;
 use crate::{host, sources, workspace};
 
 /// One unpacked package.
@@ -25,6 +26,13 @@ pub struct Package {
     pub source_version: String,
     /// Where it is unpacked.
     pub dir: PathBuf,
+}
+
+impl Package {
+    /// For the manifest.
+    pub fn origin(&self) -> Origin {
+        Origin { package: self.real.clone(), version: self.version.clone() }
+    }
 }
 
 /// All of them.

@@ -232,13 +232,7 @@ pub fn create(tools: &Tools, cores: &Cores, state: &Path, path: &Path) -> Result
         }
         next += length;
     }
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)
-        .with_context(|| format!("could not create {}", path.display()))?;
+    let file = create_file(path)?;
     file.set_len(bytes).with_context(|| format!("could not size {}", path.display()))?;
     let mut disk = Disk { path: path.to_owned(), file, table };
 
@@ -262,6 +256,12 @@ pub fn create(tools: &Tools, cores: &Cores, state: &Path, path: &Path) -> Result
     Ok(disk)
 }
 
+fn create_file(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true);
+    options.open(path).with_context(|| format!("could not create {}", path.display()))
+}
+
 /// Puts an OS into a slot of the disk at `path`, see [`Disk::install`].
 pub fn install_bundle(tools: &Tools, path: &Path, slot: Slot, bundle: &Bundle) -> Result<()> {
     Disk::open(path)?.install(tools, slot, bundle)
@@ -270,7 +270,7 @@ pub fn install_bundle(tools: &Tools, path: &Path, slot: Slot, bundle: &Bundle) -
 /// Copies a disk; holes stay holes.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     let mut source = File::open(from).with_context(|| format!("could not open {}", from.display()))?;
-    let mut target = File::create(to).with_context(|| format!("could not create {}", to.display()))?;
+    let mut target = create_file(to)?;
     target.set_len(source.metadata()?.len()).with_context(|| format!("could not size {}", to.display()))?;
     copy_sparse(&mut source, &mut target, 0)
 }

@@ -61,6 +61,8 @@ pub fn ensure(tools: &Tools, progress: Progress<'_>) -> Result<Cores> {
         fs::write(&memdisk, tar("grub/grub.cfg", &script)?).context("could not write the memory disk")?;
         let make = |format: &str, modules: &[&str], name: &str| {
             let mut command = tools.command("grub-mkimage");
+            // `early.cfg` is read before there is a script language: no comments in it. It makes the core find the
+            // script in its own memory disk, so nothing on the ESP can change that.
             command.arg("-d").arg(tools.root().join("usr/lib/grub").join(format)).args(["-O", format]);
             command.arg("-m").arg(&memdisk).args(["-p", PREFIX]).arg("-c").arg(scripts.join("early.cfg"));
             command.arg("-o").arg(dir.join(name)).args(MODULES).args(modules);

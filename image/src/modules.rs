@@ -10,6 +10,7 @@ use crate::cache::{self, Key};
 use crate::debian::{self, Debian, MODULES};
 use crate::run::{self, Progress};
 use crate::tools::Tools;
+use crate::tree::{Origin, Tree};
 use crate::workspace;
 
 /// Where the list lies in the checkout.
@@ -27,6 +28,8 @@ pub struct Modules {
     pub root: PathBuf,
     /// For the initrd.
     pub initrd: PathBuf,
+    /// The same as an archive (cpio, zstd): the first part of every initrd.
+    pub archive: PathBuf,
     /// Names the inputs.
     pub key: String,
 }
@@ -47,9 +50,23 @@ pub fn ensure(tools: &Tools, debian: &Debian, progress: Progress<'_>) -> Result<
             let chosen = kernel.choose(roots)?;
             copy(tools, &kernel, &chosen, &dir.join(name), &version)?;
         }
-        Ok(())
+        progress("packing the initrd's modules");
+        let mut tree = Tree::new();
+        tree.copy(MODULES, &dir.join("initrd"), &Origin::berth(""))?;
+        pack(tools, &tree, 0, &dir.join("initrd.cpio.zst"))
     })?;
-    Ok(Modules { version, root: dir.join("root"), initrd: dir.join("initrd"), key })
+    let archive = dir.join("initrd.cpio.zst");
+    Ok(Modules { version, root: dir.join("root"), initrd: dir.join("initrd"), archive, key })
+}
+
+/// Writes a tree as an initrd, or a part of one: the kernel takes several archives one after the other.
+pub fn pack(tools: &Tools, tree: &Tree, time: u64, to: &Path) -> Result<()> {
+    let mut archive = Vec::new();
+    tree.cpio(time, &mut archive)?;
+    let raw = to.with_extension("raw");
+    fs::write(&raw, archive).with_context(|| format!("could not write {}", raw.display()))?;
+    let mut command = tools.command("zstd");
+    run::run("packing the initrd", command.args(["-q", "-19", "-T1", "--rm"]).arg(&raw).arg("-o").arg(to))
 }
 
 /// One line of the list.
