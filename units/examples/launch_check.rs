@@ -108,7 +108,8 @@ fn isolation(bench: &Bench) {
         ("chown outside range", "EINVAL"),
     ] {
         // The host's own files are refused by their owner even before they are by the mount.
-        let got = if error == "EROFS" { fact(attempt).replace("EACCES", error) } else { fact(attempt).to_owned() };
+        let got =
+            if error == "EROFS" { fact(attempt).replace("EACCES", error) } else { fact(attempt).to_owned() };
         assert_eq!(got, error, "{attempt}");
     }
     // Not every kernel has it.

@@ -7,6 +7,11 @@
 //! Refused calls fail with EPERM, those newer than the table with ENOSYS (so that a libc falls back to an older way),
 //! as does `clone3`, whose flags a filter cannot see. Other architectures' calls end the process.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a const fn has no other cast; numbers here are below 512"
+)]
+
 use crate::launch::Caps;
 use libc::sock_filter;
 
@@ -172,7 +177,7 @@ impl Filter {
         self.tree(table, low, middle);
         let skip = self.len - node - 1;
         assert!(skip < 256, "a jump of the seccomp filter is too far");
-        self.code[node].jt = (skip & 0xff) as u8;
+        self.code[node].jt = skip as u8;
         self.tree(table, middle, high);
     }
 
@@ -227,11 +232,11 @@ const JUMP_SET: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
 const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
 
 const fn op(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
-    sock_filter { code: (code & 0xffff) as u16, jt, jf, k }
+    sock_filter { code: code as u16, jt, jf, k }
 }
 
 const fn narrow(number: usize) -> u32 {
-    (number & 0xffff_ffff) as u32
+    number as u32
 }
 
 const fn table(caps: Caps) -> [Action; KNOWN + 1] {

@@ -125,7 +125,7 @@ mod tests {
         let trash = dir.path().join("trash");
         fs::create_dir(&trash).unwrap();
         // Deeper than PATH_MAX, made from the inside out.
-        for n in 0..3000 {
+        for n in 0..1500 {
             let next = dir.path().join(format!("x{}", n % 2));
             fs::create_dir(&next).unwrap();
             if n > 0 {

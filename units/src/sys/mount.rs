@@ -20,6 +20,9 @@ const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x4;
 const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;
 
+/// How often `openat2` may be disturbed by somebody else's renames before it fails.
+const OPEN_TRIES: u32 = 128;
+
 /// `struct mount_attr`.
 #[repr(C)]
 struct MountAttr {
@@ -154,16 +157,24 @@ pub(crate) fn open_in_root(dir: BorrowedFd<'_>, path: &CStr, flags: i32, mode: u
     how.flags = u64::from((flags | libc::O_CLOEXEC).cast_unsigned());
     how.mode = u64::from(mode);
     how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
-    // SAFETY: `dir` is open, `path` a C string, `how` an `open_how` of the size given.
-    fd(unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            dir.as_raw_fd(),
-            path.as_ptr(),
-            &raw const how,
-            size_of::<libc::open_how>(),
-        )
-    })
+    let mut tries = 0;
+    loop {
+        // SAFETY: `dir` is open, `path` a C string, `how` an `open_how` of the size given.
+        let opened = fd(unsafe {
+            libc::syscall(
+                libc::SYS_openat2,
+                dir.as_raw_fd(),
+                path.as_ptr(),
+                &raw const how,
+                size_of::<libc::open_how>(),
+            )
+        });
+        match opened {
+            // Somebody somewhere renamed or mounted while a `..` was looked up.
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && tries < OPEN_TRIES => tries += 1,
+            opened => return opened,
+        }
+    }
 }
 
 /// Makes the current folder the root and puts the old root on top of it, from where [`detach_here`] removes it.
