@@ -117,6 +117,9 @@ impl World {
         };
         assert_eq!(self.timer.is_some(), timed, "timer of {after} (after {event:?} in {before})");
         assert_eq!(self.timer, self.life.deadline());
+        if after == State::Killing {
+            assert!(!self.setup && !self.main && self.others == 0, "{before} {event:?}: not killed at once");
+        }
         // Whatever has no run has nothing alive, and the other way round.
         assert_eq!(self.dirty, after.has_run(), "{before} {event:?} {after}");
         if !after.has_run() {
@@ -461,6 +464,10 @@ fn the_limit_ends_in_failed_and_start_gets_out() {
     );
     life.step(&policy, Event::Start, secs(50));
     assert_eq!((life.state, life.restarts), (State::Waiting, 0));
+    // From there on it counts anew.
+    run(&mut life, &policy, secs(50));
+    end(&mut life, &policy, Exit::Code(1), secs(50));
+    assert_eq!(life.state, State::Backoff);
 }
 
 #[test]
@@ -563,6 +570,58 @@ fn a_stop_that_is_not_heard_is_followed_by_a_kill() {
     assert_eq!(effects, [Effect::ArmTimer(secs(1))], "too early");
     let effects = life.step(&policy, Event::Timer, secs(12));
     assert_eq!(effects[0], Effect::KillCgroup);
-    end(&mut life, &policy, Exit::Signal(9), secs(12));
+    life.step(&policy, Event::CgroupEmpty, secs(12));
+    assert_eq!(life.state, State::Killing, "how it ended is not known yet");
+    life.step(&policy, Event::Exited(Exit::Signal(9)), secs(12));
     assert_eq!(life.state, State::Stopped);
+}
+
+#[test]
+fn a_start_that_is_given_up_has_no_exit_to_wait_for() {
+    let policy = Restart::default();
+    let mut life = Life::new();
+    for event in [Event::Start, Event::DepsReady, Event::ImageReady, Event::Stop] {
+        life.step(&policy, event, secs(1));
+    }
+    assert_eq!(life.state, State::Killing);
+    life.step(&policy, Event::CgroupEmpty, secs(1));
+    assert_eq!(life.state, State::Stopped);
+}
+
+#[test]
+fn nothing_is_left_of_the_run_before() {
+    let policy = Restart { policy: RestartPolicy::OnFailure, ..Restart::default() };
+    let mut life = Life::new();
+    run(&mut life, &policy, secs(1));
+    end(&mut life, &policy, Exit::Code(7), secs(1));
+    assert_eq!(life.last_exit, Some(Exit::Code(7)));
+    life.step(&policy, Event::Timer, secs(2));
+    for event in [Event::DepsReady, Event::ImageReady] {
+        life.step(&policy, event, secs(2));
+    }
+    assert_eq!(life.last_exit, None);
+    life.step(&policy, Event::StartFailed, secs(2));
+    life.step(&policy, Event::CgroupEmpty, secs(2));
+    assert_eq!(life.state, State::Backoff);
+    assert_eq!(life.reason(secs(2)), "start failed, restart 2 in 1 s");
+    life.step(&policy, Event::Timer, secs(3));
+    run(&mut life, &policy, secs(3));
+    life.step(&policy, Event::CgroupEmpty, secs(4));
+    assert_eq!(life.state, State::Killing, "this run's exit, not the last one's");
+}
+
+#[test]
+fn a_unit_without_what_it_needs() {
+    let policy = Restart::default();
+    let mut life = Life::new();
+    life.step(&policy, Event::Start, secs(1));
+    life.step(&policy, Event::DepsFailed, secs(1));
+    assert_eq!((life.state, life.reason(secs(1))), (State::Failed, "a required unit failed".into()));
+    life.step(&policy, Event::Start, secs(1));
+    life.step(&policy, Event::DepsReady, secs(1));
+    life.step(&policy, Event::ImageFailed, secs(1));
+    assert_eq!(
+        (life.state, life.reason(secs(1))),
+        (State::Backoff, "image not available, restart 1 in 1 s".into())
+    );
 }
