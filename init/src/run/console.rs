@@ -96,8 +96,8 @@ pub fn state(unit: &str, state: &str, reason: &str) -> String {
 }
 
 /// The slot is good, and the record says so.
-pub fn slot_good(slot: &str) -> String {
-    line("slot", format_args!("{slot} is healthy and marked good"))
+pub fn slot_good(slot: &str, now: Duration) -> String {
+    line("slot", format_args!("{slot} is good, everything healthy at {}", text::seconds(now)))
 }
 
 /// A rescue can be reached: the next start is a normal one.

@@ -230,7 +230,7 @@ impl Supervisor {
             Input::Worker { unit, message, text } => self.worker(&unit, message, text, now, k),
             Input::WorkerGone { unit } => self.worker_gone(&unit),
             Input::ConfigStored(result) => self.config_stored(result, k),
-            Input::Confirmed(result) => self.confirmed(result, k),
+            Input::Confirmed(result) => self.confirmed(result, now, k),
             Input::Halt { halt, why } => self.halt(halt, &why, limits::SHUTDOWN, now, k),
             Input::Broken { reason } => self.broken(&reason, now, k),
         }

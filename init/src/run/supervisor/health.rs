@@ -62,7 +62,7 @@ impl Supervisor {
     }
 
     /// The records are written, or not.
-    pub(super) fn confirmed(&mut self, result: Result<(), String>, k: &mut dyn Kernel) {
+    pub(super) fn confirmed(&mut self, result: Result<(), String>, now: Duration, k: &mut dyn Kernel) {
         if !matches!(self.health, Health::Healthy) {
             return;
         }
@@ -73,7 +73,7 @@ impl Supervisor {
                 k.say(if self.facts.rescue.is_some() {
                     console::slot_rescued(slot)
                 } else {
-                    console::slot_good(slot)
+                    console::slot_good(slot, now)
                 });
             }
             Err(why) => k.say(console::slot_not_written(slot, &text::bounded(&why, limits::TEXT_BYTES))),

@@ -322,7 +322,7 @@ fn a_unit_starts_when_what_it_requires_runs_and_the_slot_becomes_good() {
     assert_eq!(machine.state("web"), State::Healthy);
     assert_eq!(machine.called("confirm"), 1);
     assert!(machine.supervisor.is_confirmed());
-    assert!(machine.said("slot     a is healthy and marked good"), "{:#?}", machine.k.said);
+    assert!(machine.said("slot     a is good, everything healthy at 3.00 s"), "{:#?}", machine.k.said);
     assert!(machine.said("web      running (image example.org/web:1)"));
     assert!(machine.said("ready    first container at 1.00 s, 2 of 2 units up"));
     assert_eq!(machine.called("launch meta"), 0, "the source is not consulted again");
