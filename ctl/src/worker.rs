@@ -20,10 +20,7 @@ pub fn run(name: Option<&OsStr>) -> ExitCode {
         Some("api") => berth_api::run(),
         Some("net") => berth_net::run(),
         Some("meta") => berth_meta::run(),
-        Some(other @ "store") => {
-            eprintln!("worker {other:?} is not in this build");
-            ExitCode::from(2)
-        }
+        Some("store") => berth_store::run(),
         _ => {
             eprintln!("usage: berth worker net|meta|store|api (PID 1 starts these)");
             ExitCode::from(2)
