@@ -142,6 +142,7 @@ fn kernel_file_systems(stage: &mut Initrd) -> Result<String, String> {
         mounts::api(api)?;
     }
     console::open();
+    super::hurry(true);
     stage.cmdline = Cmdline::read();
     let root = stage.cmdline.get("roothash").ok_or("the kernel command line has no roothash=")?;
     stage.root =

@@ -15,6 +15,8 @@ pub const CMDLINE_BYTES: u64 = 4096;
 pub const SMALL_FILE_BYTES: u64 = 4096;
 /// Bytes of `modules.alias` and `modules.dep`; Debian's full ones are 1.5 MB.
 pub const MODULE_INDEX_BYTES: u64 = 4 << 20;
+/// Bytes of one kernel module; the largest of Debian's have 6 MB.
+pub const MODULE_BYTES: u64 = 32 << 20;
 /// Bytes of one uevent; the kernel's own buffer is 2,048.
 pub const UEVENT_BYTES: usize = 4096;
 /// Uevents read in one go before others get their turn.

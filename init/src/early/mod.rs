@@ -66,6 +66,30 @@ pub fn stage() -> Stage {
     }
 }
 
+/// Has the kernel hurry with its grace periods, which mounting, making a namespace and loading a module wait for. It
+/// does so by itself until it starts PID 1. To be switched off once the boot is over, as it interrupts every
+/// processor each time.
+fn hurry(yes: bool) {
+    let _ = files::poke("/sys/kernel/rcu_expedited", if yes { "1" } else { "0" });
+}
+
+/// The boot is over (every unit has had its first try): the kernel takes its time again, takes only signed modules
+/// from now on, and locks itself against its own root user. Neither can be undone. Returns what did not work.
+pub fn settle() -> Result<(), String> {
+    hurry(false);
+    // The file is there only where securityfs is; it is mounted for this moment and goes again.
+    let sign = files::poke("/sys/module/module/parameters/sig_enforce", "1")
+        .map_err(|error| format!("signed modules only: {error}"));
+    let lock = mounts::with_securityfs(|folder| {
+        let path = folder.join("lockdown");
+        match files::line(&path) {
+            Some(now) if !now.contains("[none]") => Ok(()),
+            _ => files::poke(&path, "integrity").map_err(|error| format!("lockdown: {error}")),
+        }
+    });
+    sign.and(lock)
+}
+
 /// How the kernel was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -5,10 +5,10 @@
 
 use super::{files, limits};
 use crate::sys::child::{self, Child, ChildError};
-use crate::sys::early::load_module;
+use crate::sys::early::{load_module, load_module_bytes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// What a unit or the machine may need, and the modules that provide it, in order; the last of a row must load. One
@@ -134,9 +134,7 @@ impl Modules {
     }
 
     fn load_file(&mut self, file: &str, name: &str) -> Result<(), ModuleError> {
-        let module =
-            File::open(self.folder.join(file)).and_then(|module| load_module(&module, is_compressed(file)));
-        match module {
+        match insert(&self.folder.join(file)) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
             Err(error) => return Err(ModuleError::Load { name: name.to_owned(), error }),
@@ -275,8 +273,43 @@ fn module_name(file: &str) -> String {
     base.split('.').next().unwrap_or(base).replace('-', "_")
 }
 
-fn is_compressed(file: &str) -> bool {
-    Path::new(file).extension().is_none_or(|extension| extension != "ko")
+/// Hands one file to the kernel. While the kernel takes modules without a signature, that is what it gets: checking
+/// one (RSA, 4096 bits) costs more than all the rest of loading it, and what we read here is verified already, by
+/// the root's verity tree or by the boot loader's hash of the initrd. Once the boot is over ([`super::settle`]), the
+/// kernel wants the signature, and gets it.
+fn insert(path: &Path) -> io::Result<()> {
+    let compressed = path.extension().is_none_or(|extension| extension != "ko");
+    if !compressed {
+        let bytes = read_module(path)?;
+        match load_module_bytes(without_signature(&bytes)) {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EKEYREJECTED | libc::ENOKEY)) => {}
+            result => return result,
+        }
+    }
+    load_module(&File::open(path)?, compressed)
+}
+
+fn read_module(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if length > limits::MODULE_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+    file.take(length).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The module proper. A signed one ends in the signature, 12 bytes of which the last four are its length (big
+/// endian), and a marker (the kernel's `struct module_signature`).
+fn without_signature(bytes: &[u8]) -> &[u8] {
+    const MARKER: &[u8] = b"~Module signature appended~\n";
+    let Some(rest) = bytes.strip_suffix(MARKER) else { return bytes };
+    let Some((rest, info)) = rest.split_last_chunk::<12>() else { return bytes };
+    let length = u32::from_be_bytes([info[8], info[9], info[10], info[11]]);
+    let end = usize::try_from(length).ok().and_then(|length| rest.len().checked_sub(length));
+    end.map_or(bytes, |end| &rest[..end])
 }
 
 /// Shell patterns as modprobe takes them: `*`, `?`, `[a-z]`. Linear in the text for each star, never exponential.
@@ -350,6 +383,17 @@ mod tests {
         assert!(!sample().load("ext4").unwrap());
         let error = sample().load("dm-verity").unwrap_err().to_string();
         assert!(error.starts_with("module dm_verity: "), "{error}");
+    }
+
+    #[test]
+    fn a_signature_is_cut_off_and_nothing_else() {
+        let mut signed = b"ELF code".to_vec();
+        signed.extend_from_slice(b"SIG");
+        signed.extend_from_slice(&[0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 3]);
+        signed.extend_from_slice(b"~Module signature appended~\n");
+        assert_eq!(without_signature(&signed), b"ELF code");
+        assert_eq!(without_signature(b"ELF code"), b"ELF code");
+        assert_eq!(without_signature(&signed[20..]), &signed[20..]);
     }
 
     #[test]

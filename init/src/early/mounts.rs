@@ -50,6 +50,16 @@ pub fn api(mount_point: &Api) -> Result<(), String> {
         .map_err(|error| format!("{} not mounted at {}: {error}", mount_point.kind, mount_point.target))
 }
 
+/// Does something with the kernel's security files, which are mounted only as long.
+pub fn with_securityfs(work: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), String> {
+    let folder = Path::new("/sys/kernel/security");
+    mount(Some("securityfs"), folder, Some("securityfs"), PLAIN, None::<&str>)
+        .map_err(|error| format!("securityfs: {error}"))?;
+    let result = work(folder);
+    let _ = nix::mount::umount(folder);
+    result
+}
+
 /// Moves a mount.
 pub fn shift(from: &Path, to: &Path) -> Result<(), String> {
     mount(Some(from), to, None::<&str>, MsFlags::MS_MOVE, None::<&str>)

@@ -94,6 +94,14 @@ pub fn load_module(file: &File, compressed: bool) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// `init_module`: a module from memory.
+pub fn load_module_bytes(module: &[u8]) -> io::Result<()> {
+    // SAFETY: the pointer and length are those of the slice, which the kernel copies; the parameter string is an
+    // empty C string that lives for ever.
+    let result = unsafe { libc::syscall(libc::SYS_init_module, module.as_ptr(), module.len(), c"".as_ptr()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Bytes of a block device.
 pub fn block_bytes(device: &File) -> io::Result<u64> {
     const BLKGETSIZE64: libc::c_ulong = 0x8008_1272;
