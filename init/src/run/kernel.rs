@@ -59,8 +59,9 @@ pub trait Kernel {
     /// This boot is healthy: writes what follows from it to the boot record and the step record. Answered by
     /// [`Input::Confirmed`].
     fn confirm(&mut self);
-    /// This boot failed: the reason goes to the step record, before anything else.
-    fn condemn(&mut self, reason: &str);
+    /// This boot failed: the reason goes to the step record, before anything else. `broken`: and would fail again, so
+    /// the boot loader is told to prefer the other slot.
+    fn condemn(&mut self, reason: &str, broken: bool);
     /// Everything is stopped, or will not stop: the last steps, then the machine goes down.
     fn finish(&mut self, halt: Halt);
     /// `memory.current` of a unit.

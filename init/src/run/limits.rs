@@ -57,6 +57,8 @@ pub const CONNECTION_IDLE: Duration = Duration::from_secs(10);
 pub const CONSOLE_BYTES: usize = 64 * 1024;
 /// Short-lived children at once.
 pub const CHILDREN: usize = 32;
+/// Devices that came up and wait for their drivers; a docking station has dozens.
+pub const MODALIASES: usize = 512;
 /// Panics caught in the main loop before the machine reboots in an orderly way.
 pub const PANICS: u32 = 16;
 /// System unit files read.

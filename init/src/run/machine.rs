@@ -14,6 +14,8 @@ use berth_units::logs::Stream;
 use berth_units::model::{Origin, SYSTEM_IMAGE, Unit};
 use berth_units::paths;
 use berth_updater::assess;
+use berth_updater::layout::Slot;
+use berth_updater::record::Record;
 use berth_updater::steps::Status;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -59,7 +61,8 @@ pub struct Machine {
     next_ids: Option<String>,
     step: String,
     next_step: Option<String>,
-    condemned: Option<String>,
+    condemned: bool,
+    next_modaliases: Vec<String>,
     /// The last steps are done, or cannot be: the machine goes down now.
     pub down: Option<Halt>,
 }
@@ -84,7 +87,8 @@ impl Machine {
             next_ids: None,
             step: "event loop".into(),
             next_step: None,
-            condemned: None,
+            condemned: false,
+            next_modaliases: Vec::new(),
             down: None,
         }
     }
@@ -133,7 +137,13 @@ impl Machine {
                     self.step(&step);
                 }
             }
-            Job::Hotplug => complain("modules for new devices", &outcome),
+            Job::Hotplug => {
+                complain("modules for new devices", &outcome);
+                let more = std::mem::take(&mut self.next_modaliases);
+                if !more.is_empty() {
+                    self.hotplug(more);
+                }
+            }
             Job::Feature(unit) => {
                 complain("kernel modules for units", &outcome);
                 self.loading.remove(unit);
@@ -154,7 +164,13 @@ impl Machine {
     }
 
     /// Modules for devices that came up.
-    pub fn hotplug(&mut self, modaliases: Vec<String>) {
+    pub fn hotplug(&mut self, mut modaliases: Vec<String>) {
+        if self.chores.busy(Job::Hotplug) {
+            let room = limits::MODALIASES.saturating_sub(self.next_modaliases.len());
+            modaliases.truncate(room);
+            self.next_modaliases.append(&mut modaliases);
+            return;
+        }
         match modules::hotplug(modaliases) {
             Ok(child) => {
                 self.chores.adopt(&mut self.reactor, Job::Hotplug, child, limits::CHILD_MODULES, now());
@@ -162,22 +178,19 @@ impl Machine {
             Err(error) => log::warn!("modules for new devices: {error}"),
         }
     }
+}
 
-    /// The reason for which this boot was condemned goes to the record in any case, be it in the last child.
-    fn write_condemned(&mut self) {
-        let Some(reason) = self.condemned.clone() else { return };
-        let (record, step) = (&mut self.booted.record, self.step.clone());
-        let work = || {
-            record.step("main", &step, Status::Failed, &reason);
-            record.last_words(Status::Failed, &reason);
-            Ok(String::new())
-        };
-        if let Err(error) =
-            self.chores.start(&mut self.reactor, Job::Condemn, limits::CHILD_RECORD, now(), work)
-        {
-            log::error!("step record not written: {error}");
-        }
+/// What the record says after a slot was found broken: a trial has no tries left; of the good slot, as many starts are
+/// noted as make the boot loader prefer the other one, if its hash holds. If there is no other, that many starts are a
+/// rescue: reachable, and reading as little of the broken root as can be.
+fn distrust(record: &Record, slot: Slot) -> Option<Record> {
+    let mut next = record.clone();
+    if record.good == slot {
+        next.starts = record.starts.max(assess::STARTS_BEFORE_OTHER);
+    } else if let Some(trial) = next.trial.as_mut().filter(|trial| trial.slot == slot) {
+        trial.tries = 0;
     }
+    (next != *record).then_some(next)
 }
 
 fn complain(what: &str, outcome: &Outcome) {
@@ -263,7 +276,7 @@ impl Kernel for Machine {
 
     fn step(&mut self, name: &str) {
         self.step = name.to_owned();
-        if self.condemned.is_some() {
+        if self.condemned {
             return;
         }
         if self.chores.busy(Job::Step) {
@@ -303,12 +316,26 @@ impl Kernel for Machine {
         }
     }
 
-    fn condemn(&mut self, reason: &str) {
-        if self.condemned.is_none() {
-            self.condemned = Some(reason.to_owned());
-            self.next_step = None;
-            self.chores.kill_all(&mut self.reactor, Job::Step);
-            self.write_condemned();
+    fn condemn(&mut self, reason: &str, broken: bool) {
+        if self.condemned {
+            return;
+        }
+        self.condemned = true;
+        self.next_step = None;
+        self.chores.kill_all(&mut self.reactor, Job::Step);
+        let (record, slot, step) = (&mut self.booted.record, self.booted.slot, &self.step);
+        let work = || {
+            record.step("main", step, Status::Failed, reason);
+            record.last_words(Status::Failed, reason);
+            match record.read().0.filter(|_| broken).and_then(|now| distrust(&now, slot)) {
+                Some(next) => record.write(&next).map(|()| String::new()),
+                None => Ok(String::new()),
+            }
+        };
+        if let Err(error) =
+            self.chores.start(&mut self.reactor, Job::Condemn, limits::CHILD_CONFIRM, now(), work)
+        {
+            log::error!("step record not written: {error}");
         }
     }
 
@@ -347,6 +374,18 @@ fn signal_number(text: &str) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use berth_updater::record::Trial;
+
+    #[test]
+    fn a_broken_slot_is_not_preferred_again() {
+        let good = Record::fresh(Slot::A);
+        assert_eq!(distrust(&good, Slot::A).unwrap().starts, assess::STARTS_BEFORE_OTHER);
+        assert_eq!(distrust(&good, Slot::B), None);
+        let trial = Record { trial: Some(Trial { slot: Slot::B, tries: 2 }), ..good };
+        assert_eq!(distrust(&trial, Slot::B).unwrap().trial, Some(Trial { slot: Slot::B, tries: 0 }));
+        let fourth = distrust(&Record::fresh(Slot::A), Slot::A).unwrap();
+        assert!(matches!(assess::start(Some(&fourth), Slot::A, true), assess::Start::Rescue { .. }));
+    }
 
     #[test]
     fn stop_signals_as_images_write_them() {

@@ -467,7 +467,7 @@ impl Supervisor {
         if self.stopping.is_some() {
             return;
         }
-        k.condemn(reason);
+        k.condemn(reason, true);
         k.say(console::slot_broken(&self.facts.slot, reason));
         self.halt(Halt::Reboot, reason, limits::SHUTDOWN_BROKEN, now, k);
     }

@@ -105,7 +105,7 @@ impl Supervisor {
         let reason =
             format!("not healthy after {} s: {}", self.facts.health_deadline.as_secs(), self.ill(now));
         if self.facts.on_trial {
-            k.condemn(&reason);
+            k.condemn(&reason, false);
             k.say(console::slot_failed(&self.facts.slot, &reason));
             self.halt(Halt::Reboot, "the slot failed its trial", limits::SHUTDOWN_BROKEN, now, k);
         } else {

@@ -121,8 +121,8 @@ impl Kernel for Fake {
         self.calls.push("confirm".into());
         self.inbox.push_back(Input::Confirmed(Ok(())));
     }
-    fn condemn(&mut self, reason: &str) {
-        self.calls.push(format!("condemn {reason}"));
+    fn condemn(&mut self, reason: &str, broken: bool) {
+        self.calls.push(format!("condemn {reason}, {broken}"));
     }
     fn finish(&mut self, halt: Halt) {
         assert!(self.halted.replace(halt).is_none(), "finished twice");
@@ -611,7 +611,7 @@ fn a_root_that_does_not_verify_ends_the_boot() {
     machine.k.immortal.insert("web".into());
     machine.give(Input::Broken { reason: "root block 5120 differs".into() });
     assert_eq!(machine.k.calls.last().map(String::as_str), Some("signal web"));
-    assert_eq!(machine.called("condemn root block 5120 differs"), 1);
+    assert_eq!(machine.called("condemn root block 5120 differs, true"), 1);
     machine.seconds(30);
     assert_eq!(machine.k.halted, Some(Halt::Reboot));
 }
