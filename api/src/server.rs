@@ -83,7 +83,7 @@ pub fn serve(settings: &Settings) -> Result<(), ServeError> {
 
     let runtime = Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(limits::QUESTIONS)
+        .max_blocking_threads(limits::THREADS)
         .build()
         .map_err(ServeError::Runtime)?;
     runtime.block_on(run(settings, identity, voice, heard))
@@ -189,7 +189,11 @@ async fn run(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => admit(&mut handshakes, &door, stream, peer),
+                Ok((stream, peer)) => {
+                    // IPv4 peers of a socket for both families are shown as what they are.
+                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                    admit(&mut handshakes, &door, stream, peer);
+                }
                 Err(error) => pause(&error).await,
             },
             changed = access.changed() => {
