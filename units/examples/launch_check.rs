@@ -14,7 +14,7 @@ use berth_units::launch::{Caps, Root};
 use berth_units::model::NetworkMode;
 use driver::{Bench, Ended};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 const BASE: u32 = 1 << 20;
 
@@ -200,6 +200,9 @@ fn read_only_root(bench: &Bench) {
 /// A worker: the verified root, host users, one capability, binds.
 fn system_unit(bench: &Bench) {
     let mut plan = bench.system_plan(&["facts"]);
+    let socket = bench.dir().join("control.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).unwrap();
     plan.id_base = None;
     plan.caps = Caps(1 << Caps::number("NET_ADMIN").unwrap());
     plan.network = NetworkMode::Host;
@@ -214,6 +217,7 @@ fn system_unit(bench: &Bench) {
         ("write /tmp/file", "ok"),
         ("write /var/lib/check/file", "ok"),
         ("mknod", "EPERM"),
+        ("connect", "ok"),
         ("list /var/lib/berth", "ENOENT"),
         ("write /proc/sys/kernel/panic", "EROFS"),
         ("write /proc/sys/net/ipv4/ip_forward", "ok"),
@@ -227,8 +231,9 @@ fn system_unit(bench: &Bench) {
     plan.id_base = Some(BASE);
     plan.caps = Caps::DEFAULT;
     plan.network = NetworkMode::None;
-    plan.binds.retain(|b| b.create);
+    plan.binds.retain(|b| !b.source.starts_with("/proc"));
     let run = bench.run(&plan);
+    assert_eq!(run.fact("connect"), "ok");
     assert_eq!(run.fact("write /var/lib/check/file"), "ok");
     assert_eq!(fs::metadata(bench.unit_dir().join("data/file")).unwrap().uid(), 0);
 }

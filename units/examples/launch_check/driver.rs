@@ -157,6 +157,7 @@ impl Bench {
         plan.binds = vec![
             bind(self.unit_dir().join("data"), "/var/lib/check", true),
             bind("/proc/sys/net".into(), "/proc/sys/net", false),
+            bind(self.dir().join("control.sock"), "/run/berth/control.sock", false),
         ];
         plan
     }

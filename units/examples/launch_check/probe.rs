@@ -158,6 +158,7 @@ fn attempts() {
         let outcome = fs::File::open(path).and_then(|mut f| f.read(&mut buffer));
         say(&format!("read {path}"), &outcome.map_or_else(|e| text::<()>(Err(e)), |n| format!("{n} bytes")));
     }
+    say("connect", &text(std::os::unix::net::UnixStream::connect("/run/berth/control.sock")));
     for path in ["/sys/firmware", "/var/lib/berth"] {
         let outcome = names(path).map(|n| format!("{} entries", n.len()));
         say(&format!("list {path}"), &outcome.unwrap_or_else(|e| text::<()>(Err(e))));

@@ -185,7 +185,6 @@ fn surroundings(plan: &Plan) -> Step<()> {
             return Err(error).at(|| "begin a session keyring");
         }
     }
-    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     Ok(())
 }
 

@@ -92,6 +92,7 @@ pub(super) fn run(plan: &Plan, ends: Ends<'_>) -> i32 {
 
 fn prepare(plan: &Plan, ends: Ends<'_>) -> Step<()> {
     process::reset_signals();
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     ends.close_others(plan, &[])?;
     quiet_stdio(ends)?;
     // PID 1 is exempt from the OOM killer; its children are not.
