@@ -2,6 +2,8 @@
 //!
 //! Each case is a disk, prepared; QEMU runs until the loader has said what it does, and is stopped there. What the
 //! console said and what the record holds afterwards is the result. No Linux runs, so a case takes a second or two.
+//! What depends on the firmware (starting, counting) is tried on both; what only the script decides, on BIOS, which is
+//! faster.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 
@@ -189,8 +191,8 @@ fn a_fresh_disk_starts_slot_a_and_counts_it() {
 #[test]
 fn a_trial_costs_one_try_and_a_spent_one_is_not_started() {
     both(|firmware| {
-        let case = Case::new("trial", firmware).record(&on_trial(3));
-        for left in [2, 1, 0] {
+        let case = Case::new("trial", firmware).record(&on_trial(2));
+        for left in [1, 0] {
             case.boot(B);
             assert_eq!(case.after(), on_trial(left));
         }
@@ -201,15 +203,10 @@ fn a_trial_costs_one_try_and_a_spent_one_is_not_started() {
 
 #[test]
 fn a_damaged_trial_is_refused_by_its_hash_and_keeps_its_tries() {
-    both(|firmware| {
-        let case = Case::new("trial-hash", firmware).record(&on_trial(3)).damage(
-            Slot::B,
-            Damage::Flipped(9_000_000),
-            false,
-        );
-        case.boot(A);
-        assert_eq!(case.after(), Record { starts: 1, said: "b-hash".into(), ..on_trial(3) });
-    });
+    let case = Case::new("trial-hash", Firmware::Bios).record(&on_trial(3));
+    let case = case.damage(Slot::B, Damage::Flipped(9_000_000), false);
+    case.boot(A);
+    assert_eq!(case.after(), Record { starts: 1, said: "b-hash".into(), ..on_trial(3) });
 }
 
 #[test]
@@ -221,22 +218,19 @@ fn a_good_slot_that_is_missing_cut_or_noise_is_passed_over() {
         ("zero", Damage::Zeroed, "a-hash"),
         ("noise", Damage::Random(7), "a-hash"),
     ] {
-        both(|firmware| {
-            let case = Case::new(name, firmware).damage(Slot::A, damage, false);
-            case.boot(B);
-            assert_eq!(case.after(), Record { said: why.into(), ..Record::fresh(Slot::A) });
-        });
+        let firmware = if name == "cut" { Firmware::Uefi } else { Firmware::Bios };
+        let case = Case::new(name, firmware).damage(Slot::A, damage, false);
+        case.boot(B);
+        assert_eq!(case.after(), Record { said: why.into(), ..Record::fresh(Slot::A) });
     }
 }
 
 #[test]
 fn an_empty_sum_is_no_sum() {
-    both(|firmware| {
-        let case = Case::new("no-sum", firmware);
-        case.disk().esp(&shared().tools).unwrap().put("EFI/berth/a.sum", b"").unwrap();
-        case.boot(B);
-        assert_eq!(case.after().said, "a-missing");
-    });
+    let case = Case::new("no-sum", Firmware::Bios);
+    case.disk().esp(&shared().tools).unwrap().put("EFI/berth/a.sum", b"").unwrap();
+    case.boot(B);
+    assert_eq!(case.after().said, "a-missing");
 }
 
 #[test]
@@ -254,13 +248,12 @@ fn a_damaged_record_is_replaced_by_its_copy() {
         ("torn", torn),
         ("lying", lying),
     ] {
-        both(|firmware| {
-            let case = Case::new(&format!("rec0-{name}"), firmware);
-            case.disk().set_record_sectors(&rec0, &copy).unwrap();
-            let said = case.boot(B);
-            assert!(said.contains("its copy is used"), "{said}");
-            assert_eq!(case.after(), Record { starts: 1, ..Record::fresh(Slot::B) });
-        });
+        let firmware = if name == "torn" { Firmware::Uefi } else { Firmware::Bios };
+        let case = Case::new(&format!("rec0-{name}"), firmware);
+        case.disk().set_record_sectors(&rec0, &copy).unwrap();
+        let said = case.boot(B);
+        assert!(said.contains("its copy is used"), "{name}: {said}");
+        assert_eq!(case.after(), Record { starts: 1, ..Record::fresh(Slot::B) }, "{name}");
     }
 }
 
@@ -278,15 +271,13 @@ fn without_any_record_hashes_decide() {
 
 #[test]
 fn a_worn_out_slot_gives_the_other_a_turn() {
-    both(|firmware| {
-        let case = Case::new("worn", firmware).record(&Record { starts: 5, ..Record::fresh(Slot::A) });
-        case.boot(A);
-        assert_eq!(case.after().starts, 6);
-        case.boot(B);
-        assert_eq!(case.after(), Record { starts: 3, said: "a-worn".into(), ..Record::fresh(Slot::A) });
-        case.boot(A);
-        assert_eq!(case.after().starts, 4);
-    });
+    let case = Case::new("worn", Firmware::Bios).record(&Record { starts: 5, ..Record::fresh(Slot::A) });
+    case.boot(A);
+    assert_eq!(case.after().starts, 6);
+    case.boot(B);
+    assert_eq!(case.after(), Record { starts: 3, said: "a-worn".into(), ..Record::fresh(Slot::A) });
+    case.boot(A);
+    assert_eq!(case.after().starts, 4);
 }
 
 #[test]
