@@ -356,8 +356,11 @@ fn descriptors(bench: &Bench) {
 fn time(bench: &Bench) {
     let mut best = u128::MAX;
     for _ in 0..20 {
+        let plan = bench.plan(&["sleep"]);
+        // A container that is throttled tells nothing.
+        let cgroup = bench.unlimited();
         let begin = std::time::Instant::now();
-        let mut running = bench.start(&bench.plan(&["sleep"]));
+        let mut running = bench.start_in(&plan, cgroup).unwrap();
         best = best.min(begin.elapsed().as_micros());
         running.signal(nix::libc::SIGKILL);
         running.end();

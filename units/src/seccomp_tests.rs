@@ -55,15 +55,13 @@ fn every_capability_set_fits() {
         agrees(Caps(1 << number));
         agrees(Caps(u64::MAX ^ 1 << number));
     }
-    // Whatever set: its `WITH` rows, in any combination.
-    for rows in 0..1_u32 << WITH.len() {
-        let mut caps = 0;
-        for (i, (name, _)) in WITH.iter().enumerate() {
-            if rows >> i & 1 == 1 {
-                caps |= 1 << Caps::number(name).unwrap();
-            }
+    // Two rows of `WITH`, or all but two.
+    for (first, _) in WITH {
+        for (second, _) in WITH {
+            let both = 1 << Caps::number(first).unwrap() | 1 << Caps::number(second).unwrap();
+            agrees(Caps(both));
+            agrees(Caps(u64::MAX ^ both));
         }
-        assert!(Filter::build(Caps(caps)).len < ROOM);
     }
 }
 

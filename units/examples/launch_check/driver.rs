@@ -172,16 +172,19 @@ impl Bench {
         }
     }
 
+    pub fn unlimited(&self) -> Cgroup {
+        Cgroup::open(&self.parent.join("check")).unwrap()
+    }
+
     /// Starts it and waits for exec.
     pub fn start(&self, plan: &Plan) -> Running {
-        match self.try_start(plan) {
+        match self.start_in(plan, self.cgroup()) {
             Ok(running) => running,
             Err(reason) => panic!("{:?} did not start: {reason}", plan.argv),
         }
     }
 
-    fn try_start(&self, plan: &Plan) -> Result<Running, String> {
-        let cgroup = self.cgroup();
+    pub fn start_in(&self, plan: &Plan, cgroup: Cgroup) -> Result<Running, String> {
         let mut starting = launch::spawn(plan, &cgroup).map_err(|e| e.to_string())?;
         let mut found = None;
         loop {
@@ -217,7 +220,7 @@ impl Bench {
 
     /// Why it does not start.
     pub fn fails(&self, plan: &Plan) -> String {
-        match self.try_start(plan) {
+        match self.start_in(plan, self.cgroup()) {
             Ok(mut running) => {
                 running.signal(libc::SIGKILL);
                 let output = running.end().output;

@@ -10,7 +10,8 @@ fn unit(result: libc::c_long) -> io::Result<()> {
 
 /// All signals unblocked and at their default action: nothing of PID 1's handling is inherited.
 pub(crate) fn reset_signals() {
-    for signal in 1..=64 {
+    // Real-time signals are nobody's to ignore here, and exec itself takes handlers back.
+    for signal in 1..=31 {
         // SAFETY: SIG_DFL is a valid disposition; for SIGKILL, SIGSTOP and libc's own the call fails, which is right.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
