@@ -1,0 +1,178 @@
+//! One function for each parser that reads what Berth did not write: any bytes go in; a panic, an endless loop or a
+//! broken promise is a find. `fuzz_targets/` holds one line for each, `.ci/fuzz SECONDS` runs them all.
+//!
+//! | target | reads | comes from |
+//! |---|---|---|
+//! | `unit_file`, `machine_config` | TOML | operators |
+//! | `user_data` | gzip and base64 around it | whoever makes the volume |
+//! | `smbios` | SMBIOS tables | the firmware |
+//! | `vfat`, `iso9660` | a file system | an attached disk |
+//! | `tar`, `archive`, `image_json` | layers, image archives, OCI documents | an attached disk |
+//! | `image_index` | an image's description | the store, over the state partition |
+//! | `gpt`, `boot_record`, `verity` | partition tables, records, superblocks | any disk of the machine |
+//! | `dhcp` | packets | the local network |
+//! | `control` | messages | workers, over PID 1's socket |
+
+use berth_units::{config, control, image, model::Origin, schema};
+use berth_updater::{gpt, layout, record, steps, verity};
+use std::io::Cursor;
+
+/// A report stays small and safe to print, whatever the file was.
+fn sound(report: &berth_units::diag::Report) {
+    assert!(!report.is_empty());
+    let text = report.to_string();
+    assert!(text.len() < 64 * 1024, "a report of {} bytes", text.len());
+    assert!(!text.contains('\u{1b}') && !text.contains('\0'), "a report that a terminal obeys");
+}
+
+/// A unit file, of an operator and of the OS image.
+pub fn unit_file(bytes: &[u8]) {
+    for origin in [Origin::Config, Origin::System] {
+        match schema::parse_unit("fuzz.toml", "fuzz", bytes, origin) {
+            Ok(unit) => {
+                assert!(!unit.container.image.is_empty() && unit.places.after.len() == unit.after.len())
+            }
+            Err(report) => sound(&report),
+        }
+    }
+}
+
+/// A machine config.
+pub fn machine_config(bytes: &[u8]) {
+    match config::parse("berth.toml", bytes) {
+        Ok(machine) => {
+            if let Err(report) = config::check_together(&[], &machine) {
+                sound(&report);
+            }
+        }
+        Err(report) => sound(&report),
+    }
+}
+
+/// An image's description, as PID 1 reads it.
+pub fn image_index(bytes: &[u8]) {
+    if let Ok(image) = image::PreparedImage::parse(bytes) {
+        assert!(!image.layers.is_empty());
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let name = image::file_name(text);
+        assert!(name.ends_with(".json") && !name.contains('/') && !name.contains('\0'));
+    }
+}
+
+/// A packet on PID 1's socket.
+pub fn control(bytes: &[u8]) {
+    let _ = serde_json::from_slice::<control::ToInit>(bytes);
+}
+
+/// Gzip, base64 and TOML, as `user-data` may be.
+pub fn user_data(bytes: &[u8]) {
+    berth_meta::fuzz::config(bytes);
+}
+
+/// SMBIOS tables.
+pub fn smbios(bytes: &[u8]) {
+    berth_meta::fuzz::smbios(bytes);
+}
+
+/// A FAT volume.
+pub fn vfat(bytes: &[u8]) {
+    berth_meta::fuzz::fat(bytes);
+}
+
+/// An ISO 9660 volume.
+pub fn iso9660(bytes: &[u8]) {
+    berth_meta::fuzz::iso(bytes);
+}
+
+/// A layer.
+pub fn tar(bytes: &[u8]) {
+    berth_store::fuzz::tar(bytes);
+}
+
+/// An image archive on a disk.
+pub fn archive(bytes: &[u8]) {
+    berth_store::fuzz::archive(bytes);
+}
+
+/// OCI documents.
+pub fn image_json(bytes: &[u8]) {
+    berth_store::fuzz::json(bytes);
+}
+
+/// A disk of at most 64 KiB; the first byte says whether its checksums are put right, so that what lies behind them
+/// is reached.
+pub fn gpt(bytes: &[u8]) {
+    let Some((how, disk)) = bytes.split_first() else { return };
+    let mut disk = disk.get(..disk.len().min(64 * 1024)).unwrap_or_default().to_vec();
+    let bytes_per_sector = if how & 2 == 0 { 512 } else { 4096 };
+    let sectors = (disk.len() / bytes_per_sector) as u64;
+    if how & 1 == 0 && sectors > 2 {
+        put_sums_right(&mut disk, bytes_per_sector, 1);
+        put_sums_right(&mut disk, bytes_per_sector, sectors as usize - 1);
+    }
+    let read = |disk: &[u8]| gpt::Table::read(&mut Cursor::new(disk), bytes_per_sector as u32, sectors);
+    let Ok(found) = read(&disk) else { return };
+    let mut table = found.table.clone();
+    if table.grow(sectors).is_ok() && table.write(&mut Cursor::new(&mut disk), |_| Ok(())).is_ok() {
+        let again = read(&disk).expect("a table that was written can be read");
+        assert_eq!(again.table, table);
+        assert!(again.primary.is_none() && again.backup.is_none());
+    }
+}
+
+fn put_sums_right(disk: &mut [u8], sector: usize, at: usize) {
+    let number =
+        |disk: &[u8], at: usize| disk[at..at + 4].iter().rev().fold(0_usize, |n, b| n << 8 | usize::from(*b));
+    let header = at * sector;
+    let (first, count, size) =
+        (number(disk, header + 72), number(disk, header + 80), number(disk, header + 84));
+    let Some(start) = first.checked_mul(sector) else { return };
+    let Some(entries) = count.checked_mul(size).and_then(|bytes| disk.get(start..start.checked_add(bytes)?))
+    else {
+        return;
+    };
+    let sum = gpt::crc32(entries).to_le_bytes();
+    disk[header + 88..header + 92].copy_from_slice(&sum);
+    disk[header + 16..header + 20].fill(0);
+    let length = number(disk, header + 12).clamp(20, 512);
+    let sum = gpt::crc32(&disk[header..header + length]).to_le_bytes();
+    disk[header + 16..header + 20].copy_from_slice(&sum);
+}
+
+/// Sectors of the boot record's partition.
+pub fn boot_record(bytes: &[u8]) {
+    let mut sector = [0; record::SECTOR];
+    let length = bytes.len().min(sector.len());
+    sector[..length].copy_from_slice(&bytes[..length]);
+    for sector in [&sector[..], bytes] {
+        if let Ok(found) = record::Record::parse(sector) {
+            assert_eq!(record::Record::parse(&found.to_sector()).as_ref(), Ok(&found));
+        }
+        if let Some(found) = steps::StepRecord::parse(sector) {
+            assert!(steps::StepRecord::parse(&found.to_sector()).is_some());
+        }
+    }
+    let (rec0, rec1) = bytes.split_at(bytes.len() / 2);
+    let _ = record::Record::choose(rec0, rec1);
+}
+
+/// A verity superblock.
+pub fn verity(bytes: &[u8]) {
+    if let Ok(found) = verity::Superblock::parse(bytes) {
+        assert!(found.hash_bytes() > 0);
+        assert_eq!(verity::Superblock::parse(&found.to_bytes()).ok(), Some(found));
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = verity::parse_root_hash(text);
+        let _ = layout::Slot::parse(text);
+    }
+}
+
+/// A DHCP message, bare and in its packet.
+pub fn dhcp(bytes: &[u8]) {
+    let _ = berth_net::dhcp::parse(bytes);
+    if let Some(payload) = berth_net::dhcp::packet::unwrap(bytes) {
+        let _ = berth_net::dhcp::parse(payload);
+    }
+}
