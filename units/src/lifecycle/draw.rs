@@ -2,6 +2,8 @@
 
 use super::State;
 use super::table::{Next, Row, TABLE, When};
+use crate::limits;
+use crate::schema::values::show_time;
 use std::fmt::Write as _;
 
 /// What `Life::settle` may answer.
@@ -70,12 +72,16 @@ pub fn page() -> String {
     );
     out.push_str("| state | its timer | when it runs out |\n|---|---|---|\n");
     let timers = [
-        ("preparing", "1 min", "the store is asked again"),
-        ("starting", "1 min", "the start is given up and killed"),
-        ("running", "3 s, units that are not workers", "healthy"),
-        ("stopping", "`stop_timeout`", "the cgroup is killed"),
-        ("killing", "2 s", "the cgroup is killed again; or, if it is empty, the exit status is given up"),
-        ("backoff", "`delay`, doubled up to `max_delay`", "the unit is restarted"),
+        (State::Preparing, show_time(limits::PREPARE_AGAIN), "the store is asked again"),
+        (State::Starting, show_time(limits::START_LIMIT), "the start is given up and killed"),
+        (State::Running, format!("{}, units that are not workers", show_time(limits::SETTLE)), "healthy"),
+        (State::Stopping, "`stop_timeout`".to_owned(), "the cgroup is killed"),
+        (
+            State::Killing,
+            show_time(limits::KILL_AGAIN),
+            "the cgroup is killed again; or, if it is empty, the exit status is given up",
+        ),
+        (State::Backoff, "`delay`, doubled up to `max_delay`".to_owned(), "the unit is restarted"),
     ];
     for (state, timer, then) in timers {
         let _ = writeln!(out, "| {state} | {timer} | {then} |");
