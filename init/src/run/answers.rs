@@ -137,7 +137,7 @@ fn status(supervisor: &Supervisor, booted: &Booted) -> MachineStatus {
         memory_available_kib: kib(&memory, "MemAvailable"),
         pid1_rss_kib: kib(&own, "VmRSS"),
         state_problem: match &booted.state {
-            State::Persistent { note, .. } => note.clone(),
+            State::Persistent { .. } => String::new(),
             State::Temporary { reason } => format!("state is temporary and will be lost: {reason}"),
         },
     }

@@ -17,7 +17,7 @@ use berth_updater::assess;
 use berth_updater::layout::Slot;
 use berth_updater::record::Record;
 use berth_updater::steps::Status;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,7 +27,7 @@ pub const OWN_LOG: &str = "berth";
 /// Features of the kernel that units need, in order of need; each set is loaded by one child.
 const FEATURES: [(&str, &[&str]); 3] = [
     (META, &["fw_cfg", "cdrom"]),
-    (NET, &["packet", "bridge", "nat", "filter"]),
+    (NET, &["bridge", "nat"]),
     // For every unit with an image.
     ("", &["overlay"]),
 ];
@@ -56,7 +56,7 @@ pub struct Machine {
     /// What happened and is not handled yet.
     pub inbox: VecDeque<Input>,
     /// Feature sets that are being loaded.
-    loading: BTreeSet<&'static str>,
+    loading: BTreeMap<&'static str, Duration>,
     held: BTreeMap<String, Held>,
     next_ids: Option<String>,
     step: String,
@@ -82,7 +82,7 @@ impl Machine {
             peers: Peers::default(),
             chores: Chores::default(),
             inbox: VecDeque::new(),
-            loading: BTreeSet::new(),
+            loading: BTreeMap::new(),
             held: BTreeMap::new(),
             next_ids: None,
             step: "event loop".into(),
@@ -109,7 +109,7 @@ impl Machine {
                     .collect();
                 if failed.is_empty() { Ok(String::new()) } else { Err(failed.join("; ")) }
             };
-            self.loading.insert(unit);
+            self.loading.insert(unit, now());
             self.start(Job::Feature(unit), limits::CHILD_MODULES, work);
         }
     }
@@ -146,7 +146,16 @@ impl Machine {
             }
             Job::Feature(unit) => {
                 complain("kernel modules for units", &outcome);
-                self.loading.remove(unit);
+                if let Some(start) = self.loading.remove(unit) {
+                    let start_us = u64::try_from(start.as_micros()).unwrap_or(u64::MAX);
+                    let name = if unit.is_empty() {
+                        "modules for images".into()
+                    } else {
+                        format!("modules for {unit}")
+                    };
+                    let outcome = outcome.err().unwrap_or_default();
+                    self.booted.timeline.add("main", &name, start_us, &outcome);
+                }
                 for (_, held) in std::mem::take(&mut self.held) {
                     let order = Order { unit: &held.unit, image: held.image.as_ref(), id_base: held.id_base };
                     if let Err(reason) = self.launch(&order) {
@@ -206,7 +215,7 @@ fn needs(unit: &Unit) -> &str {
 impl Kernel for Machine {
     fn launch(&mut self, order: &Order<'_>) -> Result<(), String> {
         let unit = order.unit;
-        if self.loading.contains(needs(unit)) {
+        if self.loading.contains_key(needs(unit)) {
             let held = Held { unit: unit.clone(), image: order.image.cloned(), id_base: order.id_base };
             self.held.insert(unit.name.clone(), held);
             return Ok(());

@@ -149,6 +149,8 @@ pub struct Supervisor {
     timeline: Vec<StepTime>,
     first_container: Option<Duration>,
     said_ready: bool,
+    /// The API has not been started yet, and is then.
+    api_at: Option<Duration>,
 }
 
 impl Supervisor {
@@ -180,6 +182,7 @@ impl Supervisor {
             timeline: Vec::new(),
             first_container: None,
             said_ready: false,
+            api_at: None,
         }
     }
 
@@ -196,8 +199,11 @@ impl Supervisor {
             k.step("rescue");
         }
         self.health = health::Health::Pending { by: now.saturating_add(self.facts.health_deadline) };
-        for name in [NET, API] {
-            self.want(name);
+        self.want(NET);
+        // Who comes in to a rescue should not have to wait.
+        self.api_at = self.facts.rescue.is_none().then(|| now.saturating_add(limits::API_HOLD));
+        if self.api_at.is_none() {
+            self.want(API);
         }
         self.begin_config(applied, now, k);
         // Anything else that the OS ships runs from the start, too, except what is started on demand.
@@ -248,6 +254,9 @@ impl Supervisor {
         for name in due {
             self.event(&name, Event::Timer);
         }
+        if self.api_at.is_some_and(|at| at <= now) {
+            self.start_api();
+        }
         self.tick_attach(now);
         self.tick_images(now);
         self.tick_config(now, k);
@@ -259,7 +268,7 @@ impl Supervisor {
     /// When [`Supervisor::tick`] has to be called next.
     pub fn next_deadline(&self) -> Option<Duration> {
         let units = self.units.values().flat_map(|run| [run.life.deadline(), run.attach_by]).flatten();
-        let boot = [self.config.next(), self.health.next()];
+        let boot = [self.config.next(), self.health.next(), self.api_at];
         // On the way down nobody waits for the boot any more.
         let boot = boot.into_iter().flatten().filter(|_| self.stopping.is_none());
         units.chain(boot).chain(self.images.next()).chain(self.next_stop()).min()
@@ -282,6 +291,12 @@ impl Supervisor {
 
     fn want(&mut self, unit: &str) {
         self.event(unit, Event::Start);
+    }
+
+    fn start_api(&mut self) {
+        if self.api_at.take().is_some() && self.stopping.is_none() {
+            self.want(API);
+        }
     }
 
     fn event(&mut self, unit: &str, event: Event) {

@@ -4,7 +4,7 @@
 //! (a start that never becomes healthy is counted by the loader, and three of them end in rescue). A rescue that can be
 //! reached is healthy, and the next start is a normal one.
 
-use super::{META, Run, Supervisor};
+use super::{API, META, NET, Run, Supervisor};
 use crate::run::kernel::{Halt, Kernel};
 use crate::run::{console, limits, text};
 use berth_units::lifecycle::State;
@@ -91,6 +91,7 @@ impl Supervisor {
         };
         if !self.said_ready && self.units.values().all(tried) {
             self.said_ready = true;
+            self.start_api();
             let users = || self.units.values().filter(|run| !run.is_system());
             let up = users().filter(|run| run.life.state.is_up()).count();
             k.say(console::ready(self.first_container, now, up, users().count()));
@@ -138,7 +139,12 @@ impl Supervisor {
 
 /// The slot's health depends on it. Without meta a machine comes up all the same.
 fn counts(run: &Run) -> bool {
-    if run.is_system() { run.life.wanted() && run.unit.name != META } else { run.unit.required_for_boot }
+    match run.unit.name.as_str() {
+        META => false,
+        NET | API => true,
+        _ if run.is_system() => run.life.wanted(),
+        _ => run.unit.required_for_boot,
+    }
 }
 
 fn is_well(run: &Run) -> bool {

@@ -262,6 +262,9 @@ impl Machine {
     }
 
     fn ready(&mut self, unit: &str) {
+        if self.state(unit) == State::Stopped {
+            self.pass(limits::API_HOLD);
+        }
         self.worker(unit, FromWorker::Hello);
         self.worker(unit, FromWorker::Ready);
     }
