@@ -45,6 +45,10 @@ pub const SETTLE: Duration = Duration::from_secs(3);
 pub const RESTART_MIN_DELAY: Duration = Duration::from_millis(100);
 /// Restarts remembered for `limit` per `interval`; also the largest `limit`.
 pub const RESTARTS_REMEMBERED: usize = 100;
+/// Brackets, commas, dots, equals signs and line ends of one file. The parser needs up to 80 bytes for each; without
+/// this bound a file of brackets alone would take 80 MB of a machine that has 128. Enough for 195 with each of
+/// [`UNITS`] units.
+pub const CONFIG_MARKS: usize = 100_000;
 /// Up to this many bytes, every syntax error of a file is reported; of a longer one, the first. The parser keeps
 /// each error it meets, and a file of errors only would cost a hundred times its size.
 pub const RECOVER_BYTES: usize = 64 * 1024;

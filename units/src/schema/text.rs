@@ -42,6 +42,14 @@ pub(crate) fn source(file: &str, bytes: &[u8]) -> Result<Arc<Source>, Report> {
         )));
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let is_mark = |b: &&u8| matches!(b, b'[' | b']' | b'{' | b'}' | b'=' | b',' | b'.' | b'\n');
+    let marks = bytes.iter().filter(is_mark).count();
+    if marks > limits::CONFIG_MARKS {
+        return Err(refuse(format!(
+            "has {marks} brackets, commas, dots, equals signs and line ends; at most {} are read",
+            limits::CONFIG_MARKS
+        )));
+    }
     if let Some((_, what)) = MAGIC.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return Err(refuse(format!("is {what}, not a TOML file; a TOML file is UTF-8 text")));
     }
