@@ -11,7 +11,8 @@ use super::runner::{self, OnFailure, Step};
 use super::uevents::{Uevent, Uevents};
 use super::watchdog::{self, Watchdog};
 use super::{Firmware, console, dm, limits, mounts};
-use crate::sys::early::keep_through_exec;
+use crate::sys::child;
+use crate::sys::early::{be_patient, keep_through_exec};
 use berth_units::paths;
 use berth_updater::assess;
 use berth_updater::layout::Slot;
@@ -329,8 +330,15 @@ fn switch_root(stage: &mut Initrd) -> Result<String, String> {
         Ok::<_, std::io::Error>(old)
     })();
     let old = moved.map_err(|error| format!("the verified root did not become /: {error}"))?;
-    // The initrd's files are memory; they are reached by the descriptor only.
-    empty(&format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&old)));
+    // The initrd's files are memory. They are reached by the descriptor only, and a child gives them back when
+    // nobody else wants the processor.
+    let folder = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&old));
+    let freeing = child::start(|| {
+        let _ = be_patient();
+        empty(&folder);
+        Ok(String::new())
+    });
+    freeing.map_err(|error| error.to_string())?;
     Ok(String::new())
 }
 

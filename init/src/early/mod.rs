@@ -22,6 +22,7 @@ pub mod handover;
 pub mod identity;
 pub mod initrd;
 pub mod limits;
+pub mod module_file;
 pub mod modules;
 pub mod mounts;
 pub mod record;
@@ -36,12 +37,12 @@ pub use boot_times::Timeline;
 pub use cmdline::Cmdline;
 pub use fail::{guard, reboot_now};
 pub use initrd::initrd_stage;
+pub use modules::Coldplug;
 pub use record::RecordStore;
 pub use stage::main_stage;
 pub use uevents::{Uevent, Uevents};
 pub use watchdog::Watchdog;
 
-use crate::sys::child::Child;
 use berth_updater::assess;
 use berth_updater::layout::Slot;
 use berth_updater::steps::StepRecord;
@@ -159,8 +160,8 @@ pub struct Booted {
     pub timeline: Timeline,
     /// The kernel's device events, to be polled.
     pub uevents: Uevents,
-    /// Still loading drivers for what was there at the start; to be reaped, and its answer worth a line in the log.
-    pub coldplug: Option<Child>,
+    /// Drivers for what was there at the start are being loaded; `go()` when the rest of them is needed.
+    pub coldplug: Option<Coldplug>,
     /// The kernel's command line.
     pub cmdline: Cmdline,
     /// 32 hex digits, as in `/etc/machine-id`.

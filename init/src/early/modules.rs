@@ -3,12 +3,12 @@
 //!
 //! The index files are read when needed and dropped again; PID 1 keeps none of them in memory.
 
-use super::{files, limits};
+use super::{files, limits, module_file};
 use crate::sys::child::{self, Child, ChildError};
-use crate::sys::early::{load_module, load_module_bytes};
+use crate::sys::early::be_patient;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, PipeReader, PipeWriter, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// What a unit or the machine may need, and the modules that provide it, in order; the last of a row must load. One
@@ -109,6 +109,12 @@ impl Modules {
         names
     }
 
+    /// Is this the driver of a network card?
+    fn is_network(&self, name: &str) -> bool {
+        let mut files = self.dep.lines().filter_map(|line| line.split(':').next());
+        files.any(|file| file.starts_with("kernel/drivers/net/") && module_name(file) == name)
+    }
+
     /// Loads a module and what it needs; true if something was new. One that is not in the index is taken to be
     /// built in.
     pub fn load(&mut self, name: &str) -> Result<bool, ModuleError> {
@@ -134,7 +140,7 @@ impl Modules {
     }
 
     fn load_file(&mut self, file: &str, name: &str) -> Result<(), ModuleError> {
-        match insert(&self.folder.join(file)) {
+        match module_file::insert(&self.folder.join(file)) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
             Err(error) => return Err(ModuleError::Load { name: name.to_owned(), error }),
@@ -165,19 +171,21 @@ impl Modules {
         }
     }
 
-    /// Loads what these devices need; trouble with one driver does not keep the next from being tried. Returns how
-    /// many modules were new.
+    /// Loads what these devices need. Returns how many modules were new.
     pub fn load_for<'a>(
         &mut self,
         modaliases: impl IntoIterator<Item = &'a str>,
         troubles: &mut Vec<String>,
     ) -> usize {
+        let names = self.matching(modaliases);
+        self.load_all(&names, troubles)
+    }
+
+    /// Loads these, except what waits for its feature; trouble with one does not keep the next from being tried.
+    fn load_all(&mut self, names: &[String], troubles: &mut Vec<String>) -> usize {
         let mut count = 0;
-        for name in self.matching(modaliases) {
-            if NOT_BY_THEMSELVES.contains(&name.as_str()) {
-                continue;
-            }
-            match self.load(&name) {
+        for name in names.iter().filter(|name| !NOT_BY_THEMSELVES.contains(&name.as_str())) {
+            match self.load(name) {
                 Ok(new) => count += usize::from(new),
                 // The driver looked at the device and does not want it, or the processor lacks what it needs.
                 Err(ModuleError::Load { error, .. }) if error.raw_os_error() == Some(libc::ENODEV) => {}
@@ -223,17 +231,55 @@ pub fn hotplug(modaliases: Vec<String>) -> Result<Child, ChildError> {
     })
 }
 
+/// Loads drivers for what was there at the start, in a child: the network's at once, the rest when the machine has
+/// come up.
+#[derive(Debug)]
+pub struct Coldplug {
+    child: Option<Child>,
+    go: PipeWriter,
+}
+
+impl Coldplug {
+    /// Starts it.
+    pub fn start() -> Result<Coldplug, String> {
+        let (wait, go) = std::io::pipe().map_err(|error| error.to_string())?;
+        let work = move || {
+            let mut modules = Modules::open().map_err(|error| error.to_string())?;
+            let mut troubles = Vec::new();
+            let mut names = modules.matching(all_aliases().iter().map(String::as_str));
+            names.retain(|name| modules.is_network(name));
+            let mut count = modules.load_all(&names, &mut troubles);
+            wait_for_word(&wait);
+            let _ = be_patient();
+            count += modules.load_for(all_aliases().iter().map(String::as_str), &mut troubles);
+            let note = format!("{count} modules for devices");
+            if troubles.is_empty() { Ok(note) } else { Err(format!("{note}, but {}", troubles.join("; "))) }
+        };
+        let child = child::start(work).map_err(|error| error.to_string())?;
+        Ok(Coldplug { child: Some(child), go })
+    }
+
+    /// The rest now: somebody needs the devices that are still without a driver (a CD with the machine's config), or
+    /// the boot is over. Otherwise it follows by itself after [`limits::COLDPLUG_WAIT`].
+    pub fn go(&self) {
+        let _ = (&self.go).write(b"x");
+    }
+
+    /// The child, for an event loop that looks after it; once.
+    pub fn take_child(&mut self) -> Option<Child> {
+        self.child.take()
+    }
+}
+
+fn wait_for_word(pipe: &PipeReader) {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let limit = PollTimeout::try_from(limits::COLDPLUG_WAIT).unwrap_or(PollTimeout::ZERO);
+    let _ = poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], limit);
+}
+
 /// The modaliases of every device on the buses that a disk or a watchdog may hang on.
 pub fn disk_aliases() -> BTreeSet<String> {
     BUSES_FOR_DISK
-        .iter()
-        .flat_map(|bus| bus_aliases(&Path::new("/sys/bus").join(bus).join("devices")))
-        .collect()
-}
-
-/// The modaliases of what a container's network may hang on, which is wanted first.
-pub fn network_aliases() -> BTreeSet<String> {
-    ["virtio", "vmbus", "xen", "pci"]
         .iter()
         .flat_map(|bus| bus_aliases(&Path::new("/sys/bus").join(bus).join("devices")))
         .collect()
@@ -262,54 +308,15 @@ fn alias_line(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix("alias ")?.rsplit_once(' ')
 }
 
-/// What comes before the first colon.
+/// What comes before the first colon; patterns for ACPI say `acpi*`.
 fn bus(alias: &str) -> &str {
-    alias.split(':').next().unwrap_or(alias)
+    alias.split(':').next().unwrap_or(alias).trim_end_matches('*')
 }
 
 /// `kernel/drivers/block/virtio_blk.ko.xz` → `virtio_blk`.
 fn module_name(file: &str) -> String {
     let base = file.rsplit('/').next().unwrap_or(file);
     base.split('.').next().unwrap_or(base).replace('-', "_")
-}
-
-/// Hands one file to the kernel. While the kernel takes modules without a signature, that is what it gets: checking
-/// one (RSA, 4096 bits) costs more than all the rest of loading it, and what we read here is verified already, by
-/// the root's verity tree or by the boot loader's hash of the initrd. Once the boot is over ([`super::settle`]), the
-/// kernel wants the signature, and gets it.
-fn insert(path: &Path) -> io::Result<()> {
-    let compressed = path.extension().is_none_or(|extension| extension != "ko");
-    if !compressed {
-        let bytes = read_module(path)?;
-        match load_module_bytes(without_signature(&bytes)) {
-            Err(error)
-                if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EKEYREJECTED | libc::ENOKEY)) => {}
-            result => return result,
-        }
-    }
-    load_module(&File::open(path)?, compressed)
-}
-
-fn read_module(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
-    if length > limits::MODULE_BYTES {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-    file.take(length).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// The module proper. A signed one ends in the signature, 12 bytes of which the last four are its length (big
-/// endian), and a marker (the kernel's `struct module_signature`).
-fn without_signature(bytes: &[u8]) -> &[u8] {
-    const MARKER: &[u8] = b"~Module signature appended~\n";
-    let Some(rest) = bytes.strip_suffix(MARKER) else { return bytes };
-    let Some((rest, info)) = rest.split_last_chunk::<12>() else { return bytes };
-    let length = u32::from_be_bytes([info[8], info[9], info[10], info[11]]);
-    let end = usize::try_from(length).ok().and_then(|length| rest.len().checked_sub(length));
-    end.map_or(bytes, |end| &rest[..end])
 }
 
 /// Shell patterns as modprobe takes them: `*`, `?`, `[a-z]`. Linear in the text for each star, never exponential.
@@ -383,17 +390,6 @@ mod tests {
         assert!(!sample().load("ext4").unwrap());
         let error = sample().load("dm-verity").unwrap_err().to_string();
         assert!(error.starts_with("module dm_verity: "), "{error}");
-    }
-
-    #[test]
-    fn a_signature_is_cut_off_and_nothing_else() {
-        let mut signed = b"ELF code".to_vec();
-        signed.extend_from_slice(b"SIG");
-        signed.extend_from_slice(&[0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 3]);
-        signed.extend_from_slice(b"~Module signature appended~\n");
-        assert_eq!(without_signature(&signed), b"ELF code");
-        assert_eq!(without_signature(b"ELF code"), b"ELF code");
-        assert_eq!(without_signature(&signed[20..]), &signed[20..]);
     }
 
     #[test]

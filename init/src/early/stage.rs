@@ -2,12 +2,13 @@
 
 use super::boot_times::{Timeline, now_us};
 use super::handover::Handover;
+use super::modules::Coldplug;
 use super::record::RecordStore;
 use super::runner::{self, OnFailure, Step};
 use super::{Booted, Cmdline, Firmware, State, Uevents, Watchdog};
-use super::{clock, console, fail, files, identity, limits, modules, mounts, state, sysctl};
-use crate::sys::child::{self, Child};
-use crate::sys::early::{be_patient, ctrl_alt_del_as_signal, inherited, lock_memory};
+use super::{clock, console, fail, files, identity, limits, mounts, state, sysctl};
+use crate::sys::child;
+use crate::sys::early::{ctrl_alt_del_as_signal, inherited, lock_memory};
 use berth_units::paths;
 use berth_updater::assess;
 use berth_updater::steps::Status;
@@ -92,7 +93,7 @@ pub struct Main {
     os_release: String,
     watchdog: Option<Watchdog>,
     uevents: Option<Uevents>,
-    coldplug: Option<Child>,
+    coldplug: Option<Coldplug>,
     state: State,
     machine_id: String,
     hostname: String,
@@ -214,21 +215,9 @@ fn cgroups(_: &mut Main) -> Result<String, String> {
     Ok(String::new())
 }
 
-/// Starts loading drivers for everything that is there, in a child that nobody waits for: the network's first, the
-/// rest when the processor has nothing better to do. Devices that come up by that are uevents.
+/// Starts loading drivers, in a child that nobody waits for. Devices that come up by that are uevents.
 fn devices(stage: &mut Main) -> Result<String, String> {
-    let child = child::start(|| {
-        let mut modules = modules::Modules::open().map_err(|error| error.to_string())?;
-        let mut troubles = Vec::new();
-        let network = modules::network_aliases();
-        let mut count = modules.load_for(network.iter().map(String::as_str), &mut troubles);
-        let _ = be_patient();
-        let aliases = modules::all_aliases();
-        count += modules.load_for(aliases.difference(&network).map(String::as_str), &mut troubles);
-        let note = format!("{count} modules for devices");
-        if troubles.is_empty() { Ok(note) } else { Err(format!("{note}, but {}", troubles.join("; "))) }
-    });
-    stage.coldplug = Some(child.map_err(|error| error.to_string())?);
+    stage.coldplug = Some(Coldplug::start()?);
     Ok(String::new())
 }
 
