@@ -140,6 +140,12 @@ impl Guest {
         self.wait_for(lines::CONFIRMED).map(drop)
     }
 
+    /// Waits until the console has called a unit healthy.
+    pub fn healthy(&mut self, unit: &str) -> Result<()> {
+        let line = format!("{unit:<8} healthy");
+        self.running.console().wait(0, &line, BOOT, |l| l == line).map(drop)
+    }
+
     /// Waits for a console line that contains `text`.
     pub fn wait_for(&mut self, text: &str) -> Result<String> {
         let line = self.running.wait_for(text, BOOT)?.text;

@@ -9,6 +9,7 @@ fn serves_and_answers(firmware: Firmware, name: &str) -> Result<()> {
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));
 
+    guest.healthy("web")?;
     let web = guest.unit("web")?;
     assert_eq!(web.state, "healthy");
     assert!(web.privileges.is_empty(), "the web unit gave up isolation: {:?}", web.privileges);
