@@ -15,9 +15,8 @@ pub const CMDLINE_BYTES: u64 = 4096;
 pub const SMALL_FILE_BYTES: u64 = 4096;
 /// Bytes of `modules.alias` and `modules.dep`; Debian's full ones are 1.5 MB.
 pub const MODULE_INDEX_BYTES: u64 = 4 << 20;
-/// How long drivers for devices that nobody has asked for wait for the boot to be over: they would share its
-/// processor, and locks in the kernel.
-pub const COLDPLUG_WAIT: Duration = Duration::from_secs(4);
+/// After so long in the main stage the boot counts as over, whatever units still wait for.
+pub const COLDPLUG_WAIT: Duration = Duration::from_secs(15);
 /// Bytes of one kernel module; the largest of Debian's have 6 MB.
 pub const MODULE_BYTES: u64 = 32 << 20;
 /// Bytes of one uevent; the kernel's own buffer is 2,048.

@@ -11,6 +11,7 @@
 pub mod boot_times;
 pub mod clock;
 pub mod cmdline;
+pub mod coldplug;
 pub mod console;
 pub mod disks;
 pub mod dm;
@@ -35,9 +36,9 @@ pub mod watchdog;
 
 pub use boot_times::Timeline;
 pub use cmdline::Cmdline;
+pub use coldplug::Coldplug;
 pub use fail::{guard, reboot_now};
 pub use initrd::initrd_stage;
-pub use modules::Coldplug;
 pub use record::RecordStore;
 pub use stage::main_stage;
 pub use uevents::{Uevent, Uevents};
@@ -74,10 +75,9 @@ fn hurry(yes: bool) {
     let _ = files::poke("/sys/kernel/rcu_expedited", if yes { "1" } else { "0" });
 }
 
-/// The boot is over (every unit has had its first try): the kernel takes its time again, takes only signed modules
-/// from now on, and locks itself against its own root user. Neither can be undone. Returns what did not work.
+/// The boot is over: the kernel takes only signed modules from now on, locks itself against its own root user, and
+/// takes its time again. The first two cannot be undone. Called by [`Coldplug`]'s child.
 pub fn settle() -> Result<(), String> {
-    hurry(false);
     // The file is there only where securityfs is; it is mounted for this moment and goes again.
     let sign = files::poke("/sys/module/module/parameters/sig_enforce", "1")
         .map_err(|error| format!("signed modules only: {error}"));
@@ -88,6 +88,7 @@ pub fn settle() -> Result<(), String> {
             _ => files::poke(&path, "integrity").map_err(|error| format!("lockdown: {error}")),
         }
     });
+    hurry(false);
     sign.and(lock)
 }
 
@@ -160,7 +161,8 @@ pub struct Booted {
     pub timeline: Timeline,
     /// The kernel's device events, to be polled.
     pub uevents: Uevents,
-    /// Drivers for what was there at the start are being loaded; `go()` when the rest of them is needed.
+    /// Loads drivers for what was there at the start. To be told when other devices are needed, and when the boot is
+    /// over.
     pub coldplug: Option<Coldplug>,
     /// The kernel's command line.
     pub cmdline: Cmdline,

@@ -5,15 +5,13 @@
 
 use super::{files, limits, module_file};
 use crate::sys::child::{self, Child, ChildError};
-use crate::sys::early::be_patient;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, PipeReader, PipeWriter, Write};
-use std::os::fd::AsFd;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What a unit or the machine may need, and the modules that provide it, in order; the last of a row must load. One
 /// that is not in the index counts as built in.
-pub const FEATURES: [(&str, &[&str]); 13] = [
+pub const FEATURES: [(&str, &[&str]); 12] = [
     // `sha256_ssse3` is several times faster than the built-in code; verity takes it when it is there first.
     ("verity", &["sha256_ssse3", "dm_verity"]),
     ("erofs", &["erofs"]),
@@ -23,7 +21,6 @@ pub const FEATURES: [(&str, &[&str]); 13] = [
     ("bridge", &["veth", "bridge"]),
     ("nat", &["nf_tables", "nft_chain_nat", "nft_masq", "nft_nat"]),
     ("fw_cfg", &["qemu_fw_cfg"]),
-    ("cdrom", &["sr_mod"]),
     ("loop", &["loop"]),
     ("kvm", &["kvm_amd", "kvm_intel", "kvm"]),
     ("efivars", &["efivarfs"]),
@@ -110,7 +107,7 @@ impl Modules {
     }
 
     /// Is this the driver of a network card?
-    fn is_network(&self, name: &str) -> bool {
+    pub fn is_network(&self, name: &str) -> bool {
         let mut files = self.dep.lines().filter_map(|line| line.split(':').next());
         files.any(|file| file.starts_with("kernel/drivers/net/") && module_name(file) == name)
     }
@@ -182,7 +179,7 @@ impl Modules {
     }
 
     /// Loads these, except what waits for its feature; trouble with one does not keep the next from being tried.
-    fn load_all(&mut self, names: &[String], troubles: &mut Vec<String>) -> usize {
+    pub fn load_all(&mut self, names: &[String], troubles: &mut Vec<String>) -> usize {
         let mut count = 0;
         for name in names.iter().filter(|name| !NOT_BY_THEMSELVES.contains(&name.as_str())) {
             match self.load(name) {
@@ -229,52 +226,6 @@ pub fn hotplug(modaliases: Vec<String>) -> Result<Child, ChildError> {
         let count = modules.load_for(modaliases.iter().map(String::as_str), &mut troubles);
         if troubles.is_empty() { Ok(format!("{count} modules")) } else { Err(troubles.join("; ")) }
     })
-}
-
-/// Loads drivers for what was there at the start, in a child: the network's at once, the rest when the machine has
-/// come up.
-#[derive(Debug)]
-pub struct Coldplug {
-    child: Option<Child>,
-    go: PipeWriter,
-}
-
-impl Coldplug {
-    /// Starts it.
-    pub fn start() -> Result<Coldplug, String> {
-        let (wait, go) = std::io::pipe().map_err(|error| error.to_string())?;
-        let work = move || {
-            let mut modules = Modules::open().map_err(|error| error.to_string())?;
-            let mut troubles = Vec::new();
-            let mut names = modules.matching(all_aliases().iter().map(String::as_str));
-            names.retain(|name| modules.is_network(name));
-            let mut count = modules.load_all(&names, &mut troubles);
-            wait_for_word(&wait);
-            let _ = be_patient();
-            count += modules.load_for(all_aliases().iter().map(String::as_str), &mut troubles);
-            let note = format!("{count} modules for devices");
-            if troubles.is_empty() { Ok(note) } else { Err(format!("{note}, but {}", troubles.join("; "))) }
-        };
-        let child = child::start(work).map_err(|error| error.to_string())?;
-        Ok(Coldplug { child: Some(child), go })
-    }
-
-    /// The rest now: somebody needs the devices that are still without a driver (a CD with the machine's config), or
-    /// the boot is over. Otherwise it follows by itself after [`limits::COLDPLUG_WAIT`].
-    pub fn go(&self) {
-        let _ = (&self.go).write(b"x");
-    }
-
-    /// The child, for an event loop that looks after it; once.
-    pub fn take_child(&mut self) -> Option<Child> {
-        self.child.take()
-    }
-}
-
-fn wait_for_word(pipe: &PipeReader) {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let limit = PollTimeout::try_from(limits::COLDPLUG_WAIT).unwrap_or(PollTimeout::ZERO);
-    let _ = poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], limit);
 }
 
 /// The modaliases of every device on the buses that a disk or a watchdog may hang on.

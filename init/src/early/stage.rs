@@ -2,10 +2,9 @@
 
 use super::boot_times::{Timeline, now_us};
 use super::handover::Handover;
-use super::modules::Coldplug;
 use super::record::RecordStore;
 use super::runner::{self, OnFailure, Step};
-use super::{Booted, Cmdline, Firmware, State, Uevents, Watchdog};
+use super::{Booted, Cmdline, Coldplug, Firmware, State, Uevents, Watchdog};
 use super::{clock, console, fail, files, identity, limits, mounts, state, sysctl};
 use crate::sys::child;
 use crate::sys::early::{ctrl_alt_del_as_signal, inherited, lock_memory};

@@ -14,6 +14,8 @@ pub const HEALTHY_AFTER: Duration = Duration::from_secs(2);
 /// The API starts when every unit has had its first try, or after this: making its keys ready takes the processor time
 /// that a small machine needs for the first container.
 pub const API_HOLD: Duration = Duration::from_secs(2);
+/// After its driver is loaded, a disk may take this long to appear (USB sticks wait a second by themselves).
+pub const DEVICES_SETTLE: Duration = Duration::from_secs(3);
 /// How long a started container waits for its network. The agent itself is up in well under a second; if it
 /// crashed, it is back within two.
 pub const ATTACH: Duration = Duration::from_secs(15);
@@ -36,6 +38,8 @@ pub const CHILD_STORE: Duration = Duration::from_secs(20);
 pub const CHILD_RECORD: Duration = Duration::from_secs(10);
 /// A child that loads kernel modules; some drivers wait for their device.
 pub const CHILD_MODULES: Duration = Duration::from_secs(30);
+/// The child that loads all other drivers, waiting for the boot to be over included.
+pub const CHILD_COLDPLUG: Duration = Duration::from_secs(180);
 /// A child that reads and writes the boot record and the step record, each flushed.
 pub const CHILD_CONFIRM: Duration = Duration::from_secs(30);
 /// Exits remembered for each unit.
@@ -70,3 +74,6 @@ pub const SYSTEM_UNITS: usize = 32;
 pub const IDS_BYTES: usize = 1 << 20;
 /// Units with an id range of their own, ever; the ranges must fit below 2^31.
 pub const IDS: u32 = 30_000;
+/// How long meta looks with the devices that are there, before drivers for all the others are loaded: most machines
+/// have their config in firmware or on a disk like the one they boot from.
+pub const DEVICES_AFTER: Duration = Duration::from_secs(1);
