@@ -29,6 +29,8 @@ pub enum Job {
     Feature(&'static str),
     /// Modules for devices that came up.
     Hotplug,
+    /// Modules for devices that were there at the start.
+    Coldplug,
     /// Clock, entropy, sync, unmount.
     Last(Halt),
 }

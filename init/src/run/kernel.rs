@@ -50,6 +50,10 @@ pub trait Kernel {
     fn store_config(&mut self, text: &[u8], source: &str);
     /// Keeps the id table, atomically.
     fn store_ids(&mut self, text: String);
+    /// Drivers that nobody has waited for so far are wanted now; answered by [`Input::DriversLoaded`].
+    fn load_drivers(&mut self);
+    /// Every unit has had its first try: what was put off until now may take the processor.
+    fn boot_over(&mut self);
     /// Sets the host name.
     fn hostname(&mut self, name: &str);
     /// One line for the console and Berth's own log.
@@ -118,6 +122,10 @@ pub enum Input {
         /// Unit name.
         unit: String,
     },
+    /// Every device that was there at the start has its driver.
+    DriversLoaded,
+    /// A disk or partition came or went.
+    DisksChanged,
     /// The config is kept, or not.
     ConfigStored(Result<(), String>),
     /// The records say that this boot was healthy, or could not be written.

@@ -74,6 +74,3 @@ pub const SYSTEM_UNITS: usize = 32;
 pub const IDS_BYTES: usize = 1 << 20;
 /// Units with an id range of their own, ever; the ranges must fit below 2^31.
 pub const IDS: u32 = 30_000;
-/// How long meta looks with the devices that are there, before drivers for all the others are loaded: most machines
-/// have their config in firmware or on a disk like the one they boot from.
-pub const DEVICES_AFTER: Duration = Duration::from_secs(1);

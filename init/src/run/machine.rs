@@ -7,7 +7,7 @@ use super::peers::Peers;
 use super::reactor::Reactor;
 use super::supervisor::{META, NET};
 use super::{devices, files, limits};
-use crate::early::{Booted, console, modules};
+use crate::early::{Booted, Coldplug, console, modules};
 use berth_units::control::ToWorker;
 use berth_units::image::PreparedImage;
 use berth_units::logs::Stream;
@@ -26,7 +26,7 @@ pub const OWN_LOG: &str = "berth";
 
 /// Features of the kernel that units need, in order of need; each set is loaded by one child.
 const FEATURES: [(&str, &[&str]); 3] = [
-    (META, &["fw_cfg", "cdrom"]),
+    (META, &["fw_cfg"]),
     (NET, &["bridge", "nat"]),
     // For every unit with an image.
     ("", &["overlay"]),
@@ -114,6 +114,16 @@ impl Machine {
         }
     }
 
+    /// Looks after the child that loads drivers for what was there at the start.
+    pub fn adopt_coldplug(&mut self) {
+        match self.booted.coldplug.as_mut().and_then(Coldplug::take_child) {
+            Some(child) => {
+                self.chores.adopt(&mut self.reactor, Job::Coldplug, child, limits::CHILD_COLDPLUG, now());
+            }
+            None => self.inbox.push_back(Input::DriversLoaded),
+        }
+    }
+
     fn start(&mut self, job: Job, limit: Duration, work: impl FnOnce() -> Outcome) {
         if let Err(error) = self.chores.start(&mut self.reactor, job, limit, now(), work) {
             self.chore_ended(job, Err(error));
@@ -164,6 +174,10 @@ impl Machine {
                         self.inbox.push_back(Input::CgroupEmpty { unit });
                     }
                 }
+            }
+            Job::Coldplug => {
+                complain("drivers", &outcome);
+                self.inbox.push_back(Input::DriversLoaded);
             }
             Job::Last(halt) => {
                 complain("last steps", &outcome);
@@ -266,6 +280,20 @@ impl Kernel for Machine {
             self.next_ids = Some(text);
         } else {
             self.start(Job::Ids, limits::CHILD_STORE, || files::keep_ids(&text));
+        }
+    }
+
+    fn load_drivers(&mut self) {
+        if let Some(coldplug) = &self.booted.coldplug {
+            coldplug.devices_now();
+            // The child ends, and that is how we know, when it hears that the boot is over.
+            coldplug.boot_over();
+        }
+    }
+
+    fn boot_over(&mut self) {
+        if let Some(coldplug) = &self.booted.coldplug {
+            coldplug.boot_over();
         }
     }
 

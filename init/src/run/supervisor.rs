@@ -11,6 +11,7 @@
 //! event in the queue, never by recursion; each pass handles a bounded number of events.
 
 mod config;
+mod devices;
 mod health;
 mod images;
 mod plumbing;
@@ -143,6 +144,7 @@ pub struct Supervisor {
     hostname: String,
     addresses: Vec<(String, String)>,
     images: images::Wanted,
+    devices: devices::Devices,
     health: health::Health,
     stopping: Option<stop::Stopping>,
     ids: Ids,
@@ -176,6 +178,7 @@ impl Supervisor {
             keys: Vec::new(),
             addresses: Vec::new(),
             images: images::Wanted::default(),
+            devices: devices::Devices::default(),
             health: health::Health::default(),
             stopping: None,
             ids: Ids::default(),
@@ -235,6 +238,11 @@ impl Supervisor {
             Input::CgroupEmpty { unit } => self.event(&unit, Event::CgroupEmpty),
             Input::Worker { unit, message, text } => self.worker(&unit, message, text, now, k),
             Input::WorkerGone { unit } => self.worker_gone(&unit),
+            Input::DriversLoaded => {
+                self.drivers_loaded(now);
+                self.look_again_on_disks(now, k);
+            }
+            Input::DisksChanged => self.disks_changed(),
             Input::ConfigStored(result) => self.config_stored(result, k),
             Input::Confirmed(result) => self.confirmed(result, now, k),
             Input::Halt { halt, why } => self.halt(halt, &why, limits::SHUTDOWN, now, k),
@@ -258,6 +266,7 @@ impl Supervisor {
             self.start_api();
         }
         self.tick_attach(now);
+        self.tick_devices(now, k);
         self.tick_images(now);
         self.tick_config(now, k);
         self.tick_health(now, k);
@@ -268,7 +277,7 @@ impl Supervisor {
     /// When [`Supervisor::tick`] has to be called next.
     pub fn next_deadline(&self) -> Option<Duration> {
         let units = self.units.values().flat_map(|run| [run.life.deadline(), run.attach_by]).flatten();
-        let boot = [self.config.next(), self.health.next(), self.api_at];
+        let boot = [self.config.next(), self.health.next(), self.api_at, self.devices.next()];
         // On the way down nobody waits for the boot any more.
         let boot = boot.into_iter().flatten().filter(|_| self.stopping.is_none());
         units.chain(boot).chain(self.images.next()).chain(self.next_stop()).min()
@@ -369,6 +378,9 @@ impl Supervisor {
         run.says.clear();
         run.attach_by = None;
         run.forked = Some(now);
+        if name == STORE {
+            self.images.disks_of_store = self.devices.generation;
+        }
         let order = Order { unit: &run.unit, image: run.image.as_ref(), id_base };
         if let Err(reason) = k.launch(&order) {
             self.refuse_fork(name, &reason);

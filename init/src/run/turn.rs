@@ -45,8 +45,6 @@ struct Loop {
     listener: OwnedFd,
     buttons: Buttons,
     panics: u32,
-    /// When drivers for all devices are loaded, unless a config has been found by then.
-    devices_by: Option<Duration>,
 }
 
 /// Runs the machine until it goes down.
@@ -87,15 +85,7 @@ impl Loop {
         let units = files::system_units(Path::new(paths::SYSTEM_UNITS));
         let supervisor = Supervisor::new(facts(&booted), files::check, units);
         let machine = Machine::new(booted, reactor);
-        Ok(Self {
-            supervisor,
-            machine,
-            signals,
-            listener,
-            buttons: Buttons::default(),
-            panics: 0,
-            devices_by: None,
-        })
+        Ok(Self { supervisor, machine, signals, listener, buttons: Buttons::default(), panics: 0 })
     }
 
     fn begin(&mut self) {
@@ -110,8 +100,6 @@ impl Loop {
         self.buttons.look(&mut self.machine.reactor);
         self.machine.load_features(config.is_none());
         self.machine.adopt_coldplug();
-        // A volume with the config may be on a disk that has no driver yet; but most are not.
-        self.devices_by = config.is_none().then(|| now().saturating_add(limits::DEVICES_AFTER));
         self.guarded("begin", |this| this.supervisor.begin(config.as_deref(), now(), &mut this.machine));
         self.work();
     }
@@ -124,19 +112,6 @@ impl Loop {
         }
         self.guarded("deadlines", Self::deadlines);
         self.work();
-        if self.devices_by.is_some_and(|by| by <= now() || self.supervisor.has_config()) {
-            self.devices_by = None;
-            if let Some(coldplug) =
-                self.machine.booted.coldplug.as_ref().filter(|_| !self.supervisor.has_config())
-            {
-                coldplug.devices_now();
-            }
-        }
-        if self.supervisor.is_ready()
-            && let Some(coldplug) = self.machine.booted.coldplug.take()
-        {
-            coldplug.boot_over();
-        }
         if let Some(halt) = self.machine.down.filter(|_| !self.machine.chores.busy(Job::Condemn)) {
             last::down(halt);
         }
@@ -153,7 +128,6 @@ impl Loop {
             self.machine.chores.next(),
             self.machine.peers.next(),
             watchdog,
-            self.devices_by,
         ];
         match deadlines.into_iter().flatten().min() {
             Some(at) => at.saturating_sub(now()).clamp(LEAST, IDLE),

@@ -25,9 +25,22 @@ pub(super) enum Phase {
         from: Duration,
         /// At most until.
         by: Duration,
+        /// What for.
+        wait: Wait,
     },
     /// Decided, one way or the other.
     Settled,
+}
+
+/// What the search waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Meta's answer.
+    Meta,
+    /// Disks that are still to come; meta has found nothing on those that are there.
+    Disks,
+    /// Meta's end, to be started again.
+    Again,
 }
 
 impl Phase {
@@ -56,7 +69,11 @@ impl Supervisor {
             }
             None => {
                 self.config_status.state = "reading".into();
-                self.config = Phase::Reading { from: now, by: now.saturating_add(limits::CONFIG_SEARCH) };
+                self.config = Phase::Reading {
+                    from: now,
+                    by: now.saturating_add(limits::CONFIG_SEARCH),
+                    wait: Wait::Meta,
+                };
                 self.want(META);
             }
         }
@@ -106,14 +123,36 @@ impl Supervisor {
     }
 
     pub(super) fn config_none(&mut self, looked: Vec<String>, now: Duration, k: &mut dyn Kernel) {
-        if self.looked(looked) {
-            self.config_status.state = "none".into();
-            k.say(console::config_none());
-            for line in &self.config_status.looked {
-                k.say(console::report(line));
-            }
-            self.settle_config(MachineConfig::default(), now, k);
+        if !self.looked(looked) {
+            return;
         }
+        match self.config {
+            Phase::Reading { from, .. } if self.devices.may_come(now) => {
+                let by = now.saturating_add(limits::CONFIG_SEARCH);
+                self.config = Phase::Reading { from, by, wait: Wait::Disks };
+                k.load_drivers();
+            }
+            _ => self.no_config(now, k),
+        }
+    }
+
+    /// More disks may be there than when meta looked.
+    pub(super) fn look_for_config_again(&mut self, now: Duration, k: &mut dyn Kernel) {
+        if let Phase::Reading { from, by, wait: Wait::Disks } = self.config
+            && self.stopping.is_none()
+        {
+            self.config = Phase::Reading { from, by, wait: Wait::Again };
+            self.look_at_config(now, k);
+        }
+    }
+
+    fn no_config(&mut self, now: Duration, k: &mut dyn Kernel) {
+        self.config_status.state = "none".into();
+        k.say(console::config_none());
+        for line in &self.config_status.looked {
+            k.say(console::report(line));
+        }
+        self.settle_config(MachineConfig::default(), now, k);
     }
 
     /// Notes where meta has looked; false if nobody is waiting for the answer any more.
@@ -201,26 +240,33 @@ impl Supervisor {
         }
     }
 
-    /// Meta that ended without an answer will give none.
+    /// Meta that ended without an answer will give none; meta that is to look again is started when it has ended.
     pub(super) fn look_at_config(&mut self, now: Duration, k: &mut dyn Kernel) {
-        if !matches!(self.config, Phase::Reading { .. }) || self.stopping.is_some() {
-            return;
-        }
-        let Some(run) = self.units.get(META) else { return };
-        if matches!(run.life.state, State::Failed | State::Finished) {
-            self.config_status.state = "none".into();
-            let reason = run.reason(now);
-            let why = format!(
-                "meta ended without an answer: {}",
-                if reason.is_empty() { "no reason" } else { &reason }
-            );
-            self.give_up_config(&why, now, k);
+        let Phase::Reading { from, by, wait } = self.config else { return };
+        let Some(run) = self.units.get(META).filter(|_| self.stopping.is_none()) else { return };
+        let ended = matches!(run.life.state, State::Failed | State::Finished);
+        match wait {
+            Wait::Again if ended => {
+                self.config = Phase::Reading { from, by, wait: Wait::Meta };
+                self.want(META);
+            }
+            Wait::Meta if ended && !self.events.iter().any(|(unit, _)| unit == META) => {
+                self.config_status.state = "none".into();
+                let reason = run.reason(now);
+                let reason = if reason.is_empty() { "no reason" } else { &reason };
+                let why = format!("meta ended without an answer: {reason}");
+                self.give_up_config(&why, now, k);
+            }
+            Wait::Meta | Wait::Disks | Wait::Again => {}
         }
     }
 
     pub(super) fn tick_config(&mut self, now: Duration, k: &mut dyn Kernel) {
         if self.stopping.is_some() || self.config.next().is_none_or(|by| by > now) {
             return;
+        }
+        if matches!(self.config, Phase::Reading { wait: Wait::Disks | Wait::Again, .. }) {
+            return self.no_config(now, k);
         }
         self.config_status.state = "none".into();
         self.event(META, Event::Stop);

@@ -80,16 +80,6 @@ impl Supervisor {
         }
     }
 
-    /// Is it decided which config is in force?
-    pub fn has_config(&self) -> bool {
-        self.config.is_settled()
-    }
-
-    /// Has every unit had its first try?
-    pub fn is_ready(&self) -> bool {
-        self.said_ready
-    }
-
     /// Every unit has had its first try: the boot's last line.
     fn look_at_ready(&mut self, now: Duration, k: &mut dyn Kernel) {
         let tried = |run: &Run| {
@@ -102,7 +92,7 @@ impl Supervisor {
         if !self.said_ready && self.units.values().all(tried) {
             self.said_ready = true;
             self.start_api();
-            k.load_drivers();
+            k.boot_over();
             let users = || self.units.values().filter(|run| !run.is_system());
             let up = users().filter(|run| run.life.state.is_up()).count();
             k.say(console::ready(self.first_container, now, up, users().count()));

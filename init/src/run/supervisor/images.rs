@@ -19,6 +19,10 @@ pub(super) struct Wanted {
     asked: BTreeSet<String>,
     /// When an idle store is stopped.
     idle_at: Option<Duration>,
+    /// Something was not found; the store looks again when more disks are there.
+    for_disks: bool,
+    /// Which disks the present store was given ([`super::devices::Devices::generation`]).
+    pub(super) disks_of_store: u32,
 }
 
 impl Wanted {
@@ -54,13 +58,28 @@ impl Supervisor {
         }
         self.images.idle_at = None;
         self.images.by_reference.entry(reference.to_owned()).or_insert(now.saturating_add(limits::PREPARE));
+        if self.images.for_disks {
+            return;
+        }
+        let stale = self.images.disks_of_store != self.devices.generation;
+        if stale
+            && self.images.asked.is_empty()
+            && self.units.get(STORE).is_some_and(|run| run.life.state.has_run())
+        {
+            // It holds descriptors of the disks that were there when it started.
+            self.event(STORE, Event::Stop);
+            self.want(STORE);
+            return;
+        }
         self.want(STORE);
         self.send_prepare(k);
     }
 
     /// Asks what was not asked yet on the present connection.
     pub(super) fn send_prepare(&mut self, k: &mut dyn Kernel) {
-        if !self.connected.contains(STORE) {
+        // A store that is on its way out answers nothing any more.
+        let stays = self.units.get(STORE).is_some_and(|run| run.life.wanted());
+        if !self.connected.contains(STORE) || !stays || self.images.for_disks {
             return;
         }
         for reference in self.images.by_reference.keys() {
@@ -97,8 +116,32 @@ impl Supervisor {
         }
     }
 
-    /// The store gave up, or we give up on it.
-    pub(super) fn prepare_failed(&mut self, reference: &str, why: &str, now: Duration) {
+    /// The store gave up.
+    pub(super) fn not_prepared(&mut self, reference: &str, why: &str, now: Duration, k: &mut dyn Kernel) {
+        if self.images.by_reference.contains_key(reference) && self.devices.may_come(now) {
+            log::info!("{reference}: {why}; looked for again when all disks are there");
+            self.images.asked.remove(reference);
+            self.images.for_disks = true;
+            k.load_drivers();
+            if self.images.asked.is_empty() {
+                self.event(STORE, Event::Stop);
+            }
+            return;
+        }
+        self.prepare_failed(reference, why, now);
+    }
+
+    /// More disks may be there than when the store looked.
+    pub(super) fn look_for_images_again(&mut self, now: Duration, k: &mut dyn Kernel) {
+        if std::mem::take(&mut self.images.for_disks) {
+            for reference in self.images.by_reference.keys().cloned().collect::<Vec<_>>() {
+                self.ask_store(&reference, now, k);
+            }
+        }
+    }
+
+    /// There is no image, and will be none.
+    fn prepare_failed(&mut self, reference: &str, why: &str, now: Duration) {
         self.answered(reference, now);
         self.image_failed(reference, why);
     }

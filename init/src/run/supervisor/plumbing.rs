@@ -75,7 +75,7 @@ impl Supervisor {
             }
             FromWorker::Prepared { reference } => self.prepared(&reference, now, k),
             FromWorker::PrepareFailed { reference, error } => {
-                self.prepare_failed(&reference, &short(&error), now)
+                self.not_prepared(&reference, &short(&error), now, k);
             }
             FromWorker::Addresses { addresses } => {
                 let addresses: Vec<_> =

@@ -108,6 +108,12 @@ impl Kernel for Fake {
     fn store_ids(&mut self, text: String) {
         self.calls.push(format!("store ids {}", text.lines().count()));
     }
+    fn load_drivers(&mut self) {
+        self.calls.push("load drivers".into());
+    }
+    fn boot_over(&mut self) {
+        self.calls.push("boot over".into());
+    }
     fn hostname(&mut self, name: &str) {
         self.calls.push(format!("hostname {name}"));
     }
@@ -225,7 +231,10 @@ impl Machine {
         let units = [NET, META, STORE, API].map(worker).to_vec();
         let supervisor = Supervisor::new(facts, check, units);
         let k = Fake { images: ["example.org/web:1".to_owned()].into(), ..Fake::default() };
-        Self { supervisor, k, now: Duration::from_secs(1) }
+        let mut machine = Self { supervisor, k, now: Duration::from_secs(1) };
+        machine.supervisor.drivers_loaded(Duration::ZERO);
+        machine.now += limits::DEVICES_SETTLE;
+        machine
     }
 
     /// Boots with a kept config.
@@ -325,9 +334,9 @@ fn a_unit_starts_when_what_it_requires_runs_and_the_slot_becomes_good() {
     assert_eq!(machine.state("web"), State::Healthy);
     assert_eq!(machine.called("confirm"), 1);
     assert!(machine.supervisor.is_confirmed());
-    assert!(machine.said("slot     a is good, everything healthy at 3.00 s"), "{:#?}", machine.k.said);
+    assert!(machine.said("slot     a is good, everything healthy at 6.00 s"), "{:#?}", machine.k.said);
     assert!(machine.said("web      running (image example.org/web:1)"));
-    assert!(machine.said("ready    first container at 1.00 s, 2 of 2 units up"));
+    assert!(machine.said("ready    first container at 4.00 s, 2 of 2 units up"));
     assert_eq!(machine.called("launch meta"), 0, "the source is not consulted again");
 }
 
@@ -642,4 +651,97 @@ fn id_ranges_are_kept_before_they_are_used() {
     let launched = machine.k.calls.iter().position(|call| call.starts_with("launch")).unwrap();
     assert!(stored < launched);
     assert_ne!(machine.supervisor.ids.get("web"), machine.supervisor.ids.get("other"));
+}
+
+#[test]
+fn a_config_on_a_disk_that_comes_late_is_found() {
+    let mut machine = Machine::new(facts());
+    machine.supervisor.devices = devices::Devices::default();
+    machine.begin(None);
+    machine.worker(META, FromWorker::Hello);
+    machine.worker(META, FromWorker::ConfigNone { looked: vec!["nothing".into()] });
+    machine.exit(META, Exit::Code(0));
+    assert_eq!(machine.called("load drivers"), 1);
+    assert_eq!(machine.state(META), State::Finished);
+    machine.give(Input::DisksChanged);
+    machine.give(Input::DriversLoaded);
+    assert_eq!(machine.called("launch meta"), 2);
+    machine.worker(META, FromWorker::Hello);
+    machine.give(Input::Worker {
+        unit: META.into(),
+        message: FromWorker::ConfigFound { source: "nocloud (sr0)".into(), looked: vec![] },
+        text: Some("web".into()),
+    });
+    assert!(machine.state("web").is_up());
+}
+
+#[test]
+fn no_config_anywhere_is_said_when_no_disk_can_come_any_more() {
+    let mut machine = Machine::new(facts());
+    machine.supervisor.devices = devices::Devices::default();
+    machine.begin(None);
+    let none = |machine: &mut Machine| {
+        machine.worker(META, FromWorker::Hello);
+        machine.worker(META, FromWorker::ConfigNone { looked: vec!["smbios: no strings".into()] });
+        machine.exit(META, Exit::Code(0));
+    };
+    none(&mut machine);
+    machine.give(Input::DriversLoaded);
+    none(&mut machine);
+    assert!(!machine.supervisor.config.is_settled());
+    machine.pass(limits::DEVICES_SETTLE);
+    none(&mut machine);
+    assert!(machine.supervisor.config.is_settled());
+    assert_eq!(machine.called("launch meta"), 3);
+    assert!(machine.said("config   none found") && machine.said("smbios: no strings"));
+}
+
+#[test]
+fn drivers_that_hang_do_not_keep_the_machine_without_a_network() {
+    let mut machine = Machine::new(facts());
+    machine.supervisor.devices = devices::Devices::default();
+    machine.begin(None);
+    machine.worker(META, FromWorker::Hello);
+    machine.worker(META, FromWorker::ConfigNone { looked: vec![] });
+    machine.exit(META, Exit::Code(0));
+    machine.seconds(11);
+    assert!(machine.supervisor.config.is_settled());
+}
+
+#[test]
+fn an_image_on_a_disk_that_comes_late_is_found() {
+    let mut machine = Machine::new(facts());
+    machine.supervisor.devices = devices::Devices::default();
+    machine.k.images.clear();
+    machine.begin(Some("web"));
+    machine.ready(STORE);
+    let reference = || "example.org/web:1".to_owned();
+    let failed = || FromWorker::PrepareFailed { reference: reference(), error: "not found".into() };
+    machine.worker(STORE, failed());
+    machine.give(Input::WorkerGone { unit: STORE.into() });
+    assert_eq!((machine.state("web"), machine.state(STORE)), (State::Preparing, State::Stopped));
+    machine.give(Input::DisksChanged);
+    machine.give(Input::DriversLoaded);
+    machine.ready(STORE);
+    assert_eq!(machine.told(STORE, "example.org/web:1"), 2);
+    machine.k.images.insert(reference());
+    machine.worker(STORE, FromWorker::Prepared { reference: reference() });
+    assert!(machine.state("web").is_up());
+}
+
+#[test]
+fn an_idle_store_with_old_disks_is_replaced() {
+    let mut machine = Machine::new(facts());
+    machine.k.images.clear();
+    machine.begin(Some("web"));
+    machine.ready(STORE);
+    let failed =
+        FromWorker::PrepareFailed { reference: "example.org/web:1".into(), error: "not found".into() };
+    machine.worker(STORE, failed);
+    assert_eq!(machine.state("web"), State::Backoff);
+    machine.give(Input::DisksChanged);
+    machine.seconds(1);
+    assert_eq!(machine.called("launch store"), 2);
+    machine.ready(STORE);
+    assert_eq!(machine.told(STORE, "example.org/web:1"), 2);
 }
