@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -88,8 +89,8 @@ pub fn lock(name: &str, progress: Progress<'_>) -> Result<Lock> {
     Ok(Lock(file))
 }
 
-/// The folder of stage `kind` with this key; `make` fills it when it is not there yet. Older ones of the same kind
-/// beyond `keep` are removed.
+/// The folder of stage `kind` with this key; `make` fills it when it is not there yet. Those of the same kind
+/// that were not used for longest are removed, beyond `keep`.
 pub fn stage(
     kind: &str,
     key: &str,
@@ -100,6 +101,8 @@ pub fn stage(
     let parent = workspace::cache().join(kind);
     let done = parent.join(key);
     if done.is_dir() {
+        // Used now: not the next to be removed. (A cache of somebody else's cannot be marked; no harm.)
+        let _ = File::open(&done).and_then(|dir| dir.set_modified(SystemTime::now()));
         return Ok(done);
     }
     let _lock = lock(kind, progress)?;

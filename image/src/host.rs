@@ -1,4 +1,4 @@
-//! What the build host must bring: three Debian packages. Everything else comes with the tools tree.
+//! What the build host must bring: three Debian packages, four for others than root. Everything else comes with the tools tree.
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::run::{self, Progress};
 
+/// Lets others than root make a tree with several owners.
+const NOT_ROOT: (&str, &str) = ("uidmap", "/usr/bin/newuidmap");
 /// Package, and a file by which its presence is seen.
 const NEEDED: [(&str, &str); 3] = [
     ("mmdebstrap", "/usr/bin/mmdebstrap"),
@@ -17,8 +19,13 @@ const NEEDED: [(&str, &str); 3] = [
 
 /// Says what is missing, and installs it when told to, or when this is root with nobody at a terminal.
 pub fn ensure(install: bool, progress: Progress<'_>) -> Result<()> {
-    let missing: Vec<&str> =
-        NEEDED.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(package, _)| *package).collect();
+    let more = (!is_root()).then_some(&NOT_ROOT);
+    let missing: Vec<&str> = NEEDED
+        .iter()
+        .chain(more)
+        .filter(|(_, file)| !Path::new(file).exists())
+        .map(|(package, _)| *package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }

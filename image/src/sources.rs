@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::run;
+use crate::{host, run};
 
 /// The release that tools and kernel come from.
 pub const SUITE: &str = "trixie";
@@ -29,20 +29,30 @@ pub fn sources() -> Result<String> {
         .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
         .map(|name| name.trim_matches('"'))
         .unwrap_or_default();
-    let format = "$(REPO_URI) $(CODENAME) $(ORIGIN)";
-    let targets = run::output(
-        "asking apt for this host's package sources",
-        Command::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]),
-    )
-    .unwrap_or_default();
-    let derived = derive(&String::from_utf8_lossy(&targets), host);
+    let mut derived = ask(host);
+    if derived.is_empty() && host::is_root() {
+        // apt knows the sources' code names only from their lists, which a new machine has not fetched yet.
+        let mut update = Command::new("apt-get");
+        let _ = run::run("refreshing the host's package lists", update.arg("update"));
+        derived = ask(host);
+    }
     if derived.is_empty() {
         bail!(
-            "no Debian package sources on this host to derive those of {SUITE} from; set {OVERRIDE_ENV} to a file \
+            "no Debian package sources on this host to derive those of {SUITE} from; run \"apt-get update\", or set {OVERRIDE_ENV} to a file \
              with lines like \"Types: deb\", \"URIs: …\", \"Suites: {SUITE}\", \"Components: main\""
         );
     }
     Ok(derived)
+}
+
+/// Sources derived from what apt knows at the moment; empty when that is nothing.
+fn ask(host: &str) -> String {
+    let format = "$(REPO_URI) $(CODENAME) $(ORIGIN)";
+    let targets = run::output(
+        "asking apt for this host's package sources",
+        Command::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]),
+    );
+    derive(&String::from_utf8_lossy(&targets.unwrap_or_default()), host)
 }
 
 /// From lines `URI CODENAME ORIGIN` of the host's release `host`, and its updates and security, the same of
