@@ -89,6 +89,19 @@ pub fn take_turns(record: &Record, running: Slot) -> Option<Record> {
     worn_out.then(|| Record { starts: STARTS_BEFORE_RESCUE, ..record.clone() })
 }
 
+/// What the record says after a slot was found broken (its root does not verify): a trial has no tries left; of the
+/// good slot, as many starts are noted as make the boot loader prefer the other one, if its hash holds. If there is
+/// no other, that many starts are a rescue: reachable, and reading as little of the broken root as can be.
+pub fn distrust(record: &Record, slot: Slot) -> Option<Record> {
+    let mut next = record.clone();
+    if record.good == slot {
+        next.starts = record.starts.max(STARTS_BEFORE_OTHER);
+    } else if let Some(trial) = next.trial.as_mut().filter(|trial| trial.slot == slot) {
+        trial.tries = 0;
+    }
+    (next != *record).then_some(next)
+}
+
 /// Decides what follows from an event. `record` is the record as it stands now.
 pub fn after(start: Start, record: Option<&Record>, running: Slot, event: Event) -> Action {
     let confirmed = |said: &str| Record { said: said.into(), ..Record::fresh(running) };
@@ -165,6 +178,17 @@ mod tests {
         assert_eq!(kind, Start::Fallback);
         let Action::Write(next) = after(kind, Some(&record), Slot::B, Event::Healthy) else { panic!() };
         assert_eq!((next.good, next.said.as_str()), (Slot::B, "a-hash"));
+    }
+
+    #[test]
+    fn a_broken_slot_is_not_preferred_again() {
+        let good = Record::fresh(Slot::A);
+        assert_eq!(distrust(&good, Slot::A).unwrap().starts, STARTS_BEFORE_OTHER);
+        assert_eq!(distrust(&good, Slot::B), None);
+        let next = distrust(&on_trial(2), Slot::B).unwrap();
+        assert_eq!(next.trial, Some(Trial { slot: Slot::B, tries: 0 }));
+        let fourth = distrust(&good, Slot::A).unwrap();
+        assert!(matches!(start(Some(&fourth), Slot::A, true), Start::Rescue { .. }));
     }
 
     /// A machine whose slots are healthy or not, under a boot loader that follows its policy.

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Somebody needs the other devices.
 const DEVICES: u8 = b'd';
+/// First of all that waits for the end of the boot: until these are there, nobody hears the power button.
+const BUTTONS: [&str; 2] = ["button", "evdev"];
 /// The boot is over.
 const OVER: u8 = b'o';
 
@@ -65,6 +67,9 @@ fn work(mut heard: PipeReader) -> Result<String, String> {
             count += rest(&mut troubles)?;
         }
     }
+    let mut modules = Modules::open().map_err(|error| error.to_string())?;
+    count += modules.load_all(&BUTTONS.map(str::to_owned), &mut troubles);
+    drop(modules);
     if let Err(error) = settle() {
         console::say("berth", &error);
     }

@@ -26,7 +26,7 @@ pub fn guard(work: impl FnOnce()) {
     }));
     let _ = catch_unwind(AssertUnwindSafe(work));
     let text = PANIC.with(RefCell::take);
-    let _ = catch_unwind(AssertUnwindSafe(|| die(Status::Crashed, &format!("init crashed: {text}"))));
+    let _ = catch_unwind(AssertUnwindSafe(|| die(Status::Crashed, "init crashed", &text)));
     reboot_now();
 }
 
@@ -50,9 +50,9 @@ pub fn with<T>(work: impl FnOnce(&mut RecordStore) -> T) -> Option<T> {
     LAST_WORDS.with(|slot| slot.borrow_mut().as_mut().map(work))
 }
 
-/// This start ends here.
-pub fn die(status: Status, reason: &str) -> ! {
-    console::say("berth", format_args!("{reason}; rebooting"));
+/// This start ends here. `what` is for the console; the step record names the step by itself.
+pub fn die(status: Status, what: &str, reason: &str) -> ! {
+    console::say("berth", format_args!("{what}: {reason}; rebooting"));
     with(|record| record.last_words(status, reason));
     std::thread::sleep(limits::FAILURE_PAUSE);
     reboot_now()

@@ -110,6 +110,21 @@ impl runner::Stage for Initrd {
         self.degraded.push(sentence);
     }
 
+    /// A slot whose root is damaged will be no better the next time.
+    fn condemn(&mut self, step: &str) {
+        if !matches!(step, "boot disk" | "verity" | "root") || firmware(&self.cmdline) == Firmware::Direct {
+            return;
+        }
+        fail::with(|record| {
+            let slot = record.current().slot;
+            if let Some(next) = record.read().0.and_then(|now| assess::distrust(&now, slot))
+                && let Err(error) = record.write(&next)
+            {
+                console::say("record", error);
+            }
+        });
+    }
+
     fn explain(&mut self) -> Option<String> {
         self.uevents.as_ref()?.read().into_iter().find_map(|event| match event {
             Uevent::Corrupt { what, .. } => Some(what),
@@ -135,7 +150,7 @@ pub fn initrd_stage() {
     };
     runner::run(&STEPS, &mut stage);
     let error = enter(&stage);
-    fail::die(Status::Failed, &format!("{} not started: {error}", paths::INIT));
+    fail::die(Status::Failed, &format!("{} not started", paths::INIT), &error);
 }
 
 fn kernel_file_systems(stage: &mut Initrd) -> Result<String, String> {

@@ -49,6 +49,8 @@ pub trait Stage {
     fn watchdog(&self) -> Option<&Watchdog>;
     /// A step failed and the boot goes on.
     fn degraded(&mut self, sentence: String);
+    /// A step failed and this start ends: what the boot record should say about it.
+    fn condemn(&mut self, _step: &str) {}
     /// More about a failure, if the kernel told.
     fn explain(&mut self) -> Option<String> {
         None
@@ -82,7 +84,8 @@ pub fn run<C: Stage>(table: &[Step<C>], stage: &mut C) {
                 };
                 finish(stage, step, start, &format!("failed: {error}"));
                 if step.on_failure == OnFailure::Reboot {
-                    fail::die(Status::Failed, &format!("step \"{}\" failed: {error}", step.name));
+                    stage.condemn(step.name);
+                    fail::die(Status::Failed, &format!("step \"{}\" failed", step.name), &error);
                 }
                 stage.degraded(format!("{}: {error}", step.name));
             }

@@ -120,7 +120,7 @@ pub fn main_stage() -> Booted {
     let cmdline = Cmdline::read();
     let mut handover = match Handover::read() {
         Ok(handover) => handover,
-        Err(error) => fail::die(Status::Failed, &error),
+        Err(error) => fail::die(Status::Failed, "no handover", &error),
     };
     handover.timeline.main_at_us = Some(now_us());
     let watchdog = handover
@@ -158,7 +158,7 @@ fn open_record(handover: &mut Handover) -> RecordStore {
 fn finish(mut stage: Main) -> Booted {
     let uevents = match stage.uevents.take() {
         Some(uevents) => uevents,
-        None => fail::die(Status::Failed, "uevent socket not opened"),
+        None => fail::die(Status::Failed, "no device events", "uevent socket not opened"),
     };
     let record = fail::take().unwrap_or_else(|| RecordStore::missing(stage.handover.slot));
     let (content, trouble) = record.read();

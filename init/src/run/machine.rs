@@ -14,8 +14,6 @@ use berth_units::logs::Stream;
 use berth_units::model::{Origin, SYSTEM_IMAGE, Unit};
 use berth_units::paths;
 use berth_updater::assess;
-use berth_updater::layout::Slot;
-use berth_updater::record::Record;
 use berth_updater::steps::Status;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -203,19 +201,6 @@ impl Machine {
     }
 }
 
-/// What the record says after a slot was found broken: a trial has no tries left; of the good slot, as many starts are
-/// noted as make the boot loader prefer the other one, if its hash holds. If there is no other, that many starts are a
-/// rescue: reachable, and reading as little of the broken root as can be.
-fn distrust(record: &Record, slot: Slot) -> Option<Record> {
-    let mut next = record.clone();
-    if record.good == slot {
-        next.starts = record.starts.max(assess::STARTS_BEFORE_OTHER);
-    } else if let Some(trial) = next.trial.as_mut().filter(|trial| trial.slot == slot) {
-        trial.tries = 0;
-    }
-    (next != *record).then_some(next)
-}
-
 fn complain(what: &str, outcome: &Outcome) {
     if let Err(why) = outcome {
         log::warn!("{what}: {why}");
@@ -364,7 +349,7 @@ impl Kernel for Machine {
         let work = || {
             record.step("main", step, Status::Failed, reason);
             record.last_words(Status::Failed, reason);
-            match record.read().0.filter(|_| broken).and_then(|now| distrust(&now, slot)) {
+            match record.read().0.filter(|_| broken).and_then(|now| assess::distrust(&now, slot)) {
                 Some(next) => record.write(&next).map(|()| String::new()),
                 None => Ok(String::new()),
             }
@@ -411,19 +396,6 @@ fn signal_number(text: &str) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_updater::record::Trial;
-
-    #[test]
-    fn a_broken_slot_is_not_preferred_again() {
-        let good = Record::fresh(Slot::A);
-        assert_eq!(distrust(&good, Slot::A).unwrap().starts, assess::STARTS_BEFORE_OTHER);
-        assert_eq!(distrust(&good, Slot::B), None);
-        let trial = Record { trial: Some(Trial { slot: Slot::B, tries: 2 }), ..good };
-        assert_eq!(distrust(&trial, Slot::B).unwrap().trial, Some(Trial { slot: Slot::B, tries: 0 }));
-        let fourth = distrust(&Record::fresh(Slot::A), Slot::A).unwrap();
-        assert!(matches!(assess::start(Some(&fourth), Slot::A, true), assess::Start::Rescue { .. }));
-    }
-
     #[test]
     fn stop_signals_as_images_write_them() {
         assert_eq!(signal_number(""), libc::SIGTERM);

@@ -54,7 +54,7 @@ pub fn main(booted: Booted) -> ! {
     let _ = crate::early::files::poke("/proc/sys/kernel/printk", "4 4 1 7\n");
     let mut everything = match Loop::new(booted) {
         Ok(everything) => everything,
-        Err(error) => fail::die(Status::Failed, &format!("event loop not started: {error}")),
+        Err(error) => fail::die(Status::Failed, "event loop not started", &error.to_string()),
     };
     everything.begin();
     loop {
@@ -154,10 +154,10 @@ impl Loop {
                 self.supervisor.handle(Input::Broken { reason: text.clone() }, now(), &mut self.machine);
             }));
             if again.is_err() {
-                fail::die(Status::Crashed, &text);
+                fail::die(Status::Crashed, "init crashed", &text);
             }
         } else if self.panics > 2 * limits::PANICS {
-            fail::die(Status::Crashed, &text);
+            fail::die(Status::Crashed, "init crashed", &text);
         }
     }
 
