@@ -21,7 +21,7 @@ pub fn guard(work: impl FnOnce()) {
         return;
     }
     std::panic::set_hook(Box::new(|panic| {
-        let text = panic.to_string().replace('\n', ": ");
+        let text = panic.to_string().replace(":\n", ": ").replace('\n', " ");
         PANIC.with(|slot| slot.replace(text));
     }));
     let _ = catch_unwind(AssertUnwindSafe(work));

@@ -161,6 +161,11 @@ fn finish(mut stage: Main) -> Booted {
         None => fail::die(Status::Failed, "no device events", "uevent socket not opened"),
     };
     let record = fail::take().unwrap_or_else(|| RecordStore::missing(stage.handover.slot));
+    // A second one stays behind for the last words of a crash, wherever that will be.
+    if let Ok(mut last_words) = RecordStore::resume(record.path(), stage.handover.slot, record.boot()) {
+        last_words.expect_from("main", "event loop");
+        fail::keep(last_words);
+    }
     let (content, trouble) = record.read();
     if let Some(trouble) = trouble {
         console::say("record", &trouble);
