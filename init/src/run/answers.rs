@@ -22,7 +22,7 @@ pub fn answer(
     let reply = match request {
         Request::Logs { unit } => return logs(supervisor, machine, unit),
         Request::BootTimes => Reply::BootTimes(boot_times(supervisor, &machine.booted)),
-        Request::Slots => Reply::Slots(slots(&machine.booted, supervisor.is_confirmed())),
+        Request::Slots => Reply::Slots(slots(machine, supervisor.is_confirmed())),
         Request::Machine => Reply::Machine(status(supervisor, &machine.booted)),
         _ => refuse("bad-request", "this version does not know the question"),
     };
@@ -60,8 +60,8 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn slots(booted: &Booted, confirmed: bool) -> SlotsStatus {
-    let (record, trouble) = booted.record.read();
+fn slots(machine: &Machine, confirmed: bool) -> SlotsStatus {
+    let (booted, record) = (&machine.booted, &machine.record);
     let rescue = match booted.start {
         assess::Start::Rescue { starts } => Some(rescue_reason(booted.slot, starts)),
         _ => None,
@@ -72,7 +72,7 @@ fn slots(booted: &Booted, confirmed: bool) -> SlotsStatus {
         let said = record.as_ref().map(|record| record.said.as_str()).unwrap_or_default();
         let reason =
             [refused(slot, said), last_start(step)].into_iter().flatten().collect::<Vec<_>>().join("; ");
-        let state = match &record {
+        let state = match record {
             _ if running && confirmed => "good",
             Some(record) if record.good == slot => "good",
             Some(record) if record.trial.is_some_and(|trial| trial.slot == slot && trial.tries > 0) => {
@@ -87,7 +87,7 @@ fn slots(booted: &Booted, confirmed: bool) -> SlotsStatus {
             state: state.into(),
             version: if running { booted.version.clone() } else { String::new() },
             root_hash: if running { booted.root_hash.clone() } else { String::new() },
-            reason: if running && reason.is_empty() { trouble.clone().unwrap_or_default() } else { reason },
+            reason: if running && reason.is_empty() { machine.record_trouble.clone() } else { reason },
         }
     };
     SlotsStatus {

@@ -13,12 +13,16 @@ use std::io::Read;
 use std::time::Duration;
 
 /// What a child is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
     /// Keeps the machine config.
     Config,
     /// Keeps the id table.
     Ids,
+    /// Looks for the description of this image.
+    Image(String),
+    /// Reads the boot record.
+    Record,
     /// Writes the step record (what is being done now).
     Step,
     /// Writes the boot record: this boot is healthy.
@@ -89,8 +93,8 @@ impl Chores {
     }
 
     /// Is a child of this kind at work?
-    pub fn busy(&self, job: Job) -> bool {
-        self.running.values().any(|running| running.job == job)
+    pub fn busy(&self, job: &Job) -> bool {
+        self.running.values().any(|running| running.job == *job)
     }
 
     /// The next deadline.
@@ -106,7 +110,7 @@ impl Chores {
         match running.pipe.read(&mut part) {
             Ok(0) => self.end(reactor, pid),
             Ok(count) => {
-                let room = limits::TEXT_BYTES.saturating_sub(running.answer.len());
+                let room = limits::ANSWER_BYTES.saturating_sub(running.answer.len());
                 running.answer.extend_from_slice(&part[..count.min(room)]);
                 None
             }
@@ -126,8 +130,9 @@ impl Chores {
     }
 
     /// Kills children of a kind.
-    pub fn kill_all(&mut self, reactor: &mut Reactor, job: Job) {
-        let pids: Vec<i32> = self.running.iter().filter(|(_, r)| r.job == job).map(|(pid, _)| *pid).collect();
+    pub fn kill_all(&mut self, reactor: &mut Reactor, job: &Job) {
+        let pids: Vec<i32> =
+            self.running.iter().filter(|(_, r)| r.job == *job).map(|(pid, _)| *pid).collect();
         for pid in pids {
             let _ = self.kill(reactor, pid);
         }
@@ -186,7 +191,7 @@ mod tests {
             std::thread::park();
         };
         chores.start(&mut reactor, Job::Config, limit, Duration::ZERO, hang).unwrap();
-        assert!(chores.busy(Job::Config));
+        assert!(chores.busy(&Job::Config));
         assert!(chores.tick(&mut reactor, Duration::from_secs(9)).is_empty());
         let ended = chores.tick(&mut reactor, limit);
         assert_eq!(ended, [(Job::Config, Err("not done within 10 s".into()))]);

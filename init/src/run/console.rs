@@ -39,11 +39,6 @@ pub fn api(port: u16, fingerprint: &str) -> String {
     line("api", format_args!("listening on :{port}, key {fingerprint}"))
 }
 
-/// Nobody may come in.
-pub fn api_no_keys() -> String {
-    line("api", "no operator key is configured ([access] keys): nobody can log in")
-}
-
 /// A worker's own sentence.
 pub fn status(unit: &str, text: &str) -> String {
     line(unit, text)

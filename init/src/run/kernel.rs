@@ -44,8 +44,8 @@ pub trait Kernel {
     /// Queues a message to a worker. `netns_of`: the namespace and netlink socket of this unit ride along. False if
     /// the worker is not connected or the unit has no namespace.
     fn tell(&mut self, worker: &str, message: &ToWorker, netns_of: Option<&str>) -> bool;
-    /// Looks for the image's description in the store's index. `Ok(None)`: the store has to make it (again).
-    fn image(&mut self, reference: &str) -> Result<Option<PreparedImage>, String>;
+    /// Looks for the image's description in the store's index; answered by [`Input::Image`].
+    fn find_image(&mut self, reference: &str);
     /// Keeps a machine config, atomically; answered by [`Input::ConfigStored`].
     fn store_config(&mut self, text: &[u8], source: &str);
     /// Keeps the id table, atomically.
@@ -121,6 +121,13 @@ pub enum Input {
     WorkerGone {
         /// Unit name.
         unit: String,
+    },
+    /// What the store's index says about an image.
+    Image {
+        /// As asked.
+        reference: String,
+        /// `None`: nothing; an error: nothing that can be used.
+        found: Result<Option<Box<PreparedImage>>, String>,
     },
     /// Every device that was there at the start has its driver.
     DriversLoaded,

@@ -62,6 +62,8 @@ pub const PACKETS_PER_PASS: usize = 16;
 pub const CONNECTION_IDLE: Duration = Duration::from_secs(10);
 /// Bytes waiting for a slow console; what comes on top is dropped (the log keeps it).
 pub const CONSOLE_BYTES: usize = 64 * 1024;
+/// Bytes of a short-lived child's answer: an image's description, its layers' names escaped.
+pub const ANSWER_BYTES: usize = 2 * berth_units::limits::IMAGE_INDEX_BYTES;
 /// Short-lived children at once.
 pub const CHILDREN: usize = 32;
 /// Devices that came up and wait for their drivers; a docking station has dozens.

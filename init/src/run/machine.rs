@@ -5,15 +5,16 @@ use super::containers::Containers;
 use super::kernel::{Halt, Input, Kernel, Order};
 use super::peers::Peers;
 use super::reactor::Reactor;
-use super::supervisor::{META, NET};
+use super::supervisor::{API, META, NET};
 use super::{devices, files, limits};
-use crate::early::{Booted, Coldplug, console, modules};
+use crate::early::{Booted, Coldplug, RecordStore, console, modules};
 use berth_units::control::ToWorker;
 use berth_units::image::PreparedImage;
 use berth_units::logs::Stream;
 use berth_units::model::{Origin, SYSTEM_IMAGE, Unit};
 use berth_units::paths;
 use berth_updater::assess;
+use berth_updater::record::Record;
 use berth_updater::steps::Status;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -61,6 +62,10 @@ pub struct Machine {
     next_step: Option<String>,
     condemned: bool,
     next_modaliases: Vec<String>,
+    /// The boot record, as last read or written.
+    pub record: Option<Record>,
+    /// Why there is none.
+    pub record_trouble: String,
     /// The last steps are done, or cannot be: the machine goes down now.
     pub down: Option<Halt>,
 }
@@ -87,6 +92,8 @@ impl Machine {
             next_step: None,
             condemned: false,
             next_modaliases: Vec::new(),
+            record: None,
+            record_trouble: String::new(),
             down: None,
         }
     }
@@ -112,6 +119,25 @@ impl Machine {
         }
     }
 
+    /// Reads the boot record, for those who ask about it: a sick disk must not hang the answer.
+    fn read_record(&mut self) {
+        let record = &self.booted.record;
+        let work = || record_text(record);
+        if let Err(error) =
+            self.chores.start(&mut self.reactor, Job::Record, limits::CHILD_RECORD, now(), work)
+        {
+            self.record_trouble = error;
+        }
+    }
+
+    /// A record's sector as text.
+    fn take_record(&mut self, text: &str) {
+        if let Ok(record) = Record::parse(text.as_bytes()) {
+            self.record = Some(record);
+            self.record_trouble.clear();
+        }
+    }
+
     /// Looks after the child that loads drivers for what was there at the start.
     pub fn adopt_coldplug(&mut self) {
         match self.booted.coldplug.as_mut().and_then(Coldplug::take_child) {
@@ -123,7 +149,7 @@ impl Machine {
     }
 
     fn start(&mut self, job: Job, limit: Duration, work: impl FnOnce() -> Outcome) {
-        if let Err(error) = self.chores.start(&mut self.reactor, job, limit, now(), work) {
+        if let Err(error) = self.chores.start(&mut self.reactor, job.clone(), limit, now(), work) {
             self.chore_ended(job, Err(error));
         }
     }
@@ -132,7 +158,23 @@ impl Machine {
     pub fn chore_ended(&mut self, job: Job, outcome: Outcome) {
         match job {
             Job::Config => self.inbox.push_back(Input::ConfigStored(outcome.map(|_| ()))),
-            Job::Confirm => self.inbox.push_back(Input::Confirmed(outcome.map(|_| ()))),
+            Job::Confirm => {
+                if let Ok(text) = &outcome {
+                    self.take_record(text);
+                }
+                self.inbox.push_back(Input::Confirmed(outcome.map(|_| ())));
+            }
+            Job::Record => match outcome {
+                Ok(text) => self.take_record(&text),
+                Err(why) => self.record_trouble = why,
+            },
+            Job::Image(reference) => {
+                let found = outcome.and_then(|text| match text.as_str() {
+                    "" => Ok(None),
+                    text => PreparedImage::parse(text.as_bytes()).map(|image| Some(Box::new(image))),
+                });
+                self.inbox.push_back(Input::Image { reference, found });
+            }
             Job::Ids => {
                 complain("id table not kept", &outcome);
                 if let Some(text) = self.next_ids.take() {
@@ -186,7 +228,7 @@ impl Machine {
 
     /// Modules for devices that came up.
     pub fn hotplug(&mut self, mut modaliases: Vec<String>) {
-        if self.chores.busy(Job::Hotplug) {
+        if self.chores.busy(&Job::Hotplug) {
             let room = limits::MODALIASES.saturating_sub(self.next_modaliases.len());
             modaliases.truncate(room);
             self.next_modaliases.append(&mut modaliases);
@@ -198,6 +240,13 @@ impl Machine {
             }
             Err(error) => log::warn!("modules for new devices: {error}"),
         }
+    }
+}
+
+fn record_text(record: &RecordStore) -> Outcome {
+    match record.read() {
+        (Some(record), _) => String::from_utf8(record.to_sector().into()).map_err(|error| error.to_string()),
+        (None, trouble) => Err(trouble.unwrap_or_else(|| "there is no boot record".into())),
     }
 }
 
@@ -218,6 +267,9 @@ impl Kernel for Machine {
             let held = Held { unit: unit.clone(), image: order.image.cloned(), id_base: order.id_base };
             self.held.insert(unit.name.clone(), held);
             return Ok(());
+        }
+        if unit.name == API && self.record.is_none() {
+            self.read_record();
         }
         let grants = unit.system.as_ref().filter(|_| unit.origin == Origin::System);
         let disks = grants.is_some_and(|grants| grants.block_devices);
@@ -252,8 +304,12 @@ impl Kernel for Machine {
         self.peers.tell(&mut self.reactor, worker, message, fds, now())
     }
 
-    fn image(&mut self, reference: &str) -> Result<Option<PreparedImage>, String> {
-        files::image(Path::new(paths::STATE_IMAGES), reference)
+    fn find_image(&mut self, reference: &str) {
+        let work = || match files::image(Path::new(paths::STATE_IMAGES), reference)? {
+            Some(image) => serde_json::to_string(&image).map_err(|error| error.to_string()),
+            None => Ok(String::new()),
+        };
+        self.start(Job::Image(reference.to_owned()), limits::CHILD_STORE, work);
     }
 
     fn store_config(&mut self, text: &[u8], source: &str) {
@@ -261,7 +317,7 @@ impl Kernel for Machine {
     }
 
     fn store_ids(&mut self, text: String) {
-        if self.chores.busy(Job::Ids) {
+        if self.chores.busy(&Job::Ids) {
             self.next_ids = Some(text);
         } else {
             self.start(Job::Ids, limits::CHILD_STORE, || files::keep_ids(&text));
@@ -301,7 +357,7 @@ impl Kernel for Machine {
         if self.condemned {
             return;
         }
-        if self.chores.busy(Job::Step) {
+        if self.chores.busy(&Job::Step) {
             self.next_step = Some(name.to_owned());
             return;
         }
@@ -320,7 +376,7 @@ impl Kernel for Machine {
         self.step = "healthy".into();
         self.next_step = None;
         // A step that is still being written must not come after.
-        self.chores.kill_all(&mut self.reactor, Job::Step);
+        self.chores.kill_all(&mut self.reactor, &Job::Step);
         let (record, slot, start) = (&mut self.booted.record, self.booted.slot, self.booted.start);
         let work = || {
             let (now, _) = record.read();
@@ -329,7 +385,7 @@ impl Kernel for Machine {
                 assess::Action::Reboot | assess::Action::Stay => {}
             }
             record.step("main", "healthy", Status::Ok, "");
-            Ok(String::new())
+            Ok(record_text(record).unwrap_or_default())
         };
         if let Err(error) =
             self.chores.start(&mut self.reactor, Job::Confirm, limits::CHILD_CONFIRM, now(), work)
@@ -344,7 +400,7 @@ impl Kernel for Machine {
         }
         self.condemned = true;
         self.next_step = None;
-        self.chores.kill_all(&mut self.reactor, Job::Step);
+        self.chores.kill_all(&mut self.reactor, &Job::Step);
         let (record, slot, step) = (&mut self.booted.record, self.booted.slot, &self.step);
         let work = || {
             record.step("main", step, Status::Failed, reason);

@@ -238,6 +238,7 @@ impl Supervisor {
             Input::CgroupEmpty { unit } => self.event(&unit, Event::CgroupEmpty),
             Input::Worker { unit, message, text } => self.worker(&unit, message, text, now, k),
             Input::WorkerGone { unit } => self.worker_gone(&unit),
+            Input::Image { reference, found } => self.image_found(&reference, found, now, k),
             Input::DriversLoaded => {
                 self.drivers_loaded(now);
                 self.look_again_on_disks(now, k);
@@ -345,7 +346,7 @@ impl Supervisor {
 
     fn carry_out(&mut self, name: &str, effect: Effect, now: Duration, k: &mut dyn Kernel) {
         match effect {
-            Effect::PrepareImage => self.find_image(name, now, k),
+            Effect::PrepareImage => self.find_image(name, k),
             Effect::Fork => self.fork(name, now, k),
             Effect::SendStop => {
                 let signal =

@@ -112,7 +112,7 @@ impl Loop {
         }
         self.guarded("deadlines", Self::deadlines);
         self.work();
-        if let Some(halt) = self.machine.down.filter(|_| !self.machine.chores.busy(Job::Condemn)) {
+        if let Some(halt) = self.machine.down.filter(|_| !self.machine.chores.busy(&Job::Condemn)) {
             last::down(halt);
         }
         if self.panics == panics {

@@ -82,14 +82,11 @@ impl Supervisor {
 
     /// Every unit has had its first try: the boot's last line.
     fn look_at_ready(&mut self, now: Duration, k: &mut dyn Kernel) {
-        let tried = |run: &Run| {
-            !run.life.wanted()
-                || matches!(
-                    run.life.state,
-                    State::Running | State::Healthy | State::Backoff | State::Failed | State::Finished
-                )
+        // A unit that waits for one that has failed its first try has had its own.
+        let busy = |run: &Run| {
+            matches!(run.life.state, State::Preparing | State::Starting | State::Stopping | State::Killing)
         };
-        if !self.said_ready && self.units.values().all(tried) {
+        if !self.said_ready && self.events.is_empty() && !self.units.values().any(busy) {
             self.said_ready = true;
             self.start_api();
             k.boot_over();

@@ -5,6 +5,7 @@ use super::{STORE, Supervisor};
 use crate::run::kernel::Kernel;
 use crate::run::{limits, text};
 use berth_units::control::ToWorker;
+use berth_units::image::PreparedImage;
 use berth_units::lifecycle::{Event, State};
 use berth_units::model::SYSTEM_IMAGE;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,10 @@ use std::time::Duration;
 pub(super) struct Wanted {
     /// Reference → until when.
     by_reference: BTreeMap<String, Duration>,
+    /// Being looked up in the index.
+    looking: BTreeSet<String>,
+    /// The store says that it is there.
+    prepared: BTreeSet<String>,
     /// Asked on the present connection.
     asked: BTreeSet<String>,
     /// When an idle store is stopped.
@@ -33,21 +38,45 @@ impl Wanted {
 
 impl Supervisor {
     /// The image of a unit in [`State::Preparing`].
-    pub(super) fn find_image(&mut self, name: &str, now: Duration, k: &mut dyn Kernel) {
-        let Some(run) = self.units.get_mut(name) else { return };
+    pub(super) fn find_image(&mut self, name: &str, k: &mut dyn Kernel) {
+        let Some(run) = self.units.get(name) else { return };
         if run.unit.container.image == SYSTEM_IMAGE {
             return self.event(name, Event::ImageReady);
         }
         let reference = run.unit.container.image.clone();
-        match k.image(&reference) {
+        // The answer is for all that wait for it.
+        if self.images.looking.insert(reference.clone()) {
+            k.find_image(&reference);
+        }
+    }
+
+    /// What the index says.
+    pub(super) fn image_found(
+        &mut self,
+        reference: &str,
+        found: Result<Option<Box<PreparedImage>>, String>,
+        now: Duration,
+        k: &mut dyn Kernel,
+    ) {
+        self.images.looking.remove(reference);
+        let prepared = self.images.prepared.remove(reference);
+        match found {
             Ok(Some(image)) => {
-                run.image = Some(image);
-                self.event(name, Event::ImageReady);
+                for name in self.waiting_for_image(reference) {
+                    if let Some(run) = self.units.get_mut(&name) {
+                        run.image = Some((*image).clone());
+                    }
+                    self.event(&name, Event::ImageReady);
+                }
             }
-            Ok(None) => self.ask_store(&reference, now, k),
+            Ok(None) if prepared => {
+                self.image_failed(reference, "the store said that it is ready, but it is not in the index");
+            }
+            Err(why) if prepared => self.image_failed(reference, &why),
+            Ok(None) => self.ask_store(reference, now, k),
             Err(why) => {
                 log::warn!("{reference}: prepared anew: {why}");
-                self.ask_store(&reference, now, k);
+                self.ask_store(reference, now, k);
             }
         }
     }
@@ -99,20 +128,11 @@ impl Supervisor {
 
     /// The store says that it is done.
     pub(super) fn prepared(&mut self, reference: &str, now: Duration, k: &mut dyn Kernel) {
-        self.answered(reference, now);
-        match k.image(reference) {
-            Ok(Some(image)) => {
-                for name in self.waiting_for_image(reference) {
-                    if let Some(run) = self.units.get_mut(&name) {
-                        run.image = Some(image.clone());
-                    }
-                    self.event(&name, Event::ImageReady);
-                }
-            }
-            Ok(None) => {
-                self.image_failed(reference, "the store said that it is ready, but it is not in the index")
-            }
-            Err(why) => self.image_failed(reference, &why),
+        if self.images.by_reference.contains_key(reference) {
+            self.answered(reference, now);
+            self.images.prepared.insert(reference.to_owned());
+            self.images.looking.insert(reference.to_owned());
+            k.find_image(reference);
         }
     }
 

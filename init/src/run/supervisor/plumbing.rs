@@ -112,9 +112,6 @@ impl Supervisor {
             FromWorker::ConfigNone { looked } => self.config_none(looked, now, k),
             FromWorker::ApiKey { fingerprint, port } => {
                 k.say(console::api(port, &short(&fingerprint)));
-                if self.config.is_settled() && self.keys.is_empty() {
-                    k.say(console::api_no_keys());
-                }
             }
         }
     }

@@ -86,20 +86,22 @@ impl Kernel for Fake {
         self.told.push((worker.into(), text));
         self.connected.contains(worker)
     }
-    fn image(&mut self, reference: &str) -> Result<Option<PreparedImage>, String> {
-        let image = self.images.contains(reference).then(|| PreparedImage {
-            format: 1,
-            reference: reference.into(),
-            digest: format!("sha256:{}", "0".repeat(64)),
-            layers: vec!["1".repeat(64)],
-            entrypoint: vec!["/server".into()],
-            cmd: vec!["--port".into(), "80".into()],
-            env: Vec::new(),
-            workdir: String::new(),
-            user: String::new(),
-            stop_signal: String::new(),
+    fn find_image(&mut self, reference: &str) {
+        let found = self.images.contains(reference).then(|| {
+            Box::new(PreparedImage {
+                format: 1,
+                reference: reference.into(),
+                digest: format!("sha256:{}", "0".repeat(64)),
+                layers: vec!["1".repeat(64)],
+                entrypoint: vec!["/server".into()],
+                cmd: vec!["--port".into(), "80".into()],
+                env: Vec::new(),
+                workdir: String::new(),
+                user: String::new(),
+                stop_signal: String::new(),
+            })
         });
-        Ok(image)
+        self.inbox.push_back(Input::Image { reference: reference.into(), found: Ok(found) });
     }
     fn store_config(&mut self, text: &[u8], source: &str) {
         self.calls.push(format!("store config of {} bytes from {source}", text.len()));
