@@ -14,15 +14,24 @@ fn seed_path() -> PathBuf {
     Path::new(paths::STATE).join("random-seed")
 }
 
-/// 32 hex digits that stay the same: from the machine (SMBIOS), else made once and kept with the state. The second
-/// says where it came from.
-pub fn machine_id() -> (String, &'static str) {
-    if let Some(id) = files::line("/sys/class/dmi/id/product_uuid").as_deref().and_then(from_smbios) {
-        return (id, "from SMBIOS");
-    }
-    let kept = Path::new(paths::STATE).join("machine-id");
-    if let Some(id) = files::line(&kept).filter(|id| is_id(id)) {
-        return (id, "");
+fn id_path() -> PathBuf {
+    Path::new(paths::STATE).join("machine-id")
+}
+
+/// 32 hex digits that stay the same: from the machine (SMBIOS), else made once and kept with the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineId {
+    /// The digits.
+    pub id: String,
+    /// Made now, so it must be kept ([`keep`]).
+    pub is_new: bool,
+}
+
+/// Finds it, or makes one.
+pub fn machine_id() -> MachineId {
+    let known = files::line("/sys/class/dmi/id/product_uuid").as_deref().and_then(from_smbios);
+    if let Some(id) = known.or_else(|| files::line(id_path()).filter(|id| is_id(id))) {
+        return MachineId { id, is_new: false };
     }
     let mut random = [0; 16];
     let filled = File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random));
@@ -32,11 +41,13 @@ pub fn machine_id() -> (String, &'static str) {
     // RFC 9562: version 4, variant 1.
     random[6] = random[6] & 0x0f | 0x40;
     random[8] = random[8] & 0x3f | 0x80;
-    let id = berth_updater::verity::to_hex(&random);
-    match files::replace(&kept, format!("{id}\n").as_bytes(), 0o444) {
-        Ok(()) => (id, "made now"),
-        Err(_) => (id, "made now, not kept"),
-    }
+    MachineId { id: berth_updater::verity::to_hex(&random), is_new: true }
+}
+
+/// Keeps a new id. Blocks; for a child.
+pub fn keep(id: &str) -> Result<(), String> {
+    files::replace(&id_path(), format!("{id}\n").as_bytes(), 0o444)
+        .map_err(|error| format!("machine id: {error}"))
 }
 
 /// A UUID that a maker really set.

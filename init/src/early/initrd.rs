@@ -248,7 +248,14 @@ fn find_disk(stage: &mut Initrd) -> Result<String, String> {
         }
         let left = end.saturating_duration_since(Instant::now());
         let uevents = stage.uevents.as_ref().ok_or("no uevent socket")?;
-        if left.is_zero() || !disks::wait(uevents, left) {
+        if let Some(dog) = &stage.watchdog {
+            let _ = dog.pet();
+        }
+        let turn = stage.watchdog.as_ref().map_or(left, |dog| left.min(dog.interval()));
+        if !disks::wait(uevents, turn) && turn < left {
+            continue;
+        }
+        if left.is_zero() {
             let looked = if search.looked.is_empty() { "no disk".into() } else { search.looked.join("; ") };
             return Err(format!("no disk carries the root {}: {looked}", verity::to_hex(&stage.root)));
         }

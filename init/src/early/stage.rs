@@ -95,6 +95,7 @@ pub struct Main {
     coldplug: Option<Coldplug>,
     state: State,
     machine_id: String,
+    new_id: bool,
     hostname: String,
 }
 
@@ -137,6 +138,7 @@ pub fn main_stage() -> Booted {
         coldplug: None,
         state: State::Temporary { reason: "not tried".into() },
         machine_id: String::new(),
+        new_id: false,
         hostname: String::new(),
         handover,
     };
@@ -239,31 +241,36 @@ fn mount_state(stage: &mut Main) -> Result<String, String> {
 }
 
 fn identify(stage: &mut Main) -> Result<String, String> {
-    // Keeping a new id is a write to the state; a child does it, as any disk may hang.
-    let (id, note) = match child::run(limits::CHILD, || {
-        let (id, note) = identity::machine_id();
-        Ok(format!("{id} {note}"))
-    }) {
-        Ok(answer) => {
-            answer.split_once(' ').map(|(id, note)| (id.to_owned(), note.to_owned())).unwrap_or_default()
-        }
-        Err(error) => return Err(error.to_string()),
-    };
-    stage.hostname = identity::default_hostname(&id);
+    // Read by a child, as any disk may hang.
+    let answer = child::run(limits::CHILD, || {
+        let found = identity::machine_id();
+        Ok(format!("{}{}", if found.is_new { '+' } else { '=' }, found.id))
+    });
+    let answer = answer.map_err(|error| error.to_string())?;
+    stage.new_id = answer.starts_with('+');
+    stage.machine_id = answer.get(1..).unwrap_or_default().to_owned();
+    stage.hostname = identity::default_hostname(&stage.machine_id);
     nix::unistd::sethostname(&stage.hostname).map_err(|error| format!("host name: {error}"))?;
-    let _ = std::fs::write(identity::MACHINE_ID, format!("{id}\n"));
-    stage.machine_id = id;
-    Ok(note)
+    std::fs::write(identity::MACHINE_ID, format!("{}\n", stage.machine_id))
+        .map_err(|error| format!("{}: {error}", identity::MACHINE_ID))?;
+    Ok(if stage.new_id { "new machine id".into() } else { String::new() })
 }
 
-/// Mixes the old seed in and has a new one written, which nobody waits for.
-fn random_seed(_: &mut Main) -> Result<String, String> {
+/// Mixes the old seed in. What has to be written, a new seed among it, a child writes, and nobody waits for it.
+fn random_seed(stage: &mut Main) -> Result<String, String> {
     let note = match identity::load_seed() {
         Ok(()) => "",
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => "none yet",
         Err(error) => return Err(error.to_string()),
     };
-    child::start(|| identity::save_seed().and_then(|()| clock::save())).map_err(|error| error.to_string())?;
+    let work = || {
+        if stage.new_id {
+            identity::keep(&stage.machine_id)?;
+        }
+        identity::save_seed()?;
+        clock::save()
+    };
+    child::start(work).map_err(|error| error.to_string())?;
     Ok(note.to_owned())
 }
 
@@ -274,5 +281,23 @@ mod tests {
     #[test]
     fn every_need_comes_before() {
         runner::check(&STEPS).unwrap();
+    }
+
+    /// The page for operators is made from the tables. When it differs: run with `BERTH_BLESS=1`.
+    #[test]
+    fn the_docs_have_these_tables() {
+        let page = format!(
+            "# Boot steps\n\nMade from the tables in `init/src/early`; do not edit.\n\nWhat is being done is written \
+             to the slot's step record before it is done, so that what died or hung in it can be named by whoever \
+             runs next (`berth slots`). A step that \"goes on without\" is said on the console and in \
+             `berth boot-times`.\n\n{}\n{}",
+            runner::markdown("initrd", &super::super::initrd::STEPS),
+            runner::markdown("main", &STEPS)
+        );
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/boot-steps.md");
+        if std::env::var_os("BERTH_BLESS").is_some() {
+            std::fs::write(&path, &page).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), page);
     }
 }
