@@ -97,6 +97,11 @@ impl Chores {
         self.running.values().any(|running| running.job == *job)
     }
 
+    /// How many are at work on jobs like this.
+    pub fn count(&self, like: impl Fn(&Job) -> bool) -> usize {
+        self.running.values().filter(|running| like(&running.job)).count()
+    }
+
     /// The next deadline.
     pub fn next(&self) -> Option<Duration> {
         self.running.values().map(|running| running.deadline).min()

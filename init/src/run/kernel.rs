@@ -60,6 +60,8 @@ pub trait Kernel {
     fn say(&mut self, line: String);
     /// Writes a step's name to the step record.
     fn step(&mut self, name: &str);
+    /// What is being done now has failed, for this reason; the machine stays up.
+    fn step_failed(&mut self, reason: &str);
     /// This boot is healthy: writes what follows from it to the boot record and the step record. Answered by
     /// [`Input::Confirmed`].
     fn confirm(&mut self);

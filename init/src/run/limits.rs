@@ -64,6 +64,8 @@ pub const CONNECTION_IDLE: Duration = Duration::from_secs(10);
 pub const CONSOLE_BYTES: usize = 64 * 1024;
 /// Bytes of a short-lived child's answer: an image's description, its layers' names escaped.
 pub const ANSWER_BYTES: usize = 2 * berth_units::limits::IMAGE_INDEX_BYTES;
+/// Children that look for images at once; each is one small read.
+pub const IMAGE_CHILDREN: usize = 4;
 /// Short-lived children at once.
 pub const CHILDREN: usize = 32;
 /// Devices that came up and wait for their drivers; a docking station has dozens.

@@ -58,6 +58,7 @@ pub struct Machine {
     loading: BTreeMap<&'static str, Duration>,
     held: BTreeMap<String, Held>,
     next_ids: Option<String>,
+    next_images: VecDeque<String>,
     step: String,
     next_step: Option<String>,
     condemned: bool,
@@ -88,6 +89,7 @@ impl Machine {
             loading: BTreeMap::new(),
             held: BTreeMap::new(),
             next_ids: None,
+            next_images: VecDeque::new(),
             step: "event loop".into(),
             next_step: None,
             condemned: false,
@@ -116,6 +118,19 @@ impl Machine {
             };
             self.loading.insert(unit, now());
             self.start(Job::Feature(unit), limits::CHILD_MODULES, work);
+        }
+    }
+
+    /// Looks for images that are wanted, a few at a time.
+    fn find_images(&mut self) {
+        while self.chores.count(|job| matches!(job, Job::Image(_))) < limits::IMAGE_CHILDREN {
+            let Some(reference) = self.next_images.pop_front() else { return };
+            let wanted = reference.clone();
+            let work = move || match files::image(Path::new(paths::STATE_IMAGES), &wanted)? {
+                Some(image) => serde_json::to_string(&image).map_err(|error| error.to_string()),
+                None => Ok(String::new()),
+            };
+            self.start(Job::Image(reference), limits::CHILD_STORE, work);
         }
     }
 
@@ -174,6 +189,7 @@ impl Machine {
                     text => PreparedImage::parse(text.as_bytes()).map(|image| Some(Box::new(image))),
                 });
                 self.inbox.push_back(Input::Image { reference, found });
+                self.find_images();
             }
             Job::Ids => {
                 complain("id table not kept", &outcome);
@@ -305,11 +321,8 @@ impl Kernel for Machine {
     }
 
     fn find_image(&mut self, reference: &str) {
-        let work = || match files::image(Path::new(paths::STATE_IMAGES), reference)? {
-            Some(image) => serde_json::to_string(&image).map_err(|error| error.to_string()),
-            None => Ok(String::new()),
-        };
-        self.start(Job::Image(reference.to_owned()), limits::CHILD_STORE, work);
+        self.next_images.push_back(reference.to_owned());
+        self.find_images();
     }
 
     fn store_config(&mut self, text: &[u8], source: &str) {
@@ -364,6 +377,20 @@ impl Kernel for Machine {
         let record = &mut self.booted.record;
         let work = || {
             record.step("main", name, Status::Running, "");
+            Ok(String::new())
+        };
+        if let Err(error) = self.chores.start(&mut self.reactor, Job::Step, limits::CHILD_RECORD, now(), work)
+        {
+            log::warn!("step record not written: {error}");
+        }
+    }
+
+    fn step_failed(&mut self, reason: &str) {
+        self.next_step = None;
+        self.chores.kill_all(&mut self.reactor, &Job::Step);
+        let (record, step) = (&mut self.booted.record, &self.step);
+        let work = || {
+            record.step("main", step, Status::Failed, reason);
             Ok(String::new())
         };
         if let Err(error) = self.chores.start(&mut self.reactor, Job::Step, limits::CHILD_RECORD, now(), work)

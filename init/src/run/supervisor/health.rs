@@ -108,6 +108,7 @@ impl Supervisor {
             k.say(console::slot_failed(&self.facts.slot, &reason));
             self.halt(Halt::Reboot, "the slot failed its trial", limits::SHUTDOWN_BROKEN, now, k);
         } else {
+            k.step_failed(&reason);
             k.say(console::slot_degraded(&self.facts.slot, &reason));
         }
     }

@@ -125,6 +125,9 @@ impl Kernel for Fake {
     fn step(&mut self, name: &str) {
         self.calls.push(format!("step {name}"));
     }
+    fn step_failed(&mut self, reason: &str) {
+        self.calls.push(format!("step failed: {reason}"));
+    }
     fn confirm(&mut self) {
         self.calls.push("confirm".into());
         self.inbox.push_back(Input::Confirmed(Ok(())));
@@ -600,6 +603,7 @@ fn the_good_slot_stays_up_degraded_and_may_recover() {
         "{:#?}",
         machine.k.said
     );
+    assert_eq!(machine.called("step failed: not healthy"), 1);
     assert_eq!(machine.k.halted, None);
     machine.ready(API);
     assert!(machine.supervisor.is_confirmed());
