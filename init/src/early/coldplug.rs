@@ -1,4 +1,4 @@
-//! Drivers for what was there at the start, loaded by a child: the network's at once; the rest when somebody needs a
+//! Drivers for what was there at the start, loaded by a child: the network's and the power button's at once; the rest when somebody needs a
 //! device that has none yet, or when the boot is over, so that it shares neither processor nor locks with it. The same
 //! child then tells the kernel that the boot is over ([`super::settle`]).
 
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Somebody needs the other devices.
 const DEVICES: u8 = b'd';
-/// First of all that waits for the end of the boot: until these are there, nobody hears the power button.
+/// Not left for after the boot: until these are there, nobody hears the power button, and a cloud that stops an instance
+/// presses it whenever it likes.
 const BUTTONS: [&str; 2] = ["button", "evdev"];
 /// The boot is over.
 const OVER: u8 = b'o';
@@ -55,6 +56,7 @@ fn work(mut heard: PipeReader) -> Result<String, String> {
     let mut names = modules.matching(all_aliases().iter().map(String::as_str));
     names.retain(|name| modules.is_network(name));
     let mut count = modules.load_all(&names, &mut troubles);
+    count += modules.load_all(&BUTTONS.map(str::to_owned), &mut troubles);
     drop(modules);
 
     let rest = |troubles: &mut Vec<String>| -> Result<usize, String> {
@@ -67,9 +69,6 @@ fn work(mut heard: PipeReader) -> Result<String, String> {
             count += rest(&mut troubles)?;
         }
     }
-    let mut modules = Modules::open().map_err(|error| error.to_string())?;
-    count += modules.load_all(&BUTTONS.map(str::to_owned), &mut troubles);
-    drop(modules);
     if let Err(error) = settle() {
         console::say("berth", &error);
     }
