@@ -72,6 +72,9 @@ fn the_page_of_limits_is_what_the_code_says() -> Result<()> {
         std::fs::write(&path, &page)?;
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == page, "docs/limits.md is not what the code says; BERTH_BLESS=1 cargo test --test docs rewrites it");
+    assert!(
+        kept == page,
+        "docs/limits.md is not what the code says; BERTH_BLESS=1 cargo test --test docs rewrites it"
+    );
     Ok(())
 }
