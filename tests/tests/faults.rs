@@ -114,9 +114,9 @@ on_both! {
         falls_back(firmware, &os, undamaged, hang, "initrd")
     };
     kernel_file_is_missing => |firmware| file(firmware, Damage::Missing, false, "missing");
-    kernel_file_is_cut_short => |firmware| file(firmware, Damage::Truncated(3 << 20), false, "sum");
-    kernel_file_has_a_flipped_bit => |firmware| file(firmware, Damage::Flipped(5 << 20), false, "sum");
-    kernel_file_is_random => |firmware| file(firmware, Damage::Random(7), false, "sum");
+    kernel_file_is_cut_short => |firmware| file(firmware, Damage::Truncated(3 << 20), false, "hash");
+    kernel_file_has_a_flipped_bit => |firmware| file(firmware, Damage::Flipped(5 << 20), false, "hash");
+    kernel_file_is_random => |firmware| file(firmware, Damage::Random(7), false, "hash");
     kernel_file_is_random_and_its_sum_fits => |firmware| file(firmware, Damage::Random(7), true, "start");
     root_has_a_flipped_bit => |firmware| {
         let os = bundle(|_| {})?;

@@ -106,9 +106,12 @@ fn slots(machine: &Machine, confirmed: bool) -> SlotsStatus {
 fn refused(slot: Slot, said: &str) -> Option<String> {
     let word = said.strip_prefix(slot.name())?.strip_prefix('-')?;
     Some(match word {
-        "hash" => "the boot loader refused it: its kernel file is not what was signed".into(),
+        "hash" => "the boot loader refused it: its kernel file does not match its hash".into(),
         "missing" => "the boot loader refused it: its kernel file is missing".into(),
         "start" => "the boot loader could not start its kernel".into(),
+        "record" => "the boot loader did not try it: the try could not be counted".into(),
+        "worn" => "started six times without becoming healthy".into(),
+        "unchecked" => "started unchecked: no slot's kernel file matched its hash".into(),
         other => format!("the boot loader refused it: {other}"),
     })
 }
@@ -155,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_the_loader_refused_in_words() {
-        assert!(refused(Slot::B, "b-hash").unwrap().contains("not what was signed"));
+        assert!(refused(Slot::B, "b-hash").unwrap().contains("does not match its hash"));
         assert_eq!(refused(Slot::A, "b-hash"), None);
         assert_eq!(refused(Slot::A, ""), None);
     }
