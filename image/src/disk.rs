@@ -108,6 +108,8 @@ impl Disk {
             }
         }
         self.table.write(&mut self.file, |file| file.flush()).context("writing the partition table")?;
+        // How another OS in this slot fared says nothing about this one.
+        self.write(layout::RECORD, steps::step_at(slot), &[0; SECTOR])?;
         let uki =
             std::fs::read(&bundle.uki).with_context(|| format!("could not read {}", bundle.uki.display()))?;
         let esp = self.esp(tools)?;

@@ -8,6 +8,9 @@ use berth_tests::{Built, Firmware, Guest};
 use berth_updater::layout::Slot;
 use berth_updater::record::{Record, Trial};
 
+/// A hang is noticed sooner than in production.
+const WATCHDOG: &str = "berth.watchdog=15";
+
 /// An OS that is not the one in slot A.
 fn bundle(change: impl FnOnce(&mut Options)) -> Result<Bundle> {
     let mut options = Options { version: "2-test".into(), ..Options::default() };
@@ -18,7 +21,7 @@ fn bundle(change: impl FnOnce(&mut Options)) -> Result<Bundle> {
 /// PID 1 with switches to make it misbehave; never part of a shipped image.
 fn with_faults(options: &mut Options, fault: &str) -> Result<()> {
     options.init = Some(berth_image::programs::faulty_init(&|line| eprintln!("{line}"))?);
-    options.cmdline = format!("berth.fault={fault}");
+    options.cmdline = format!("berth.fault={fault} {WATCHDOG}");
     Ok(())
 }
 
@@ -106,12 +109,12 @@ on_both! {
         falls_back(firmware, &os, undamaged, untouched, "kernel")
     };
     kernel_hangs => |firmware| {
-        let os = bundle(|_| {})?;
+        let os = bundle(|o| o.cmdline = WATCHDOG.into())?;
         let hang = |guest: &mut Guest| {
-            guest.wait_for("watchdog")?;
+            guest.wait_for("slot b")?;
             guest.running().hang_cpu()
         };
-        falls_back(firmware, &os, undamaged, hang, "initrd")
+        falls_back(firmware, &os, undamaged, hang, "stopped without a word")
     };
     kernel_file_is_missing => |firmware| file(firmware, Damage::Missing, false, "missing");
     kernel_file_is_cut_short => |firmware| file(firmware, Damage::Truncated(3 << 20), false, "hash");

@@ -22,6 +22,9 @@ pub const STARTS_BEFORE_RESCUE: u32 = 3;
 /// Starts without health after which GRUB prefers the other slot, rescue having failed as well.
 pub const STARTS_BEFORE_OTHER: u32 = 6;
 
+/// Said about a slot whose trial is over without its having become healthy, in the place of GRUB's words.
+pub const SPENT: &str = "spent";
+
 /// What kind of start this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -123,6 +126,10 @@ pub fn after(start: Start, record: Option<&Record>, running: Slot, event: Event)
             if record.said.starts_with(&format!("{running}-")) {
                 next.said.clear();
             }
+            // The record is the only witness of a kernel that never came as far as init.
+            if record.trial.is_some_and(|trial| trial.tries == 0) && next.said.is_empty() {
+                next.said = format!("{}-{SPENT}", running.other());
+            }
             if next == *record { Action::Stay } else { Action::Write(next) }
         }
     }
@@ -150,11 +157,12 @@ mod tests {
 
     #[test]
     fn a_spent_or_refused_trial_is_dropped_but_what_was_said_stays() {
-        for record in [on_trial(0), Record { said: "b-hash".into(), ..on_trial(3) }] {
+        let refused = Record { said: "b-hash".into(), ..on_trial(3) };
+        for (record, said) in [(on_trial(0), "b-spent"), (refused, "b-hash")] {
             let Action::Write(next) = after(Start::Good, Some(&record), Slot::A, Event::Healthy) else {
                 panic!()
             };
-            assert_eq!((next.trial, next.said), (None, record.said));
+            assert_eq!((next.trial, next.said.as_str()), (None, said));
         }
         let waiting = on_trial(2);
         assert_eq!(after(Start::Good, Some(&waiting), Slot::A, Event::Healthy), Action::Stay);

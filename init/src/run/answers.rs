@@ -70,8 +70,13 @@ fn slots(machine: &Machine, confirmed: bool) -> SlotsStatus {
         let running = slot == booted.slot;
         let step = if running { booted.previous_step.as_ref() } else { booted.other_step.as_ref() };
         let said = record.as_ref().map(|record| record.said.as_str()).unwrap_or_default();
-        let reason =
-            [refused(slot, said), last_start(step)].into_iter().flatten().collect::<Vec<_>>().join("; ");
+        let spent = record.as_ref().and_then(|r| r.trial).is_some_and(|t| t.slot == slot && t.tries == 0);
+        let spent = (spent && !running).then(|| format!("{slot}-{}", assess::SPENT));
+        let (said, last) = (spent.as_deref().unwrap_or(said), last_start(step));
+        // A start that left no step is one in which the kernel never handed over.
+        let silent = (said.ends_with(assess::SPENT) && said.starts_with(slot.name()) && last.is_none())
+            .then(|| "its kernel never came as far as init".to_owned());
+        let reason = [refused(slot, said), last, silent].into_iter().flatten().collect::<Vec<_>>().join("; ");
         let state = match record {
             _ if running && confirmed => "good",
             Some(record) if record.good == slot => "good",
@@ -110,6 +115,7 @@ fn refused(slot: Slot, said: &str) -> Option<String> {
         "missing" => "the boot loader refused it: its kernel file is missing".into(),
         "start" => "the boot loader could not start its kernel".into(),
         "record" => "the boot loader did not try it: the try could not be counted".into(),
+        assess::SPENT => "its tries were spent without its becoming healthy".into(),
         "worn" => "started six times without becoming healthy".into(),
         "unchecked" => "started unchecked: no slot's kernel file matched its hash".into(),
         other => format!("the boot loader refused it: {other}"),

@@ -63,7 +63,7 @@ impl Supervisor {
                 Ok(config) => self.apply(config, text, "state", now, k),
                 Err(report) => self.refuse("state", &report, now, k),
             },
-            None if self.facts.rescue.is_some() || !self.units.contains_key(META) => {
+            None if !self.units.contains_key(META) => {
                 self.config_status.state = "none".into();
                 self.give_up_config("nothing is looked for in this boot", now, k);
             }
