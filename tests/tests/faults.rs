@@ -111,7 +111,7 @@ on_both! {
     kernel_hangs => |firmware| {
         let os = bundle(|o| o.cmdline = WATCHDOG.into())?;
         let hang = |guest: &mut Guest| {
-            guest.wait_for("slot b")?;
+            guest.wait_for(", slot b, host")?;
             guest.running().hang_cpu()
         };
         falls_back(firmware, &os, undamaged, hang, "stopped without a word")
