@@ -104,7 +104,7 @@ pub struct Bundle {
     pub env: String,
     /// The kernel, for direct boot.
     pub kernel: PathBuf,
-    /// The initrd, for direct boot.
+    /// The initrd, for direct boot: not the UKI's, which has drivers for every kind of disk.
     pub initrd: PathBuf,
     /// The command line for direct boot (GRUB did not count this start).
     pub cmdline: String,
@@ -218,7 +218,7 @@ pub fn from_inputs(inputs: &Inputs, options: &Options, progress: Progress<'_>) -
         root_hash: verity::parse_root_hash(&facts.root_hash).context("facts.json: no root hash")?,
         env: facts.env,
         kernel: dir.join("vmlinuz"),
-        initrd: dir.join("initrd"),
+        initrd: dir.join("direct.cpio"),
         cmdline: facts.cmdline,
         files: facts.files,
         key,
@@ -308,6 +308,13 @@ fn make(
     archive.extend(read(&own)?);
     write(&packed, &archive)?;
     fs::remove_file(&own).context("could not remove the initrd's part")?;
+    let mut modules = Tree::new();
+    modules.copy(debian::MODULES, &inputs.modules.direct, &inputs.debian.kernel()?.origin())?;
+    // Not compressed: a hypervisor copies it faster than an emulated CPU unpacks it.
+    let mut direct = Vec::new();
+    modules.cpio(0, &mut direct)?;
+    initrd.cpio(epoch, &mut direct)?;
+    write(&dir.join("direct.cpio"), &direct)?;
 
     let kernel_dir = &inputs.debian.kernel()?.dir;
     let kernel = read(&kernel_dir.join(format!("boot/vmlinuz-{}", inputs.modules.version)))?;

@@ -19,7 +19,7 @@ const LIST: &str = "image/modules.list";
 const KEPT: [&str; 5] =
     ["modules.dep", "modules.alias", "modules.softdep", "modules.builtin", "modules.builtin.modinfo"];
 
-/// Pruned modules, for the root and for the initrd: two folders that hold `VERSION/`.
+/// Pruned modules, for the root and for the initrds: folders that hold `VERSION/`.
 #[derive(Debug, Clone)]
 pub struct Modules {
     /// The kernel's version.
@@ -28,7 +28,9 @@ pub struct Modules {
     pub root: PathBuf,
     /// For the initrd.
     pub initrd: PathBuf,
-    /// The same as an archive (cpio, zstd): the first part of every initrd.
+    /// For direct boot's initrd.
+    pub direct: PathBuf,
+    /// `initrd` as an archive (cpio, zstd): the first part of every initrd.
     pub archive: PathBuf,
     /// Names the inputs.
     pub key: String,
@@ -45,8 +47,8 @@ pub fn ensure(tools: &Tools, debian: &Debian, progress: Progress<'_>) -> Result<
         progress("choosing and unpacking kernel modules");
         let kernel = Kernel::read(&package.join(MODULES).join(&version))?;
         let wanted = parse(&list)?;
-        for (name, only_initrd) in [("root", false), ("initrd", true)] {
-            let roots = wanted.iter().filter(|line| !only_initrd || line.initrd);
+        for (name, place) in [("root", Place::Root), ("initrd", Place::Initrd), ("direct", Place::Direct)] {
+            let roots = wanted.iter().filter(|line| line.place >= place);
             let chosen = kernel.choose(roots)?;
             copy(tools, &kernel, &chosen, &dir.join(name), &version)?;
         }
@@ -56,7 +58,8 @@ pub fn ensure(tools: &Tools, debian: &Debian, progress: Progress<'_>) -> Result<
         pack(tools, &tree, 0, &dir.join("initrd.cpio.zst"))
     })?;
     let archive = dir.join("initrd.cpio.zst");
-    Ok(Modules { version, root: dir.join("root"), initrd: dir.join("initrd"), archive, key })
+    let [root, initrd, direct] = ["root", "initrd", "direct"].map(|name| dir.join(name));
+    Ok(Modules { version, root, initrd, direct, archive, key })
 }
 
 /// Writes a tree as an initrd, or a part of one: the kernel takes several archives one after the other.
@@ -74,7 +77,15 @@ pub fn pack(tools: &Tools, tree: &Tree, time: u64, to: &Path) -> Result<()> {
 struct Wanted<'a> {
     number: usize,
     what: &'a str,
-    initrd: bool,
+    place: Place,
+}
+
+/// Where a module goes; each place is part of the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Root,
+    Initrd,
+    Direct,
 }
 
 fn parse(list: &str) -> Result<Vec<Wanted<'_>>> {
@@ -84,12 +95,13 @@ fn parse(list: &str) -> Result<Vec<Wanted<'_>>> {
         let text = line.split('#').next().unwrap_or_default();
         let mut words = text.split_whitespace();
         let Some(what) = words.next() else { continue };
-        let initrd = match (words.next(), words.next()) {
-            (None, _) => false,
-            (Some("initrd"), None) => true,
-            _ => bail!("{LIST}:{number}: after a module's name only the word \"initrd\" may stand"),
+        let place = match (words.next(), words.next()) {
+            (None, _) => Place::Root,
+            (Some("initrd"), None) => Place::Initrd,
+            (Some("direct"), None) => Place::Direct,
+            _ => bail!("{LIST}:{number}: after a module's name only \"initrd\" or \"direct\" may stand"),
         };
-        lines.push(Wanted { number, what, initrd });
+        lines.push(Wanted { number, what, place });
     }
     Ok(lines)
 }

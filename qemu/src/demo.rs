@@ -46,6 +46,11 @@ pub fn write_web_image(tools: &Tools, to: &Path) -> Result<()> {
 
 /// The machine config of `cargo run`: the operator's key and one unit.
 pub fn config(operator_key: &str) -> String {
+    config_with(operator_key, "mode = \"bridge\"\nports = [\"8080:8080\"]")
+}
+
+/// The same with another `[network]` table.
+pub fn config_with(operator_key: &str, network: &str) -> String {
     format!(
         r#"format = 1
 hostname = "berth"
@@ -61,8 +66,7 @@ image = "{WEB_IMAGE}"
 read_only = true
 
 [units.web.network]
-mode = "bridge"
-ports = ["8080:8080"]
+{network}
 
 [units.web.resources]
 memory = "32M"
