@@ -62,7 +62,7 @@ impl Plan {
 
     /// `berth.toml`: format, host name and the tests' key come first, then this.
     pub fn with_config(mut self, text: &str) -> Result<Plan> {
-        self.config = Some(full_config(text)?);
+        self.config = Some(config(text)?);
         Ok(self)
     }
 
@@ -230,7 +230,7 @@ impl Guest {
 }
 
 /// The config with what every test needs.
-fn full_config(text: &str) -> Result<String> {
+pub fn config(text: &str) -> Result<String> {
     let line = key()?.public_line();
     Ok(format!("format = 1\nhostname = \"test\"\n\n[access]\nkeys = [\"{line}\"]\n{text}"))
 }

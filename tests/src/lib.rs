@@ -17,7 +17,7 @@ mod guest;
 mod image;
 
 pub use berth_qemu::machine::{Bus, Firmware};
-pub use guest::{Guest, Plan};
+pub use guest::{Guest, Plan, config};
 pub use image::{Built, built};
 
 use std::time::Duration;

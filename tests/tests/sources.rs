@@ -1,0 +1,103 @@
+//! Telling a machine what to run: every source, their order, and a config with a mistake.
+
+use anyhow::{Result, ensure};
+use berth_qemu::demo::HEADING;
+use berth_tests::{Built, Bus, Firmware, Guest, WEB, config};
+use std::path::Path;
+use std::process::Command;
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output()?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// A FAT volume labelled `cidata` whose `user-data` is `text`.
+fn fat_volume(built: &Built, volume: &Path, text: &[u8]) -> Result<()> {
+    let user_data = volume.with_extension("user-data");
+    std::fs::write(&user_data, text)?;
+    run(built
+        .tools
+        .command("mformat")
+        .args(["-C", "-T", "4096", "-v", "CIDATA", "-i"])
+        .arg(volume)
+        .arg("::"))?;
+    run(built.tools.command("mcopy").arg("-i").arg(volume).arg(&user_data).arg("::user-data"))
+}
+
+/// A CD labelled `cidata`.
+fn cd(built: &Built, volume: &Path, text: &[u8]) -> Result<()> {
+    let folder = volume.with_extension("files");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("user-data"), text)?;
+    std::fs::write(folder.join("meta-data"), "instance-id: test\n")?;
+    let mut make = built.tools.command("xorrisofs");
+    run(make.args(["-quiet", "-V", "cidata", "-J", "-r", "-o"]).arg(volume).arg(&folder))
+}
+
+#[test]
+fn smbios_comes_before_fw_cfg() -> Result<()> {
+    let text = config(WEB)?;
+    let other = config("")?.replace("\"test\"", "\"from-fw-cfg\"");
+    let plan = Guest::new(Firmware::Direct)?.with_exact_config(&other);
+    let mut guest = plan.machine(move |m| m.smbios(format!("berth.config={text}"))).boot()?;
+    guest.ready()?;
+    assert!(guest.page("/")?.contains(HEADING));
+    let status = guest.client()?.config_status()?;
+    assert_eq!((status.state.as_str(), status.source.as_str()), ("applied", "smbios"));
+    assert_eq!(guest.client()?.machine()?.hostname, "test");
+    Ok(())
+}
+
+#[test]
+fn a_fat_volume_labelled_cidata_is_read() -> Result<()> {
+    let plan = Guest::new(Firmware::Direct)?.without_config();
+    let volume = plan.file("seed.img");
+    fat_volume(plan.built()?, &volume, config(WEB)?.as_bytes())?;
+    let mut guest = plan.machine(move |m| m.read_only_disk(&volume, Bus::Virtio)).boot()?;
+    guest.ready()?;
+    assert!(guest.page("/")?.contains(HEADING));
+    let source = guest.client()?.config_status()?.source;
+    assert!(source.starts_with("nocloud"), "{source}");
+    Ok(())
+}
+
+#[test]
+fn a_cd_labelled_cidata_is_read_also_compressed() -> Result<()> {
+    let plan = Guest::new(Firmware::Direct)?.without_config();
+    let volume = plan.file("seed.iso");
+    let plain = plan.file("berth.toml");
+    std::fs::write(&plain, config(WEB)?)?;
+    run(Command::new("gzip").arg("-9").arg(&plain))?;
+    cd(plan.built()?, &volume, &std::fs::read(plan.file("berth.toml.gz"))?)?;
+    let mut guest = plan.machine(move |m| m.read_only_disk(&volume, Bus::Cdrom)).boot()?;
+    guest.ready()?;
+    assert!(guest.page("/")?.contains(HEADING));
+    Ok(())
+}
+
+#[test]
+fn a_config_with_a_mistake_is_refused_whole_and_a_mended_one_is_taken() -> Result<()> {
+    let broken = format!("{}memroy = \"64M\"\n", config(WEB)?);
+    let mut guest = Guest::new(Firmware::Direct)?.with_exact_config(&broken).boot()?;
+    guest.wait_for("config   refused, from fw_cfg:")?;
+    guest.wait_for("memroy")?;
+    // The rest of the machine is up all the same.
+    guest.wait_for("lease ")?;
+    guest.wait_for("listening on")?;
+    assert!(!guest.serves(), "a unit of a refused config runs");
+
+    let plan = guest.power_off()?.with_config(WEB)?;
+    let mut guest = plan.boot()?;
+    guest.ready()?;
+    assert!(guest.page("/")?.contains(HEADING));
+    Ok(())
+}
+
+#[test]
+fn no_config_anywhere_is_said_with_what_was_looked_for() -> Result<()> {
+    let mut guest = Guest::new(Firmware::Direct)?.without_config().without_web_image().boot()?;
+    guest.wait_for("config   none found")?;
+    guest.wait_for("SMBIOS")?;
+    guest.ready()
+}
