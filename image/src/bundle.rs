@@ -366,6 +366,8 @@ fn make_root(
     command.args(["--quiet", "--all-root", "-x-1", "-b4096", "-L", "berth"]);
     command.arg(format!("-T{epoch}")).args(["-U", "b3a1c7de-2f0a-4f4e-8d53-6265727468e0"]);
     command.args(compression.args()).arg(erofs).arg(scratch);
+    // With it in the environment mkfs.erofs clamps times instead of setting them, and stores them in larger inodes.
+    command.env_remove("SOURCE_DATE_EPOCH");
     run::run("making the root", &mut command)?;
     cache::remove(scratch)
 }
