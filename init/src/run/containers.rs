@@ -190,7 +190,8 @@ impl Containers {
                 }
                 Phase::Running => {
                     container.phase = Phase::Ended;
-                    inbox.push_back(Input::Exited { unit: unit.clone(), exit });
+                    let oom = container.cgroup.oom_kills() > 0;
+                    inbox.push_back(Input::Exited { unit: unit.clone(), exit, oom });
                 }
                 Phase::Ended => {}
             }

@@ -104,6 +104,8 @@ pub enum Input {
         unit: String,
         /// How.
         exit: Exit,
+        /// The kernel killed some of it for want of memory.
+        oom: bool,
     },
     /// No process is left in the unit's cgroup.
     CgroupEmpty {

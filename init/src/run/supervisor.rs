@@ -226,8 +226,11 @@ impl Supervisor {
             Input::Plumb { unit, pid } => self.plumb(&unit, pid, now, k),
             Input::Started { unit } => self.started(&unit, now),
             Input::StartFailed { unit, reason } => self.start_failed(&unit, &reason),
-            Input::Exited { unit, exit } => {
+            Input::Exited { unit, exit, oom } => {
                 if let Some(run) = self.units.get_mut(&unit) {
+                    if oom {
+                        run.detail = text::out_of_memory(run.unit.resources.memory);
+                    }
                     if run.exits.len() >= limits::EXITS {
                         run.exits.pop_front();
                     }

@@ -45,6 +45,14 @@ pub fn exit(exit: Exit) -> String {
     }
 }
 
+/// Why the kernel killed it, with the limit that it ran into.
+pub fn out_of_memory(limit: Option<u64>) -> String {
+    match limit {
+        Some(bytes) => format!("out of memory: its limit is {} MiB", bytes.div_ceil(1 << 20)),
+        None => "out of memory: the machine has no more".into(),
+    }
+}
+
 fn signal_word(number: i32) -> &'static str {
     match number {
         libc::SIGKILL => "killed",

@@ -65,7 +65,7 @@ impl Kernel for Fake {
         }
         match self.processes.remove(unit) {
             Some(Process::Runs) => {
-                self.inbox.push_back(Input::Exited { unit: unit.into(), exit: Exit::Signal(9) });
+                self.inbox.push_back(Input::Exited { unit: unit.into(), exit: Exit::Signal(9), oom: false });
             }
             Some(Process::Waits) => {
                 self.inbox.push_back(Input::StartFailed { unit: unit.into(), reason: "killed".into() });
@@ -149,7 +149,7 @@ impl Kernel for Fake {
 impl Fake {
     fn end(&mut self, unit: &str, exit: Exit) {
         if self.processes.remove(unit) == Some(Process::Runs) {
-            self.inbox.push_back(Input::Exited { unit: unit.into(), exit });
+            self.inbox.push_back(Input::Exited { unit: unit.into(), exit, oom: false });
             self.inbox.push_back(Input::CgroupEmpty { unit: unit.into() });
         }
     }

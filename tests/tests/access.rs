@@ -1,0 +1,42 @@
+//! Who comes in, and who does not: the real API of a booted machine.
+
+use anyhow::{Context, Result};
+use berth_ctl::{Client, PrivateKey};
+use berth_qemu::lines;
+use berth_tests::{BOOT, Firmware, Guest};
+use std::process::Command;
+
+#[test]
+fn only_the_operators_key_comes_in_and_curl_can_use_it() -> Result<()> {
+    let plan = Guest::new(Firmware::Direct)?;
+    let key = PrivateKey::create(&plan.file("key"), "operator")?;
+    let config = format!("format = 1\nhostname = \"test\"\n[access]\nkeys = [\"{}\"]\n", key.public_line());
+    let other = PrivateKey::create(&plan.file("other"), "stranger")?;
+    let mut guest = plan.with_exact_config(&config).boot()?;
+    guest.ready()?;
+    let line = guest.running().console().wait(0, "the API", BOOT, |l| l.contains(lines::API_KEY))?.0.text;
+    let pin = lines::fingerprint(&line).context("no fingerprint on the console")?.to_owned();
+    let (_, port) = guest.ports();
+
+    assert_eq!(Client::new("test", "127.0.0.1", port, Some(&pin), &key)?.machine()?.hostname, "test");
+    let refused = Client::new("test", "127.0.0.1", port, Some(&pin), &other)?.units().map(drop);
+    assert_eq!(refused.map_err(|e| e.kind().to_owned()), Err("key-refused".into()));
+    let wrong = "sha256:".to_owned() + &"0".repeat(64);
+    let refused = Client::new("test", "127.0.0.1", port, Some(&wrong), &key)?.units().map(drop);
+    assert_eq!(refused.map_err(|e| e.kind().to_owned()), Err("machine-key".into()));
+
+    let pem = guest.plan().file("operator.pem");
+    std::fs::write(&pem, key.to_cert_pem()?)?;
+    let url = format!("https://127.0.0.1:{port}/v1/units");
+    let curl =
+        |more: &[&str]| Command::new("curl").args(["-sSk", "--max-time", "20"]).args(more).arg(&url).output();
+    let pem = pem.display().to_string();
+    let answer = curl(&["--cert", &pem])?;
+    let text = String::from_utf8_lossy(&answer.stdout);
+    assert!(text.contains("\"name\":\"api\""), "{text} {}", String::from_utf8_lossy(&answer.stderr));
+    for more in [&[][..], &["--tls-max", "1.2"]] {
+        let answer = curl(more)?;
+        assert!(!answer.status.success() && answer.stdout.is_empty(), "{answer:?}");
+    }
+    Ok(())
+}
