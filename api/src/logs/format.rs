@@ -1,6 +1,7 @@
 //! A log line, as PID 1 writes it and as we send it; and what can be asked of a log.
 
 use crate::respond::Refusal;
+use berth_units::logs;
 use serde::{Deserialize, Serialize};
 
 /// Where a line came from.
@@ -38,33 +39,19 @@ pub struct Line {
 }
 
 impl Line {
-    /// Reads `<unix-seconds>.<9 digits> <o|e> <text>`. What does not look so is a line without a time.
+    /// Reads a line as it lies in a segment ([`logs::parse_line`]). What does not look so is a line without a time.
     pub fn parse(bytes: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(bytes);
-        split(&text).unwrap_or_else(|| Self {
-            time: None,
-            stream: Stream::Out,
-            text: text.clone().into_owned(),
-        })
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let known = logs::parse_line(bytes).and_then(|line| {
+            let stream = match line.stream {
+                logs::Stream::Stdout => Stream::Out,
+                logs::Stream::Stderr => Stream::Err,
+            };
+            let nanos = format!("{:09}", line.time.subsec_nanos());
+            Some(Self { time: Some(rfc3339(line.time.as_secs(), &nanos)?), stream, text: text(line.text) })
+        });
+        known.unwrap_or_else(|| Self { time: None, stream: Stream::Out, text: text(bytes) })
     }
-}
-
-fn split(line: &str) -> Option<Line> {
-    let (seconds, rest) = line.split_once('.')?;
-    let (nanos, rest) = rest.split_at_checked(9)?;
-    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-    if !digits(seconds) || !digits(nanos) {
-        return None;
-    }
-    let rest = rest.strip_prefix(' ')?;
-    let (stream, rest) = rest.split_at_checked(1)?;
-    let stream = match stream {
-        "o" => Stream::Out,
-        "e" => Stream::Err,
-        _ => return None,
-    };
-    let text = rest.strip_prefix(' ').or(rest.is_empty().then_some(""))?;
-    Some(Line { time: Some(rfc3339(seconds.parse().ok()?, nanos)?), stream, text: text.to_owned() })
 }
 
 /// `2026-11-24T08:00:00.123456789Z`, for the years 1970 to 9999.
