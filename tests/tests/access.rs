@@ -34,9 +34,14 @@ fn only_the_operators_key_comes_in_and_curl_can_use_it() -> Result<()> {
     let answer = curl(&["--cert", &pem])?;
     let text = String::from_utf8_lossy(&answer.stdout);
     assert!(text.contains("\"name\":\"api\""), "{text} {}", String::from_utf8_lossy(&answer.stderr));
-    for more in [&[][..], &["--tls-max", "1.2"]] {
+    // Without a certificate, and with the right one over an older TLS: nothing but an alert.
+    for (more, alert) in
+        [(&[][..], "certificate required"), (&["--cert", &pem, "--tls-max", "1.2"], "version")]
+    {
         let answer = curl(more)?;
-        assert!(!answer.status.success() && answer.stdout.is_empty(), "{answer:?}");
+        let said = String::from_utf8_lossy(&answer.stderr);
+        assert!(!answer.status.success() && answer.stdout.is_empty() && said.contains(alert), "{answer:?}");
     }
+    assert!(curl(&["--cert", &pem])?.status.success());
     Ok(())
 }

@@ -40,7 +40,7 @@ pub const PREPARE_AGAIN: Duration = Duration::from_secs(60);
 pub const KILL_AGAIN: Duration = Duration::from_secs(2);
 /// A unit that is no worker counts as healthy when it has run for so long: most programs that cannot work say so
 /// within their first second.
-pub const SETTLE: Duration = Duration::from_secs(3);
+pub const SETTLE: Duration = Duration::from_secs(2);
 /// No restart follows sooner than this, whatever the unit says: a fork loop must not starve the machine.
 pub const RESTART_MIN_DELAY: Duration = Duration::from_millis(100);
 /// Restarts remembered for `limit` per `interval`; also the largest `limit`.

@@ -9,8 +9,6 @@ pub const CONFIG_SEARCH: Duration = Duration::from_secs(10);
 pub const HEALTH_DEADLINE: Duration = Duration::from_secs(90);
 /// What `berth.health-deadline=` may say, seconds: long enough to boot at all, short enough to matter.
 pub const HEALTH_DEADLINE_RANGE: std::ops::RangeInclusive<u64> = 5..=600;
-/// A unit that cannot say that it is ready is healthy once it has run this long.
-pub const HEALTHY_AFTER: Duration = Duration::from_secs(2);
 /// The API starts when every unit has had its first try, or after this: making its keys ready takes the processor time
 /// that a small machine needs for the first container.
 pub const API_HOLD: Duration = Duration::from_secs(2);

@@ -91,7 +91,7 @@ impl Run {
         // A worker says itself when it does its job.
         let worker = unit.system.as_ref().is_some_and(|grants| grants.control);
         Self {
-            life: if worker { Life::new() } else { Life::settling(limits::HEALTHY_AFTER) },
+            life: if worker { Life::new() } else { Life::settling(berth_units::limits::SETTLE) },
             unit,
             image: None,
             pid: None,

@@ -3,7 +3,7 @@
 use super::LaunchError;
 use crate::image::PreparedImage;
 use crate::limits::ID_RANGE;
-use crate::model::{NetworkMode, Origin, SYSTEM_IMAGE, Unit};
+use crate::model::{CAPABILITIES, NetworkMode, Origin, SYSTEM_IMAGE, Unit};
 use crate::paths;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -72,51 +72,6 @@ pub struct Bind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Caps(pub u64);
 
-/// Names in the kernel's order (`include/uapi/linux/capability.h`).
-const CAP_NAMES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
 impl Caps {
     /// What a container gets unless its unit says otherwise: Docker's set without `MKNOD` (devices are given, not
     /// made), `NET_RAW` (ping works by ICMP sockets) and `AUDIT_WRITE` (there is no audit daemon).
@@ -137,8 +92,8 @@ impl Caps {
     /// The number of a name without `CAP_`, if there is one.
     pub const fn number(name: &str) -> Option<u8> {
         let mut n = 0;
-        while (n as usize) < CAP_NAMES.len() {
-            if same(CAP_NAMES[n as usize], name) {
+        while (n as usize) < CAPABILITIES.len() {
+            if same(CAPABILITIES[n as usize], name) {
                 return Some(n);
             }
             n += 1;
@@ -156,7 +111,7 @@ impl Caps {
 
     /// The names in the set, in the kernel's order.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        CAP_NAMES.into_iter().enumerate().filter(move |(n, _)| self.0 >> n & 1 == 1).map(|(_, name)| name)
+        CAPABILITIES.into_iter().enumerate().filter(move |(n, _)| self.0 >> n & 1 == 1).map(|(_, name)| name)
     }
 
     const fn of(names: &[&str]) -> Self {

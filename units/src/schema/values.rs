@@ -3,7 +3,7 @@
 use super::table::Form;
 use crate::diag::{nearest, quote};
 use crate::limits;
-use crate::model::{Port, Protocol, SystemMount};
+use crate::model::{CAPABILITIES, Port, Protocol, SystemMount};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -321,51 +321,6 @@ pub(crate) fn mount(text: &str) -> Result<SystemMount, String> {
 fn is_mount(text: &str) -> Result<(), String> {
     mount(text).map(|_| ())
 }
-
-/// Linux 6.12's capabilities, `include/uapi/linux/capability.h`.
-const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
 
 fn capability(text: &str) -> Result<(), String> {
     if CAPABILITIES.contains(&text) {
