@@ -63,13 +63,14 @@ fn a_fat_volume_labelled_cidata_is_read() -> Result<()> {
 }
 
 #[test]
-fn a_cd_labelled_cidata_is_read_also_compressed() -> Result<()> {
+fn a_cd_labelled_cidata_is_read_also_compressed_and_in_base64() -> Result<()> {
     let plan = Guest::new(Firmware::Direct)?.without_config();
     let volume = plan.file("seed.iso");
     let plain = plan.file("berth.toml");
     std::fs::write(&plain, config(WEB)?)?;
     run(Command::new("gzip").arg("-9").arg(&plain))?;
-    cd(plan.built()?, &volume, &std::fs::read(plan.file("berth.toml.gz"))?)?;
+    let encoded = Command::new("base64").arg(plan.file("berth.toml.gz")).output()?.stdout;
+    cd(plan.built()?, &volume, &encoded)?;
     let mut guest = plan.machine(move |m| m.read_only_disk(&volume, Bus::Cdrom)).boot()?;
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));
