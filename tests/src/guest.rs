@@ -19,6 +19,7 @@ pub struct Plan {
     disk: PathBuf,
     bus: Bus,
     firmware: Firmware,
+    read_only: bool,
     config: Option<String>,
     web: bool,
     extend: Vec<Box<dyn Fn(Machine) -> Machine>>,
@@ -40,7 +41,16 @@ impl Guest {
         let folder = tempfile::Builder::new().prefix("berth-test-").tempdir()?;
         let disk = folder.path().join("disk.raw");
         disk::copy(&built()?.outputs.raw, &disk)?;
-        Ok(Plan { folder, disk, bus: Bus::Virtio, firmware, config: None, web: true, extend: Vec::new() })
+        Ok(Plan {
+            folder,
+            disk,
+            bus: Bus::Virtio,
+            firmware,
+            read_only: false,
+            config: None,
+            web: true,
+            extend: Vec::new(),
+        })
     }
 }
 
@@ -87,6 +97,13 @@ impl Plan {
         self
     }
 
+    /// The boot disk cannot be written.
+    #[must_use]
+    pub fn read_only(mut self) -> Plan {
+        self.read_only = true;
+        self
+    }
+
     /// Nothing is attached but the boot disk.
     #[must_use]
     pub fn without_web_image(mut self) -> Plan {
@@ -116,8 +133,12 @@ impl Plan {
     fn start(&self) -> Result<(Running, u16, u16)> {
         let built = built()?;
         let (web_port, api_port) = (http::free_port()?, http::free_port()?);
-        let mut machine = Machine::new(&built.tools, self.firmware)
-            .disk(&self.disk, self.bus)
+        let machine = Machine::new(&built.tools, self.firmware);
+        let machine = match self.read_only {
+            true => machine.read_only_disk(&self.disk, self.bus),
+            false => machine.disk(&self.disk, self.bus),
+        };
+        let mut machine = machine
             .kernel(Kernel::of(&built.outputs)?)
             .forward(web_port, WEB_PORT)
             .forward(api_port, API_PORT);

@@ -1,13 +1,15 @@
 //! Disks that are not as they should be: the machine is up, says what is wrong, and loses nothing.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use berth_image::disk::Disk;
 use berth_qemu::demo::HEADING;
 use berth_qemu::disk;
-use berth_tests::{Bus, Firmware, Guest, WEB};
+use berth_tests::{Built, Bus, Firmware, Guest, WEB};
+use berth_updater::gpt::Table;
 use berth_updater::layout;
-use std::os::unix::fs::FileExt;
+use std::fs::File;
 use std::path::Path;
+use std::process::Command;
 
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
@@ -34,9 +36,9 @@ fn a_state_partition_of_garbage_gives_a_temporary_one_and_says_so() -> Result<()
 #[test]
 fn a_missing_state_partition_gives_a_temporary_one_and_says_so() -> Result<()> {
     let plan = Guest::new(Firmware::Direct)?.with_config(WEB)?.prepare(|path, _| {
-        let mut file = std::fs::File::options().read(true).write(true).open(path)?;
+        let mut file = File::options().read(true).write(true).open(path)?;
         let sectors = file.metadata()?.len() / SECTOR;
-        let mut table = berth_updater::gpt::Table::read(&mut file, 512, sectors)?.table;
+        let mut table = Table::read(&mut file, 512, sectors)?.table;
         table.entries[layout::STATE.number as usize - 1] = None;
         table.write(&mut file, |file| file.sync_all())?;
         Ok(())
@@ -65,30 +67,128 @@ fn a_larger_disk_is_used_to_its_end() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_damaged_primary_partition_table_is_mended_from_its_backup() -> Result<()> {
-    let plan = Guest::new(Firmware::Uefi)?.with_config(WEB)?;
-    let plan = plan.prepare(|path, _| disk::flip_bit(path, SECTOR + 16, 0))?;
+/// Boots a disk whose primary partition table `damage` spoilt; afterwards both copies are sound and say the same as before.
+fn is_mended(firmware: Firmware, damage: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let plan = Guest::new(firmware)?.with_config(WEB)?;
+    let before = Disk::open(plan.disk())?.table().clone();
+    let plan = plan.prepare(|path, _| damage(path))?;
     let mut guest = plan.boot()?;
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));
+    assert_eq!(guest.client()?.machine()?.state_problem, "");
     let plan = guest.power_off()?;
-    let file = std::fs::File::open(plan.disk())?;
-    let mut header = [0; 512];
-    file.read_exact_at(&mut header, SECTOR)?;
+    let mut file = File::open(plan.disk())?;
     let sectors = file.metadata()?.len() / SECTOR;
-    let found = berth_updater::gpt::Table::read(&mut &file, 512, sectors)?;
+    let found = Table::read(&mut file, 512, sectors)?;
     assert!(found.primary.is_none() && found.backup.is_none(), "{:?} {:?}", found.primary, found.backup);
+    assert_eq!(found.table, before);
+    Ok(())
+}
+
+/// Header and entries of the primary table, gone.
+fn wipe_primary(path: &Path) -> Result<()> {
+    disk::write_at(path, SECTOR, &[0; 33 * 512])
+}
+
+#[test]
+fn a_primary_partition_table_with_a_wrong_sum_is_mended_from_its_backup() -> Result<()> {
+    is_mended(Firmware::Uefi, |path| disk::flip_bit(path, SECTOR + 16, 0))
+}
+
+#[test]
+fn without_a_primary_partition_table_uefi_boots_and_it_is_there_again() -> Result<()> {
+    is_mended(Firmware::Uefi, wipe_primary)
+}
+
+#[test]
+fn without_a_primary_partition_table_and_firmware_that_could_help_it_is_there_again() -> Result<()> {
+    is_mended(Firmware::Direct, wipe_primary)
+}
+
+#[test]
+fn without_a_primary_partition_table_bios_says_so_and_tries_again() -> Result<()> {
+    let plan = Guest::new(Firmware::Bios)?.with_config(WEB)?.prepare(|path, _| wipe_primary(path))?;
+    let mut guest = plan.boot()?;
+    for _ in 0..2 {
+        guest.wait_for("partition table")?;
+        guest.wait_for("starting again")?;
+    }
+    Ok(())
+}
+
+/// Leaves not one block of the state file system free, not even those kept for the system.
+fn fill_state(path: &Path, built: &Built) -> Result<()> {
+    let mut image = Disk::open(path)?;
+    let empty = path.with_extension("empty");
+    let commands = path.with_extension("debugfs");
+    std::fs::write(&empty, "")?;
+    // What does not fit is not allocated at all: by halves, then the odd blocks that the files' own trees need.
+    let sizes = (0..16).rev().map(|n| 1_u32 << n).chain([1; 4]);
+    let fills = sizes.enumerate().map(|(n, blocks)| {
+        format!("write {} fill{n}\nfallocate fill{n} 0 {}\n", empty.display(), blocks - 1)
+    });
+    std::fs::write(&commands, fills.collect::<String>())?;
+    let state = format!("{}?offset={}", path.display(), image.offset(layout::STATE)?);
+    let output = built.tools.command("debugfs").arg("-w").arg("-f").arg(&commands).arg(state).output()?;
+    // Bytes 12 to 15 of the superblock: free blocks.
+    let free = image.read(layout::STATE, 1024 + 12, 4)?;
+    ensure!(free == [0; 4], "{free:?} blocks are free: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
 
 #[test]
-fn a_second_disk_of_the_same_machine_does_not_confuse_it() -> Result<()> {
+fn a_machine_whose_state_is_full_keeps_running_what_it_ran() -> Result<()> {
+    let mut guest = Guest::new(Firmware::Direct)?.with_config(WEB)?.boot()?;
+    guest.ready()?;
+    guest.page("/")?;
+    let id = guest.client()?.machine()?.machine_id;
+    let plan = guest.power_off()?.without_config().prepare(fill_state)?;
+
+    let mut guest = plan.boot()?;
+    guest.ready()?;
+    assert!(guest.page("/")?.contains(HEADING));
+    assert_eq!(guest.client()?.machine()?.machine_id, id);
+    assert_eq!(guest.client()?.config_status()?.state, "applied");
+    guest.power_off()?;
+    Ok(())
+}
+
+#[test]
+fn a_new_machine_whose_state_is_full_is_given_a_temporary_one_and_says_so() -> Result<()> {
+    let mut guest = Guest::new(Firmware::Direct)?.with_config(WEB)?.prepare(fill_state)?.boot()?;
+    guest.wait_for("state is temporary and will be lost")?;
+    guest.ready()?;
+    assert!(guest.page("/")?.contains(HEADING));
+    let problem = guest.client()?.machine()?.state_problem;
+    assert!(problem.contains("is full"), "{problem:?}");
+    guest.power_off()?;
+    Ok(())
+}
+
+#[test]
+fn a_write_protected_disk_gives_a_temporary_state_and_says_so() -> Result<()> {
+    let mut guest = Guest::new(Firmware::Direct)?.with_config(WEB)?.read_only().boot()?;
+    guest.wait_for("state is temporary and will be lost")?;
+    guest.ready()?;
+    assert!(guest.page("/")?.contains(HEADING));
+    let problem = guest.client()?.machine()?.state_problem;
+    assert!(problem.contains("write-protected"), "{problem:?}");
+    guest.power_off()?;
+    Ok(())
+}
+
+#[test]
+fn of_two_disks_of_the_same_machine_one_is_used_and_the_other_left_alone() -> Result<()> {
     let plan = Guest::new(Firmware::Direct)?.with_config(WEB)?;
     let twin = plan.file("twin.raw");
     disk::copy(plan.disk(), &twin)?;
-    let mut guest = plan.machine(move |m| m.disk(&twin, Bus::Virtio)).boot()?;
+    let second = twin.clone();
+    let mut guest = plan.machine(move |m| m.disk(&second, Bus::Virtio)).boot()?;
+    guest.wait_for("carries the same system as")?;
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));
+    let plan = guest.power_off()?;
+    let same = Command::new("cmp").arg(&twin).arg(&plan.built()?.outputs.raw).output()?;
+    assert!(same.status.success(), "the other disk was written: {}", String::from_utf8_lossy(&same.stdout));
     Ok(())
 }

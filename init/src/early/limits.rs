@@ -35,6 +35,8 @@ pub const TIMELINE_STEPS: usize = 64;
 pub const SEED_BYTES: usize = 512;
 /// Share of memory that a temporary state may take, percent: enough for a config and a small image.
 pub const TEMPORARY_STATE_PERCENT: u32 = 25;
+/// Bytes that must be free on a state partition that is used for the first time: config, keys, id table, folders.
+pub const NEW_STATE_BYTES: u64 = 1 << 20;
 /// A child that writes the boot record, or loads a module for a device that appeared.
 pub const CHILD: Duration = Duration::from_secs(10);
 /// How long a failing start leaves its reason on the screen before it reboots.

@@ -15,7 +15,9 @@ use crate::sys::early::{block_bytes, ext4_resize, resize_partition, sector_bytes
 use berth_units::paths;
 use berth_updater::gpt::Table;
 use berth_updater::layout;
-use nix::mount::{MsFlags, mount};
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount, umount};
+use nix::sys::statvfs::statvfs;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -75,7 +77,8 @@ fn mount_persistent(disk: &Path) -> Result<String, String> {
     let mut modules = Modules::open().map_err(|error| error.to_string())?;
     modules.load_feature("ext4").map_err(|error| error.to_string())?;
     mount(Some(&device), paths::STATE, Some("ext4"), FLAGS, Some("errors=remount-ro"))
-        .map_err(|error| format!("{} not mounted: {error}", device.display()))?;
+        .map_err(|error| format!("{} not mounted: {}", device.display(), mount_error(error)))?;
+    room(&device)?;
 
     let bytes = block_bytes(&partition).map_err(|error| error.to_string())?;
     let blocks = bytes / found.block_bytes;
@@ -87,6 +90,34 @@ fn mount_persistent(disk: &Path) -> Result<String, String> {
         });
     }
     Ok(format!("{}\n{}", device.display(), notes.join("; ")))
+}
+
+/// What mount(2) means by it.
+fn mount_error(error: Errno) -> String {
+    match error {
+        Errno::EACCES | Errno::EROFS => "the disk is write-protected".into(),
+        other => other.to_string(),
+    }
+}
+
+/// A machine that has lived keeps its state however full it is: what it needs is there. One that cannot even begin to
+/// keep something is better off with a temporary one.
+fn room(device: &Path) -> Result<(), String> {
+    if Path::new(paths::STATE_CONFIG).exists() {
+        return Ok(());
+    }
+    let free = statvfs(paths::STATE)
+        .map(|stat| stat.blocks_available().saturating_mul(stat.fragment_size()))
+        .map_err(|error| format!("{}: {error}", device.display()))?;
+    if free >= limits::NEW_STATE_BYTES {
+        return Ok(());
+    }
+    umount(paths::STATE).map_err(|error| format!("{} not unmounted: {error}", device.display()))?;
+    Err(format!(
+        "{} holds no machine's state and is full ({} KiB free): remove what fills it, from another system",
+        device.display(),
+        free >> 10
+    ))
 }
 
 fn find(disk: &Path) -> Result<(PathBuf, usize, Table), String> {
