@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 
+mod stand_in;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -36,25 +38,22 @@ struct Shared {
     disk: PathBuf,
 }
 
-/// Bytes of a stand-in for a UKI: the loader only hashes it, and that takes a second for a real one.
-const UKI_BYTES: usize = 100_000;
-
 fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("loader");
         std::fs::create_dir_all(&dir).unwrap();
-        let file = |name: &str, bytes: usize| {
+        let file = |name: &str, bytes: &[u8]| {
             let path = dir.join(name);
-            std::fs::write(&path, vec![0x5a; bytes]).unwrap();
+            std::fs::write(&path, bytes).unwrap();
             path
         };
         let bundle = Bundle {
-            uki: file("uki.efi", UKI_BYTES),
-            root: file("root", 4096),
-            verity: file("verity", 4096),
+            uki: file("uki.efi", &stand_in::uki()),
+            root: file("root", &[0x5a; 4096]),
+            verity: file("verity", &[0x5a; 4096]),
             root_hash: [7; 32],
-            env: "# GRUB Environment Block\nkernel=1+9\ninitrd=10+9\ncmdline=x\n".into(),
+            env: stand_in::ENV.into(),
             kernel: PathBuf::new(),
             initrd: PathBuf::new(),
             cmdline: String::new(),
@@ -327,7 +326,7 @@ fn a_slot_whose_sum_fits_but_which_cannot_be_started_is_left() {
 fn with_no_sound_slot_it_says_so_and_goes_on() {
     both(|firmware| {
         let case = Case::new("unsound", firmware)
-            .damage(Slot::A, Damage::Flipped(UKI_BYTES - 1), false)
+            .damage(Slot::A, Damage::Flipped(stand_in::BYTES - 1), false)
             .damage(Slot::B, Damage::Missing, false);
         let said = case.boot("no slot is sound; starting one unchecked");
         assert!(said.contains("slot a is not started: hash"), "{said}");
