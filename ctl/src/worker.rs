@@ -21,8 +21,9 @@ pub fn run(name: Option<&OsStr>) -> ExitCode {
         Some("net") => berth_net::run(),
         Some("meta") => berth_meta::run(),
         Some("store") => berth_store::run(),
+        Some("mkstate") => berth_store::mkstate::run(),
         _ => {
-            eprintln!("usage: berth worker net|meta|store|api (PID 1 starts these)");
+            eprintln!("usage: berth worker net|meta|store|api|mkstate (PID 1 starts these)");
             ExitCode::from(2)
         }
     }

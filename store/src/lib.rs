@@ -16,6 +16,8 @@
 //! and CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETFCAP in the host's user namespace, to make files that belong to any
 //! user. It needs no network and no device node.
 //!
+//! [`mkstate`] is another, smaller worker: it unpacks the empty state file system.
+//!
 //! Invariants:
 //! * nothing has its final name before it is complete, checked and synced (`prepare`);
 //! * nothing is written outside the folder of the layer being unpacked, whatever the archive says (`tree`);
@@ -27,6 +29,7 @@ mod error;
 mod find;
 mod layout;
 mod limits;
+pub mod mkstate;
 mod oci;
 mod path;
 mod prepare;

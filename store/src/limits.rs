@@ -54,3 +54,6 @@ pub const RESERVE_EVERY: u64 = 4 << 20;
 pub const MESSAGE_BYTES: usize = 2000;
 /// Names listed in a message; the rest is counted.
 pub const NAMES_LISTED: usize = 5;
+
+/// Bytes of the empty state file system written at once; a part that is all zero is left to the disk.
+pub const MKSTATE_PART_BYTES: usize = 64 * 1024;

@@ -14,25 +14,6 @@ use std::process::Command;
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
 
-/// Overwrites part of the state partition.
-fn overwrite_state(path: &Path, bytes: &[u8]) -> Result<()> {
-    let at = Disk::open(path)?.offset(layout::STATE)?;
-    disk::write_at(path, at, bytes)
-}
-
-#[test]
-fn a_state_partition_of_garbage_gives_a_temporary_one_and_says_so() -> Result<()> {
-    let garbage: Vec<u8> = (0..64 * 1024_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let plan = Guest::new(Firmware::Direct)?.with_config(WEB)?;
-    let plan = plan.prepare(|path, _| overwrite_state(path, &garbage))?;
-    let mut guest = plan.boot()?;
-    guest.ready()?;
-    assert!(guest.page("/")?.contains(HEADING));
-    let problem = guest.client()?.machine()?.state_problem;
-    assert!(problem.contains("temporary"), "{problem:?}");
-    Ok(())
-}
-
 #[test]
 fn a_missing_state_partition_gives_a_temporary_one_and_says_so() -> Result<()> {
     let plan = Guest::new(Firmware::Direct)?.with_config(WEB)?.prepare(|path, _| {

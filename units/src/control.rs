@@ -172,6 +172,9 @@ pub struct MachineStatus {
     pub pid1_rss_kib: u64,
     /// Empty, or why the state partition is a temporary one.
     pub state_problem: String,
+    /// What this start did to the state partition: grown, repaired, made. Empty when nothing.
+    #[serde(default)]
+    pub state_note: String,
 }
 
 /// `berth boot-times`. Times in microseconds since power-on as far as it is known (else since the kernel started).

@@ -357,5 +357,6 @@ pub fn machine() -> MachineStatus {
         memory_available_kib: 61_234,
         pid1_rss_kib: 1_700,
         state_problem: String::new(),
+        state_note: String::new(),
     }
 }

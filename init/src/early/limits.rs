@@ -41,3 +41,11 @@ pub const NEW_STATE_BYTES: u64 = 1 << 20;
 pub const CHILD: Duration = Duration::from_secs(10);
 /// How long a failing start leaves its reason on the screen before it reboots.
 pub const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// Repairing the state partition, or making its first file system: e2fsck reads a terabyte's metadata in some minutes.
+pub const REPAIR: Duration = Duration::from_secs(600);
+/// Lines of each output of a repair that are kept and shown; e2fsck says one for each fault.
+pub const REPAIR_LINES: usize = 30;
+/// Bytes of such a line.
+pub const REPAIR_LINE_BYTES: usize = 200;
+/// How long a killed container may take to be gone, milliseconds; what is stuck in the kernel is left to the event loop.
+pub const KILLED_MS: u16 = 1000;

@@ -53,8 +53,8 @@ pub const STEPS: [Step<Main>; 9] = [
     },
     Step {
         name: "state",
-        needs: &["kernel fs"],
-        limit: STATE_LIMIT,
+        needs: &["kernel fs", "cgroups"],
+        limit: STATE_LIMIT.saturating_add(limits::REPAIR),
         on_failure: OnFailure::GoOn,
         run: mount_state,
     },
@@ -81,7 +81,7 @@ pub const STEPS: [Step<Main>; 9] = [
     },
 ];
 
-/// Mounting replays the journal and may grow the file system.
+/// Mounting replays the journal and may grow the file system. A repair has its own limit, beside this one.
 const STATE_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the steps learn.
@@ -228,7 +228,7 @@ fn devices(stage: &mut Main) -> Result<String, String> {
 }
 
 fn mount_state(stage: &mut Main) -> Result<String, String> {
-    stage.state = state::set_up(&stage.handover.disk, STATE_LIMIT);
+    stage.state = state::set_up(&stage.handover.disk, STATE_LIMIT, stage.watchdog.as_ref());
     match &stage.state {
         State::Persistent { note, .. } => Ok(note.clone()),
         State::Temporary { reason } => {
@@ -290,7 +290,8 @@ mod tests {
             "# Boot steps\n\nMade from the tables in `init/src/early`; do not edit.\n\nWhat is being done is written \
              to the slot's step record before it is done, so that what died or hung in it can be named by whoever \
              runs next (`berth slots`). A step that \"goes on without\" is said on the console and in \
-             `berth boot-times`.\n\n{}\n{}",
+             `berth boot-times`.\n\nThe state step takes 30 s at most, and ten minutes more if the \
+             state partition has to be repaired or made.\n\n{}\n{}",
             runner::markdown("initrd", &super::super::initrd::STEPS),
             runner::markdown("main", &STEPS)
         );

@@ -6,18 +6,22 @@
 //! 3. Mount.
 //! 4. Grow the file system to the partition.
 //!
-//! All of it blocks, so a child does it, within the step's time.
+//! All of it blocks, so a child does it, within the step's time. Where 2 or 3 finds damage, e2fsck repairs it; where
+//! 2 finds nothing at all, an empty file system is written ([`repair`]); then all of it once more. What cannot be
+//! repaired is left as it is: nothing is ever made new over what may hold data.
 
 use super::modules::Modules;
-use super::{State, disks, limits};
+use super::{State, Watchdog, console, disks, fail, limits, repair};
 use crate::sys::child::{self, ChildError};
 use crate::sys::early::{block_bytes, ext4_resize, resize_partition, sector_bytes};
-use berth_units::paths;
+use berth_units::{blank, paths};
 use berth_updater::gpt::Table;
 use berth_updater::layout;
+use berth_updater::steps::Status;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statvfs::statvfs;
+use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -26,22 +30,88 @@ use std::time::Duration;
 /// Where the superblock lies in an ext4, in bytes.
 const SUPERBLOCK_AT: u64 = 1024;
 const FLAGS: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOATIME);
+/// What the kernel answers to a damaged file system: by its structure, its fields (`EFSCORRUPTED`), its sums
+/// (`EFSBADCRC`). Not `EIO`: a disk that cannot be read is not made better by writing to it.
+const DAMAGE: [Errno; 3] = [Errno::EINVAL, Errno::EUCLEAN, Errno::EBADMSG];
 
-/// Mounts the state of that disk, or a temporary one.
-pub fn set_up(disk: &Path, limit: Duration) -> State {
-    match child::run(limit, || mount_persistent(disk)) {
-        Ok(answer) => {
-            let (device, note) = answer.split_once('\n').unwrap_or((&answer, ""));
-            State::Persistent { device: device.into(), note: note.to_owned() }
+/// What a child found.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Found {
+    /// It is mounted; what to say about it.
+    Mounted(Vec<String>),
+    /// It is to be repaired first, and why.
+    Damaged(String),
+    /// It was never formatted.
+    Blank,
+}
+
+/// Mounts the state of that disk, repaired or made if need be, or a temporary one. `limit` is for each attempt.
+pub fn set_up(disk: &Path, limit: Duration, watchdog: Option<&Watchdog>) -> State {
+    match persistent(disk, limit, watchdog) {
+        Ok((device, notes)) => State::Persistent { device, note: notes.join("; ") },
+        Err(reason) => mount_temporary(reason),
+    }
+}
+
+fn persistent(
+    disk: &Path,
+    limit: Duration,
+    watchdog: Option<&Watchdog>,
+) -> Result<(PathBuf, Vec<String>), String> {
+    let (device, found) = attempt(disk, limit, true)?;
+    let name = device.display();
+    let mended = match found {
+        Found::Mounted(notes) => return Ok((device, notes)),
+        Found::Damaged(what) => {
+            announce(&format!("{name} {what}: e2fsck repairs it, in {} s at most", limits::REPAIR.as_secs()));
+            let done = repair::check(&device, watchdog).map_err(|why| left_alone(&device, &what, &why))?;
+            format!("{name} {what}: {done}")
         }
-        Err(error) => {
-            let reason = match error {
-                ChildError::Failed(reason) => reason,
-                other => other.to_string(),
-            };
-            mount_temporary(reason)
+        Found::Blank => {
+            announce(&format!("{name} was never formatted: an empty file system is made"));
+            repair::make(&device, watchdog).map_err(|why| {
+                format!("{name} was never formatted, and no file system could be made: {why}")
+            })?;
+            format!("{name} was never formatted; an empty file system was made")
+        }
+    };
+    match attempt(disk, limit, false)? {
+        (device, Found::Mounted(mut notes)) => {
+            notes.insert(0, mended);
+            Ok((device, notes))
+        }
+        (_, Found::Damaged(what)) => Err(left_alone(&device, &what, &mended)),
+        (_, Found::Blank) => {
+            Err(format!("{mended}, but it is blank again; does the disk keep what is written?"))
         }
     }
+}
+
+/// To whoever watches, and to the step record: a repair may take longer than any other step.
+fn announce(sentence: &str) {
+    console::say("state", sentence);
+    fail::with(|record| record.step("main", "state repair", Status::Running, ""));
+}
+
+fn left_alone(device: &Path, what: &str, why: &str) -> String {
+    format!(
+        "{name} {what}; {why}. What it holds was kept: repair it from another system, or fill it with zeros there, and \
+         the next start makes an empty one",
+        name = device.display()
+    )
+}
+
+/// In a child: steps 1 to 4.
+fn attempt(disk: &Path, limit: Duration, flag_counts: bool) -> Result<(PathBuf, Found), String> {
+    let work = || {
+        let found = look_and_mount(disk, flag_counts)?;
+        serde_json::to_string(&found).map_err(|error| error.to_string())
+    };
+    let answer = child::run(limit, work).map_err(|error| match error {
+        ChildError::Failed(reason) => reason,
+        other => other.to_string(),
+    })?;
+    serde_json::from_str(&answer).map_err(|error| format!("helper process: {error}"))
 }
 
 fn mount_temporary(reason: String) -> State {
@@ -54,9 +124,9 @@ fn mount_temporary(reason: String) -> State {
     State::Temporary { reason }
 }
 
-/// In the child: the device, then a line feed, then what to say about it.
-fn mount_persistent(disk: &Path) -> Result<String, String> {
+fn look_and_mount(disk: &Path, flag_counts: bool) -> Result<(PathBuf, Found), String> {
     let (device, number, table) = find(disk)?;
+    let about = |error: &dyn std::fmt::Display| format!("{}: {error}", device.display());
     let mut notes = Vec::new();
     let writable = OpenOptions::new().read(true).write(true).open(disk);
     match writable.map_err(|error| error.to_string()).and_then(|mut file| grow(&mut file, table, number)) {
@@ -64,23 +134,31 @@ fn mount_persistent(disk: &Path) -> Result<String, String> {
         Err(error) => notes.push(format!("partition not grown: {error}")),
     }
 
-    let partition = File::open(&device).map_err(|error| format!("{}: {error}", device.display()))?;
+    let partition = File::open(&device).map_err(|error| about(&error))?;
+    let bytes = block_bytes(&partition).map_err(|error| about(&error))?;
     let mut superblock = [0; 1024];
-    partition
-        .read_exact_at(&mut superblock, SUPERBLOCK_AT)
-        .map_err(|error| format!("{}: {error}", device.display()))?;
-    let found = Superblock::parse(&superblock).map_err(|error| format!("{}: {error}", device.display()))?;
-    if found.has_errors {
-        notes.push(format!("{} is marked as damaged and needs a check", device.display()));
-    }
+    partition.read_exact_at(&mut superblock, SUPERBLOCK_AT).map_err(|error| about(&error))?;
+    let found = match Superblock::parse(&superblock) {
+        Ok(found) if found.has_errors && flag_counts => {
+            return Ok((device, Found::Damaged("is marked as damaged".into())));
+        }
+        Ok(found) => found,
+        Err(what) => {
+            let blank = blank::is_blank(&partition, bytes).map_err(|error| about(&error))?;
+            return Ok((device, if blank { Found::Blank } else { Found::Damaged(what) }));
+        }
+    };
 
     let mut modules = Modules::open().map_err(|error| error.to_string())?;
     modules.load_feature("ext4").map_err(|error| error.to_string())?;
-    mount(Some(&device), paths::STATE, Some("ext4"), FLAGS, Some("errors=remount-ro"))
-        .map_err(|error| format!("{} not mounted: {}", device.display(), mount_error(error)))?;
-    room(&device)?;
+    match mount(Some(&device), paths::STATE, Some("ext4"), FLAGS, Some("errors=remount-ro")) {
+        Ok(()) => {}
+        Err(error) if DAMAGE.contains(&error) => {
+            return Ok((device, Found::Damaged(format!("cannot be mounted ({error})"))));
+        }
+        Err(error) => return Err(about(&format!("not mounted: {}", mount_error(error)))),
+    }
 
-    let bytes = block_bytes(&partition).map_err(|error| error.to_string())?;
     let blocks = bytes / found.block_bytes;
     if blocks > found.blocks {
         let resized = File::open(paths::STATE).and_then(|mounted| ext4_resize(&mounted, blocks));
@@ -89,7 +167,8 @@ fn mount_persistent(disk: &Path) -> Result<String, String> {
             Err(error) => format!("file system not grown: {error}"),
         });
     }
-    Ok(format!("{}\n{}", device.display(), notes.join("; ")))
+    room(&device)?;
+    Ok((device, Found::Mounted(notes)))
 }
 
 /// What mount(2) means by it.
@@ -165,14 +244,14 @@ impl Superblock {
         let half = |at: usize| u64::from(bytes[at]) | (u64::from(bytes[at + 1]) << 8);
         let word = |at: usize| half(at) | (half(at + 2) << 16);
         if bytes.iter().all(|&byte| byte == 0) {
-            return Err("it is empty: no file system".into());
+            return Err("has an empty superblock".into());
         }
         if half(0x38) != 0xef53 {
-            return Err("it holds no file system that Berth knows (ext4)".into());
+            return Err("holds no ext4 where it should begin".into());
         }
         let log = word(0x18);
         if log > 6 {
-            return Err(format!("its superblock is damaged (block size 2^{})", log + 10));
+            return Err(format!("has a damaged superblock (block size 2^{})", log + 10));
         }
         let wide = word(0x60) & 0x80 != 0;
         let blocks = word(0x04) | if wide { word(0x150) << 32 } else { 0 };
@@ -207,7 +286,7 @@ mod tests {
     #[test]
     fn what_is_no_ext4_is_told_apart() {
         assert!(Superblock::parse(&[0; 1024]).unwrap_err().contains("empty"));
-        assert!(Superblock::parse(&[0xaa; 1024]).unwrap_err().contains("knows"));
+        assert!(Superblock::parse(&[0xaa; 1024]).unwrap_err().contains("no ext4"));
         assert!(Superblock::parse(&superblock(&[(0x18, 99)])).unwrap_err().contains("damaged"));
     }
 }

@@ -149,6 +149,10 @@ fn status(supervisor: &Supervisor, booted: &Booted) -> MachineStatus {
             State::Persistent { .. } => String::new(),
             State::Temporary { reason } => format!("state is temporary and will be lost: {reason}"),
         },
+        state_note: match &booted.state {
+            State::Persistent { note, .. } => note.clone(),
+            State::Temporary { .. } => String::new(),
+        },
     }
 }
 

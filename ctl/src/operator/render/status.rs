@@ -133,10 +133,10 @@ pub fn machine(machine: &MachineStatus, style: Style) -> String {
         human::bytes(machine.memory_kib.saturating_mul(1024)),
         human::bytes(machine.pid1_rss_kib.saturating_mul(1024)),
     );
-    let state = if machine.state_problem.is_empty() {
-        cell("state partition in use", Tone::Good)
-    } else {
-        cell(format!("TEMPORARY: {}", machine.state_problem), Tone::Bad)
+    let state = match (machine.state_problem.as_str(), machine.state_note.as_str()) {
+        ("", "") => cell("state partition in use", Tone::Good),
+        ("", note) => cell(format!("state partition in use; at this start: {note}"), Tone::Good),
+        (problem, _) => cell(format!("TEMPORARY: {problem}"), Tone::Bad),
     };
     pairs(
         &[
