@@ -36,6 +36,18 @@ pub struct Modules {
     pub key: String,
 }
 
+impl Modules {
+    /// A module's file and those that it needs, in the order in which they are loaded.
+    pub fn closure(&self, name: &str) -> Result<Vec<PathBuf>> {
+        let dir = self.root.join(&self.version);
+        let index = dir.join("modules.dep");
+        let text = fs::read_to_string(&index).with_context(|| index.display().to_string())?;
+        let line = text.lines().find_map(|l| l.split_once(':').filter(|(file, _)| module_name(file) == name));
+        let (file, needs) = line.with_context(|| format!("no module {name}"))?;
+        Ok(needs.split_whitespace().rev().chain([file]).map(|file| dir.join(file)).collect())
+    }
+}
+
 /// The pruned modules, made when they are not there yet.
 pub fn ensure(tools: &Tools, debian: &Debian, progress: Progress<'_>) -> Result<Modules> {
     let path = workspace::repo().join(LIST);

@@ -27,23 +27,33 @@ pub struct Programs {
 pub fn build(progress: Progress<'_>) -> Result<Programs> {
     progress("building the machine's programs");
     // The operator's half of `berth` is for other computers; there is no terminal here.
-    let dir = cargo("target/guest", &PROGRAMS, &["--no-default-features"])?;
+    let dir = cargo("target/guest", &PROGRAMS, &[GUEST, "--no-default-features"])?.join("guest");
     Ok(Programs { init: dir.join("init"), berth: dir.join("berth") })
 }
 
 /// PID 1 with switches to misbehave, for the fault matrix; in no image but a test's.
 pub fn faulty_init(progress: Progress<'_>) -> Result<PathBuf> {
     progress("building a PID 1 that can misbehave");
-    let dir = cargo("target/guest-faults", &PROGRAMS[..1], &["--features=berth-init/faults"])?;
-    Ok(dir.join("init"))
+    let dir = cargo("target/guest-faults", &PROGRAMS[..1], &[GUEST, "--features=berth-init/faults"])?;
+    Ok(dir.join("guest/init"))
 }
 
-/// Runs cargo; the folder with the finished programs.
+/// The launcher's checks, to be `/init` of a machine of their own; in no image.
+pub fn launch_check(progress: Progress<'_>) -> Result<PathBuf> {
+    progress("building the launcher's checks");
+    let dir = cargo("target/guest-checks", &[], &["-p", "berth-units", "--example", "launch_check"])?;
+    Ok(dir.join("debug/examples/launch_check"))
+}
+
+/// The profile of what runs on the machine.
+const GUEST: &str = "--profile=guest";
+
+/// Runs cargo; the folder with a folder per profile.
 fn cargo(target: &str, programs: &[(&str, &str)], arguments: &[&str]) -> Result<PathBuf> {
     let target = workspace::repo().join(target);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(workspace::repo()).args(["build", "--quiet", "--profile=guest"]);
+    command.current_dir(workspace::repo()).args(["build", "--quiet"]);
     command.arg(format!("--target={TARGET}")).arg("--target-dir").arg(&target);
     for (package, program) in programs {
         command.args(["-p", package, "--bin", program]);
@@ -67,7 +77,7 @@ fn cargo(target: &str, programs: &[(&str, &str)], arguments: &[&str]) -> Result<
     if !out.status.success() {
         bail!("the machine's programs could not be built\n{}", String::from_utf8_lossy(&out.stderr));
     }
-    Ok(target.join(TARGET).join("guest"))
+    Ok(target.join(TARGET))
 }
 
 fn cargo_home() -> String {

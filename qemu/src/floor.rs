@@ -3,7 +3,6 @@
 
 use crate::machine::Kernel;
 use anyhow::{Context, Result};
-use berth_image::modules::Modules;
 use berth_image::tools::Tools;
 use berth_image::tree::{Content, Origin, Tree};
 use berth_image::{Options, Outputs, bundle};
@@ -21,9 +20,9 @@ pub fn kernel(tools: &Tools, outputs: &Outputs, folder: &Path) -> Result<Kernel>
     for dir in ["bin", "dev", "lib", "srv"] {
         tree.dir(dir);
     }
-    for file in closure(&modules, DRIVER)? {
-        let name = file.rsplit('/').next().unwrap_or(&file);
-        let path = modules.root.join(&modules.version).join(&file);
+    for path in modules.closure(DRIVER)? {
+        let name =
+            path.file_name().and_then(|n| n.to_str()).context("a module's name is not text")?.to_owned();
         tree.file(&format!("lib/{name}"), 0o644, Content::Path(path), origin.clone());
         script.push_str(&format!("/bin/busybox insmod /lib/{name}\n"));
     }
@@ -38,15 +37,4 @@ pub fn kernel(tools: &Tools, outputs: &Outputs, folder: &Path) -> Result<Kernel>
     std::fs::write(&initrd, archive)?;
     let cmdline = "console=ttyS0 quiet loglevel=4 panic=3".into();
     Ok(Kernel { kernel: outputs.kernel.clone(), initrd, cmdline })
-}
-
-/// A module's file and those that it needs, in the order in which they are loaded.
-fn closure(modules: &Modules, name: &str) -> Result<Vec<String>> {
-    let index = modules.root.join(&modules.version).join("modules.dep");
-    let text = std::fs::read_to_string(&index).with_context(|| index.display().to_string())?;
-    let line = text.lines().find(|l| l.split(".ko").next().is_some_and(|f| f.ends_with(&format!("/{name}"))));
-    let (file, needs) = line.and_then(|l| l.split_once(':')).with_context(|| format!("no module {name}"))?;
-    let mut files: Vec<String> = needs.split_whitespace().rev().map(str::to_owned).collect();
-    files.push(file.to_owned());
-    Ok(files)
 }

@@ -24,8 +24,9 @@ fn main() {
         std::process::exit(probe::run(&args[2..]));
     }
     let in_guest = std::process::id() == 1;
-    if in_guest {
-        guest::prepare();
+    if in_guest && std::panic::catch_unwind(guest::prepare).is_err() {
+        println!("the guest is not ready");
+        guest::power_off();
     }
     let cgroup = if in_guest { "/sys/fs/cgroup/units" } else { "/sys/fs/cgroup/unified/berth-check" };
     let bench = Bench::new(cgroup.as_ref(), in_guest);
