@@ -38,7 +38,7 @@ pub struct Version {
 /// Answer to an accepted `POST`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// `reboot` or `poweroff`.
+    /// `reboot`, `poweroff` or `config reload`.
     pub accepted: String,
 }
 
@@ -99,6 +99,7 @@ enum AskKind {
 enum Act {
     Reboot,
     Poweroff,
+    ConfigReload,
 }
 
 /// The table of routes: `Err` is 404 or 405.
@@ -113,13 +114,15 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         ["v1", "slots"] => ("GET", Route::Ask(AskKind::Slots)),
         ["v1", "config"] => ("GET", Route::Ask(AskKind::Config)),
         ["v1", "machine"] => ("GET", Route::Ask(AskKind::Machine)),
+        ["v1", "config", "reload"] => ("POST", Route::Act(Act::ConfigReload)),
         ["v1", "reboot"] => ("POST", Route::Act(Act::Reboot)),
         ["v1", "poweroff"] => ("POST", Route::Act(Act::Poweroff)),
         _ => {
             return Err(Refusal::new(
                 "not-found",
                 "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/boot-times, \
-                 /v1/slots, /v1/config, /v1/machine, /v1/version and POST /v1/reboot, /v1/poweroff",
+                 /v1/slots, /v1/config, /v1/machine, /v1/version and POST /v1/config/reload, /v1/reboot, \
+                 /v1/poweroff",
             ));
         }
     };
@@ -183,6 +186,7 @@ async fn try_answer(
             let (word, ask) = match act {
                 Act::Reboot => ("reboot", Ask::Reboot),
                 Act::Poweroff => ("poweroff", Ask::Poweroff),
+                Act::ConfigReload => ("config reload", Ask::ConfigReload),
             };
             eprintln!("{word} asked for by {who}");
             match shared.ask(ask).await? {
@@ -260,6 +264,8 @@ mod tests {
             (Method::GET, "/v1/units/web", 200),
             (Method::POST, "/v1/units", 405),
             (Method::GET, "/v1/reboot", 405),
+            (Method::POST, "/v1/config/reload", 200),
+            (Method::GET, "/v1/config/reload", 405),
             (Method::GET, "/", 404),
             (Method::GET, "/v2/units", 404),
             (Method::GET, "/v1/units/web/logs/x", 404),

@@ -162,11 +162,12 @@ fn errors_are_json_with_a_fitting_status() {
 }
 
 #[test]
-fn reboot_and_poweroff_reach_pid_1() {
+fn orders_reach_pid_1() {
     let me = Operator::new();
     let fake = Fake::start(&[&me.line]);
-    for (word, asked) in [("reboot", "Reboot"), ("poweroff", "Poweroff")] {
-        let answer = me.curl(&fake, &format!("/v1/{word}"), &["--data", ""]);
+    for (word, asked) in [("reboot", "Reboot"), ("poweroff", "Poweroff"), ("config reload", "ConfigReload")] {
+        let path = format!("/v1/{}", word.replace(' ', "/"));
+        let answer = me.curl(&fake, &path, &["--data", ""]);
         assert_eq!(
             (answer.status.as_str(), answer.body.trim()),
             ("202", &*format!("{{\"accepted\":\"{word}\"}}"))

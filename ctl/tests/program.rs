@@ -141,15 +141,22 @@ b     failed  0.1.1    cdcdcdcdcdcd  stopped in step \"mount root\": block 5120 
         format!(
             "\
 config from nocloud (vdb) REFUSED, nothing of it is applied
+1 access key of it is valid until a config is applied
 sha256 {}
 looked for, in this order:
   smbios: nothing
   nocloud: user-data on vdb
 
 user-data:7:1: unknown field \"memroy\" in [resources]; did you mean \"memory\"?
+
+asked for again: config from nocloud (vdc) kept; in force from the next boot
 ",
             "ef".repeat(32)
         )
+    );
+    assert_eq!(
+        laptop.prints(&["config", "reload"]),
+        "config from nocloud (vdc) kept; in force from the next boot\n"
     );
     assert_eq!(
         laptop.prints(&["machine"]),
@@ -369,6 +376,7 @@ fn help() {
         "slots",
         "config",
         "config status",
+        "config reload",
         "config check",
         "unit",
         "unit check",

@@ -39,8 +39,10 @@ pub fn unit_file(bytes: &[u8]) {
 
 /// A machine config.
 pub fn machine_config(bytes: &[u8]) {
+    let keys = config::access_keys(bytes);
     match config::parse("berth.toml", bytes) {
         Ok(machine) => {
+            assert_eq!(keys, machine.access_keys);
             if let Err(report) = config::check_together(&[], &machine) {
                 sound(&report);
             }

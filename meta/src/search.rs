@@ -3,6 +3,7 @@
 use crate::disk::Disk;
 use crate::nocloud::{self, Volume};
 use crate::{decode, fwcfg, limits, smbios};
+use berth_units::config;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,8 @@ pub enum Outcome {
         source: String,
         /// What is wrong, completely.
         report: String,
+        /// Its keys, as far as they are beyond doubt.
+        keys: Vec<String>,
         /// See above.
         looked: Vec<String>,
     },
@@ -56,15 +59,31 @@ pub fn search(places: &Places) -> Outcome {
         .or_else(|| on_disks(&places.disks, &mut looked));
     let looked = bounded(looked);
     let Some((source, bytes)) = hit else { return Outcome::None { looked } };
-    let text = bytes.and_then(|bytes| decode::decode(&bytes)).map_err(|why| format!("{source}: {why}\n"));
-    let checked = text.and_then(|text| match berth_units::config::parse(&source, &text) {
-        Ok(_) => Ok(text),
-        Err(report) => Err(report.to_string()),
-    });
-    match checked {
-        Ok(text) => Outcome::Found { source, text, looked },
-        Err(report) => Outcome::Refused { source, report: cut(report, limits::REPORT_BYTES), looked },
+    let text = match bytes.and_then(|bytes| decode::decode(&bytes)) {
+        Ok(text) => text,
+        Err(why) => {
+            let report = cut(format!("{source}: {why}\n"), limits::REPORT_BYTES);
+            return Outcome::Refused { source, report, keys: Vec::new(), looked };
+        }
+    };
+    match config::parse(&source, &text) {
+        Ok(_) => Outcome::Found { source, text, looked },
+        Err(report) => {
+            let report = cut(report.to_string(), limits::REPORT_BYTES);
+            Outcome::Refused { source, report, keys: few(config::access_keys(&text)), looked }
+        }
     }
+}
+
+/// As many as fit into a message beside the report.
+fn few(keys: Vec<String>) -> Vec<String> {
+    let mut room = limits::KEYS_BYTES;
+    let fits = |key: &String| {
+        let left = room.checked_sub(key.len());
+        room = left.unwrap_or(room);
+        left.is_some()
+    };
+    keys.into_iter().take_while(fits).collect()
 }
 
 fn in_smbios(tables: &Path, looked: &mut Vec<String>) -> Option<Hit> {

@@ -53,8 +53,8 @@ fn tell(client: &Client, outcome: Outcome) -> io::Result<()> {
             let message = ToInit::Worker(FromWorker::ConfigFound { source, looked });
             client.send(&message, &[text.as_fd()])?;
         }
-        Outcome::Refused { source, report, looked } => {
-            client.tell(FromWorker::ConfigRefused { source, report, looked })?;
+        Outcome::Refused { source, report, keys, looked } => {
+            client.tell(FromWorker::ConfigRefused { source, report, keys, looked })?;
         }
         Outcome::None { looked } => client.tell(FromWorker::ConfigNone { looked })?,
     }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use berth_qemu::demo::HEADING;
-use berth_tests::{Bus, Firmware, Guest, WEB};
+use berth_tests::{Bus, Firmware, Guest, WEB, config};
 
 fn serves_and_answers(firmware: Firmware, name: &str) -> Result<()> {
     let mut guest = Guest::new(firmware)?.with_config(WEB)?.boot()?;
@@ -41,22 +41,45 @@ fn direct_boot_serves_a_page_and_answers_the_operator() -> Result<()> {
 }
 
 #[test]
-fn config_and_identity_outlive_a_reboot_and_the_source() -> Result<()> {
+fn config_and_identity_outlive_a_changed_source_until_it_is_asked_again() -> Result<()> {
     let mut guest = Guest::new(Firmware::Direct)?.with_config(WEB)?.boot()?;
     guest.ready()?;
     let first = guest.client()?.config_status()?;
     assert_eq!((first.state.as_str(), first.source.as_str()), ("applied", "fw_cfg"));
     let machine = guest.client()?.machine()?;
 
-    let plan = guest.power_off()?.without_config();
+    // Something else is in the source now, with a mistake: nobody looks, and when an operator has it looked for it
+    // is refused.
+    let other = config(WEB)?.replace("hostname = \"test\"", "hostname = \"other\"");
+    let plan = guest.power_off()?.with_exact_config(&format!("{other}memroy = \"64M\"\n"));
     let mut guest = plan.boot()?;
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));
     let second = guest.client()?.config_status()?;
-    assert_eq!((second.state.as_str(), second.sha256), ("applied", first.sha256));
+    assert_eq!((second.state.as_str(), &second.sha256), ("applied", &first.sha256));
+    assert_eq!(second.reload, None);
     let again = guest.client()?.machine()?;
     assert_eq!(machine.machine_id, again.machine_id);
     assert_eq!(again.hostname, "test");
+    let reload = guest.client()?.config_reload()?;
+    assert_eq!((reload.state.as_str(), reload.source.as_str()), ("refused", "fw_cfg"));
+    assert!(reload.report.contains("unknown field \"memroy\""), "{}", reload.report);
+    assert!(guest.page("/")?.contains(HEADING));
+
+    // With the mistake mended it is taken, and in force from the next boot.
+    let mut guest = guest.power_off()?.with_exact_config(&other).boot()?;
+    guest.ready()?;
+    assert_eq!(guest.client()?.config_status()?.sha256, first.sha256);
+    let reload = guest.client()?.config_reload()?;
+    assert_eq!((reload.state.as_str(), reload.source.as_str()), ("kept", "fw_cfg"), "{reload:?}");
+    let client = guest.client()?;
+    assert_eq!((client.machine()?.hostname.as_str(), client.config_status()?.sha256), ("test", first.sha256));
+    client.reboot()?;
+    guest.wait_for("reboot: ")?;
+    guest.rebooted();
+    guest.ready()?;
+    assert_eq!(guest.client()?.machine()?.hostname, "other");
+    assert_eq!(guest.client()?.config_status()?.sha256, reload.sha256);
     Ok(())
 }
 

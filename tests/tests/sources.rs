@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use berth_qemu::demo::HEADING;
 use berth_tests::{Built, Bus, Firmware, Guest, WEB, config};
+use berth_units::model::Origin;
 use std::path::Path;
 use std::process::Command;
 
@@ -83,10 +84,20 @@ fn a_config_with_a_mistake_is_refused_whole_and_a_mended_one_is_taken() -> Resul
     let mut guest = Guest::new(Firmware::Direct)?.with_exact_config(&broken).boot()?;
     guest.wait_for("config   refused, from fw_cfg:")?;
     guest.wait_for("memroy")?;
+    guest.wait_for("config   1 access key of it is valid until a config is applied")?;
     // The rest of the machine is up all the same.
     guest.wait_for("lease ")?;
-    guest.wait_for("listening on")?;
+    guest.ready()?;
     assert!(!guest.serves(), "a unit of a refused config runs");
+    // Who has the key in it can ask what is wrong.
+    let client = guest.client()?;
+    let status = client.config_status()?;
+    assert_eq!((status.state.as_str(), status.source.as_str()), ("refused", "fw_cfg"));
+    let line = broken.lines().count();
+    let mistake = format!("fw_cfg:{line}:1: unknown field \"memroy\"");
+    assert!(status.report.contains(&mistake), "{}", status.report);
+    assert!(client.units()?.iter().all(|unit| unit.origin == Origin::System));
+    assert_ne!(client.machine()?.hostname, "test", "the host name of a refused config is in force");
 
     let plan = guest.power_off()?.with_config(WEB)?;
     let mut guest = plan.boot()?;

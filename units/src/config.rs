@@ -1,7 +1,12 @@
 //! The machine config, `berth.toml`: one file that says what a machine is and runs.
 //!
 //! [`parse`] checks what can be told from the text alone, [`check_together`] what depends on the OS image's own
-//! units; [`check`] does both and reports all at once. Nothing of a config that is refused is used.
+//! units; [`check`] does both and reports all at once. Nothing of a config that is refused is used,
+//! except who may ask about it: [`access_keys`].
+
+mod access;
+
+pub use access::access_keys;
 
 use crate::control::API_PORT;
 use crate::diag::{Diagnostic, Report, quote};

@@ -52,6 +52,9 @@ pub enum Request {
     Slots,
     /// Where the machine config came from, and what was wrong with it.
     ConfigStatus,
+    /// Ask the source of the machine config again; what it holds is checked, kept, and in force from the next boot.
+    /// Accepted at once; [`ConfigStatus::reload`] tells how it goes.
+    ConfigReload,
     /// Stop everything and reboot.
     Reboot,
     /// Stop everything and power off.
@@ -258,6 +261,28 @@ pub struct ConfigStatus {
     pub looked: Vec<String>,
     /// The checker's report, as `berth` prints it.
     pub report: String,
+    /// What follows from it beside the state: whom a refused config lets in. Empty when there is nothing to add.
+    #[serde(default)]
+    pub note: String,
+    /// The last time an operator had the source asked again, if any did since the machine started.
+    #[serde(default)]
+    pub reload: Option<ConfigReload>,
+}
+
+/// What came of `berth config reload`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ConfigReload {
+    /// `reading`, `keeping`; then `kept` (in force from the next boot), or `refused`, `none`, `failed`: nothing has
+    /// changed.
+    pub state: String,
+    /// As in [`ConfigStatus`].
+    pub source: String,
+    /// As in [`ConfigStatus`].
+    pub sha256: String,
+    /// As in [`ConfigStatus`].
+    pub looked: Vec<String>,
+    /// What is wrong with it, or what failed.
+    pub report: String,
 }
 
 /// From PID 1 to a worker.
@@ -357,6 +382,8 @@ pub enum FromWorker {
         source: String,
         /// The whole report.
         report: String,
+        /// Who may ask about it all the same, see [`crate::config::access_keys`].
+        keys: Vec<String>,
         /// As above.
         looked: Vec<String>,
     },

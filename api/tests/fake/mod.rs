@@ -5,8 +5,8 @@
 
 use berth_api::server::{ServeError, Settings, serve};
 use berth_units::control::{
-    BootTimes, ConfigStatus, FromWorker, MachineStatus, Reply, Request, SlotStatus, SlotsStatus, StepTime,
-    ToInit, ToWorker, UnitDetail, UnitStatus, packet,
+    BootTimes, ConfigReload, ConfigStatus, FromWorker, MachineStatus, Reply, Request, SlotStatus,
+    SlotsStatus, StepTime, ToInit, ToWorker, UnitDetail, UnitStatus, packet,
 };
 use berth_units::model::{NetworkMode, Origin, Port, Protocol};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
@@ -206,7 +206,7 @@ impl State {
             Request::Slots => Reply::Slots(slots()),
             Request::ConfigStatus => Reply::ConfigStatus(config()),
             Request::Machine => Reply::Machine(machine()),
-            Request::Reboot | Request::Poweroff => Reply::Done,
+            Request::Reboot | Request::Poweroff | Request::ConfigReload => Reply::Done,
         };
         (reply, Vec::new())
     }
@@ -341,6 +341,13 @@ pub fn config() -> ConfigStatus {
         sha256: "ef".repeat(32),
         looked: vec!["smbios: nothing".into(), "nocloud: user-data on vdb".into()],
         report: "user-data:7:1: unknown field \"memroy\" in [resources]; did you mean \"memory\"?\n".into(),
+        note: "1 access key of it is valid until a config is applied".into(),
+        reload: Some(ConfigReload {
+            state: "kept".into(),
+            source: "nocloud (vdc)".into(),
+            sha256: "ab".repeat(32),
+            ..ConfigReload::default()
+        }),
     }
 }
 

@@ -99,6 +99,11 @@ pub enum Command {
 pub enum ConfigCommand {
     /// Where the machine's config came from, and what was wrong with it
     Status,
+    /// Have the machine ask for its config again, where a first boot looks for it
+    #[command(after_help = "\
+What it finds is checked as a whole and kept; it is in force from the next boot: \"berth reboot\". What is
+refused, with the report printed here, changes nothing.")]
+    Reload,
     /// Check a berth.toml here, as the machine would
     Check {
         /// The file; "-" is standard input

@@ -9,11 +9,20 @@ use super::home::{Home, HomeError};
 use super::private::PrivateKey;
 use berth_api::logs::Line;
 use berth_api::routes::{Accepted, Version};
-use berth_units::control::{BootTimes, ConfigStatus, MachineStatus, SlotsStatus, UnitDetail, UnitStatus};
+use berth_units::control::{
+    BootTimes, ConfigReload, ConfigStatus, MachineStatus, SlotsStatus, UnitDetail, UnitStatus,
+};
 use http::{Http, Lines};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// For a machine to find another config and keep it: it gives itself 10 s for the search, as long again for disks that
+/// come late, and 30 s for a slow disk.
+const RELOAD: Duration = Duration::from_secs(60);
+/// Between two questions how far it is.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -204,6 +213,19 @@ impl Client {
     /// `GET /v1/config`.
     pub fn config_status(&self) -> Result<ConfigStatus, ClientError> {
         self.get("/v1/config")
+    }
+
+    /// `POST /v1/config/reload`, and what came of it, or how far it is after [`RELOAD`].
+    pub fn config_reload(&self) -> Result<ConfigReload, ClientError> {
+        let _: Accepted = self.post("/v1/config/reload")?;
+        let deadline = Instant::now() + RELOAD;
+        loop {
+            let reload = self.config_status()?.reload.unwrap_or_default();
+            if !matches!(reload.state.as_str(), "reading" | "keeping") || Instant::now() > deadline {
+                return Ok(reload);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
     }
 
     /// `GET /v1/machine`.

@@ -55,6 +55,11 @@ pub fn config_refused(source: &str) -> String {
     line("config", format_args!("refused, from {source}:"))
 }
 
+/// What follows from it.
+pub fn config_note(note: &str) -> String {
+    line("config", note)
+}
+
 /// One line of a report.
 pub fn report(text: &str) -> String {
     format!("         {text}")
@@ -73,6 +78,32 @@ pub fn config_gave_up(why: &str) -> String {
 /// The config could not be kept.
 pub fn config_not_stored(why: &str) -> String {
     line("config", format_args!("not kept, it will be looked for again at the next boot: {why}"))
+}
+
+/// An operator wants the source asked again.
+pub fn config_again() -> String {
+    line("config", "looked for again, as an operator asks")
+}
+
+/// Another config takes the place of the kept one.
+pub fn config_kept(source: &str, sha256: &str) -> String {
+    let short = sha256.get(..12).unwrap_or(sha256);
+    line("config", format_args!("from {source}, sha256:{short}, is kept and in force from the next boot"))
+}
+
+/// Another config was refused; the report follows line by line.
+pub fn config_not_replaced(source: &str) -> String {
+    line("config", format_args!("refused, from {source}; what is in force stays:"))
+}
+
+/// No other config anywhere.
+pub fn config_not_found_again() -> String {
+    line("config", "none found; what is in force stays")
+}
+
+/// The source could not be asked again, or its config not be kept.
+pub fn config_reload_failed(why: &str) -> String {
+    line("config", format_args!("not replaced: {why}"))
 }
 
 /// A unit's program runs.

@@ -1,6 +1,7 @@
 //! What the main loop reads from and writes to the state partition. Everything that writes runs in a child.
 
 use super::limits;
+use super::supervisor::Refused;
 use berth_units::image::{PreparedImage, file_name};
 use berth_units::model::Unit;
 use berth_units::{config, paths, schema};
@@ -151,8 +152,9 @@ pub fn system_units(folder: &Path) -> Vec<Unit> {
 }
 
 /// The checker, as the supervisor wants it.
-pub fn check(text: &[u8], system: &[Unit]) -> Result<berth_units::model::MachineConfig, String> {
-    config::check("berth.toml", text, system).map_err(|report| report.to_string())
+pub fn check(text: &[u8], system: &[Unit]) -> Result<berth_units::model::MachineConfig, Refused> {
+    config::check("berth.toml", text, system)
+        .map_err(|report| Refused { report: report.to_string(), keys: config::access_keys(text) })
 }
 
 #[cfg(test)]
@@ -214,6 +216,6 @@ mod tests {
             assert!(!grants.capabilities.iter().any(|name| name == "SYS_ADMIN"), "{}", unit.name);
         }
         let config = check(b"format = 1\nunits.net.container.image = \"x\"\n", &units).unwrap_err();
-        assert!(config.contains("system unit"), "{config}");
+        assert!(config.report.contains("system unit"), "{}", config.report);
     }
 }

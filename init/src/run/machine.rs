@@ -56,6 +56,8 @@ pub struct Machine {
     pub inbox: VecDeque<Input>,
     /// Feature sets that are being loaded.
     loading: BTreeMap<&'static str, Duration>,
+    /// What meta needs is loaded, or on its way: only a boot without a config needs it at once.
+    meta_features: bool,
     held: BTreeMap<String, Held>,
     next_ids: Option<String>,
     next_images: VecDeque<String>,
@@ -87,6 +89,7 @@ impl Machine {
             chores: Chores::default(),
             inbox: VecDeque::new(),
             loading: BTreeMap::new(),
+            meta_features: false,
             held: BTreeMap::new(),
             next_ids: None,
             next_images: VecDeque::new(),
@@ -102,23 +105,25 @@ impl Machine {
 
     /// Begins to load what units will need. `meta` too, if a config has to be looked for.
     pub fn load_features(&mut self, meta: bool) {
+        self.meta_features = meta;
         for (unit, features) in FEATURES {
-            if unit == META && !meta {
-                continue;
+            if unit != META || meta {
+                self.load_features_for(unit, features);
             }
-            let work = move || {
-                let mut modules = modules::Modules::open().map_err(|error| error.to_string())?;
-                let failed: Vec<String> = features
-                    .iter()
-                    .filter_map(|feature| {
-                        modules.load_feature(feature).err().map(|e| format!("{feature}: {e}"))
-                    })
-                    .collect();
-                if failed.is_empty() { Ok(String::new()) } else { Err(failed.join("; ")) }
-            };
-            self.loading.insert(unit, now());
-            self.start(Job::Feature(unit), limits::CHILD_MODULES, work);
         }
+    }
+
+    fn load_features_for(&mut self, unit: &'static str, features: &'static [&'static str]) {
+        let work = move || {
+            let mut modules = modules::Modules::open().map_err(|error| error.to_string())?;
+            let failed: Vec<String> = features
+                .iter()
+                .filter_map(|feature| modules.load_feature(feature).err().map(|e| format!("{feature}: {e}")))
+                .collect();
+            if failed.is_empty() { Ok(String::new()) } else { Err(failed.join("; ")) }
+        };
+        self.loading.insert(unit, now());
+        self.start(Job::Feature(unit), limits::CHILD_MODULES, work);
     }
 
     /// Looks for images that are wanted, a few at a time.
@@ -279,6 +284,11 @@ fn needs(unit: &Unit) -> &str {
 impl Kernel for Machine {
     fn launch(&mut self, order: &Order<'_>) -> Result<(), String> {
         let unit = order.unit;
+        if unit.name == META && !std::mem::replace(&mut self.meta_features, true) {
+            for (name, features) in FEATURES.iter().filter(|(name, _)| *name == META) {
+                self.load_features_for(name, features);
+            }
+        }
         if self.loading.contains_key(needs(unit)) {
             let held = Held { unit: unit.clone(), image: order.image.cloned(), id_base: order.id_base };
             self.held.insert(unit.name.clone(), held);

@@ -15,6 +15,7 @@ mod devices;
 mod health;
 mod images;
 mod plumbing;
+mod reload;
 mod status;
 mod stop;
 #[cfg(test)]
@@ -60,8 +61,17 @@ pub struct Facts {
     pub health_deadline: Duration,
 }
 
-/// Checks the text of a machine config as a whole, given the system's units; the error is the report.
-pub type Check = fn(&[u8], &[Unit]) -> Result<MachineConfig, String>;
+/// Checks the text of a machine config as a whole, given the system's units.
+pub type Check = fn(&[u8], &[Unit]) -> Result<MachineConfig, Refused>;
+
+/// A config that did not pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// What is wrong with it.
+    pub report: String,
+    /// Who may ask about it: its keys, as far as they are beyond doubt.
+    pub keys: Vec<String>,
+}
 
 /// One unit and what became of it.
 #[derive(Debug)]
@@ -139,6 +149,8 @@ pub struct Supervisor {
     connected: BTreeSet<String>,
     config: config::Phase,
     config_status: ConfigStatus,
+    /// A config is on its way to the state partition.
+    storing_config: bool,
     network: MachineNetwork,
     keys: Vec<String>,
     hostname: String,
@@ -174,6 +186,7 @@ impl Supervisor {
             connected: BTreeSet::new(),
             config: config::Phase::Unread,
             config_status: ConfigStatus::default(),
+            storing_config: false,
             network: MachineNetwork::default(),
             keys: Vec::new(),
             addresses: Vec::new(),

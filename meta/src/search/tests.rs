@@ -1,6 +1,8 @@
 use super::*;
 use crate::samples::{CONFIG, sample};
 use crate::smbios::tests::tables;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 struct Machine {
     dir: tempfile::TempDir,
@@ -133,6 +135,15 @@ fn the_checkers_whole_report_is_handed_on() {
     for expected in ["fw_cfg:2:1", "hostname", "fw_cfg:3:1"] {
         assert!(report.contains(expected), "{report}");
     }
+    let keys = [7u8, 9].map(|n| {
+        let body = [&b"\0\0\0\x0bssh-ed25519\0\0\0\x20"[..], &[n; 32]].concat();
+        format!("ssh-ed25519 {} me", STANDARD.encode(&body))
+    });
+    let text = format!("format = 1\nhostnam = \"a\"\naccess.keys = {keys:?}\n");
+    match Machine::new().fw_cfg(text.as_bytes()).search() {
+        Outcome::Refused { keys: found, .. } => assert_eq!(found, keys, "who wrote it may ask about it"),
+        other => panic!("{other:?}"),
+    }
     for (bytes, why) in [
         (&b"format = 1\nx = \"\xff\""[..], "UTF-8"),
         (b"", "empty"),
@@ -153,6 +164,8 @@ fn lines_and_reports_are_bounded() {
     let Outcome::None { looked } = machine.search() else { panic!("found") };
     assert_eq!(looked.len(), limits::LOOKED_LINES + 1);
     assert!(looked.iter().all(|line| line.len() <= limits::LINE_BYTES + 3));
-    let most = limits::REPORT_BYTES + (limits::LOOKED_LINES + 1) * (limits::LINE_BYTES + 8);
+    assert_eq!(few(vec!["x".repeat(100); 512]).len(), limits::KEYS_BYTES / 100);
+    let most =
+        limits::REPORT_BYTES + limits::KEYS_BYTES + (limits::LOOKED_LINES + 1) * (limits::LINE_BYTES + 8);
     assert!(most < berth_units::limits::MESSAGE_BYTES * 3 / 4, "room for what JSON adds");
 }

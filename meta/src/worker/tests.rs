@@ -39,8 +39,11 @@ fn a_config_goes_over_sealed() {
 fn nothing_and_refusals_are_told() {
     let packets = told(Outcome::None { looked: vec!["x".into()] });
     assert!(matches!(&packets[0].0, FromWorker::ConfigNone { looked } if looked.len() == 1));
-    let outcome = Outcome::Refused { source: "s".into(), report: "r".into(), looked: vec![] };
-    assert!(matches!(&told(outcome)[0].0, FromWorker::ConfigRefused { report, .. } if report == "r"));
+    let (source, report, keys) = ("s".into(), "r".into(), vec!["k".into()]);
+    let outcome = Outcome::Refused { source, report, keys, looked: vec![] };
+    assert!(
+        matches!(&told(outcome)[0].0, FromWorker::ConfigRefused { report, keys, .. } if report == "r" && keys == &["k"])
+    );
 }
 
 #[test]

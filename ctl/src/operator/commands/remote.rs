@@ -36,6 +36,7 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
         Command::Config(ConfigCommand::Status) => {
             asker.ask(Client::config_status).and_then(|c| out.show(&c, status::config))
         }
+        Command::Config(ConfigCommand::Reload) => reload(&asker, out),
         Command::Reboot => act(&asker, Client::reboot, "stops its units and reboots", out),
         Command::Poweroff => act(&asker, Client::poweroff, "stops its units and powers off", out),
         // The others ask nobody; `dispatch` has sent them elsewhere.
@@ -81,6 +82,12 @@ fn act(
     let accepted = asker.ask(question)?;
     let name = asker.client.context();
     out.show(&accepted, |_, _| format!("{name} {what}\n"))
+}
+
+fn reload(asker: &Asker, out: Out) -> Result<(), Failure> {
+    let reload = asker.ask(Client::config_reload)?;
+    out.show(&reload, status::reload)?;
+    if reload.state == "kept" { Ok(()) } else { Err(Failure::Said) }
 }
 
 fn logs(asker: &Asker, unit: &str, options: LogOptions, timestamps: bool, out: Out) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use super::human;
 use super::style::{Style, Tone, clean};
 use super::table::{Column, Table, cell, pairs, plain};
-use berth_units::control::{BootTimes, ConfigStatus, MachineStatus, SlotsStatus};
+use berth_units::control::{BootTimes, ConfigReload, ConfigStatus, MachineStatus, SlotsStatus};
 
 /// `berth boot-times`.
 pub fn boot_times(times: &BootTimes, style: Style) -> String {
@@ -105,6 +105,10 @@ pub fn config(config: &ConfigStatus, style: Style) -> String {
         other => (other.to_owned(), Tone::Notice),
     };
     let mut text = style.paint(tone, &clean(&sentence)) + "\n";
+    if !config.note.is_empty() {
+        text.push_str(&clean(&config.note));
+        text.push('\n');
+    }
     if !config.sha256.is_empty() {
         text.push_str(&format!("sha256 {}\n", clean(&config.sha256)));
     }
@@ -116,12 +120,36 @@ pub fn config(config: &ConfigStatus, style: Style) -> String {
     }
     if !config.report.is_empty() {
         text.push('\n');
-        for line in config.report.lines() {
-            text.push_str(&clean(line));
-            text.push('\n');
-        }
+        text.push_str(&lines(&config.report));
+    }
+    if let Some(again) = &config.reload {
+        text.push_str("\nasked for again: ");
+        text.push_str(&reload(again, style));
     }
     text
+}
+
+/// `berth config reload`.
+pub fn reload(reload: &ConfigReload, style: Style) -> String {
+    let source = &reload.source;
+    let (sentence, tone) = match reload.state.as_str() {
+        "kept" => (format!("config from {source} kept; in force from the next boot"), Tone::Good),
+        "refused" => (format!("config from {source} REFUSED, nothing has changed"), Tone::Bad),
+        "none" => ("no config found, nothing has changed".to_owned(), Tone::Bad),
+        "failed" => ("not done, nothing has changed".to_owned(), Tone::Bad),
+        "reading" | "keeping" => ("not done yet".to_owned(), Tone::Notice),
+        other => (other.to_owned(), Tone::Notice),
+    };
+    let mut text = style.paint(tone, &clean(&sentence)) + "\n";
+    if reload.state == "none" {
+        text.push_str("looked for, in this order:\n");
+        text.extend(reload.looked.iter().map(|line| format!("  {}\n", clean(line))));
+    }
+    text + &lines(&reload.report)
+}
+
+fn lines(report: &str) -> String {
+    report.lines().map(|line| clean(line) + "\n").collect()
 }
 
 /// `berth machine`.

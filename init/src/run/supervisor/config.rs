@@ -4,9 +4,11 @@
 //! 2. A kept config that does not pass (this slot is older than the one that took it) is reported; no user units.
 //! 3. None kept: meta looks for one, at most [`limits::CONFIG_SEARCH`]. What it finds is checked here again, applied,
 //!    and kept beside: written, synced, renamed. Cut off in between, the next boot looks again and finds the same.
-//! 4. Refused, none, or no answer: said on the console; the network comes up by DHCP, nobody has access, no units.
+//! 4. Refused, none, or no answer: said on the console; the network comes up by DHCP, no units. Who has a key in a
+//!    refused config can ask what is wrong with it; it is not kept, and the next boot looks again.
 
-use super::{META, Run, Supervisor};
+use super::reload::Found;
+use super::{META, Refused, Run, Supervisor};
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
 use berth_units::graph::Graph;
@@ -20,16 +22,28 @@ pub(super) enum Phase {
     /// Not begun.
     Unread,
     /// Meta is looking.
-    Reading {
-        /// Since.
-        from: Duration,
-        /// At most until.
-        by: Duration,
-        /// What for.
-        wait: Wait,
-    },
+    Reading(Search),
     /// Decided, one way or the other.
     Settled,
+    /// Decided, and an operator has meta look again.
+    Again(Search),
+}
+
+/// A search by meta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Search {
+    /// Since.
+    from: Duration,
+    /// At most until.
+    by: Duration,
+    /// What it waits for.
+    wait: Wait,
+}
+
+impl Search {
+    pub(super) fn begin(now: Duration) -> Self {
+        Self { from: now, by: now.saturating_add(limits::CONFIG_SEARCH), wait: Wait::Meta }
+    }
 }
 
 /// What the search waits for.
@@ -46,13 +60,20 @@ pub(super) enum Wait {
 impl Phase {
     pub(super) fn next(self) -> Option<Duration> {
         match self {
-            Self::Reading { by, .. } => Some(by),
+            Self::Reading(search) | Self::Again(search) => Some(search.by),
             Self::Unread | Self::Settled => None,
         }
     }
 
     pub(super) fn is_settled(self) -> bool {
-        self == Self::Settled
+        matches!(self, Self::Settled | Self::Again(_))
+    }
+
+    fn search(&mut self) -> Option<&mut Search> {
+        match self {
+            Self::Reading(search) | Self::Again(search) => Some(search),
+            Self::Unread | Self::Settled => None,
+        }
     }
 }
 
@@ -61,7 +82,7 @@ impl Supervisor {
         match kept {
             Some(text) => match self.check_config(text) {
                 Ok(config) => self.apply(config, text, "state", now, k),
-                Err(report) => self.refuse("state", &report, now, k),
+                Err(refused) => self.refuse("state", refused, now, k),
             },
             None if !self.units.contains_key(META) => {
                 self.config_status.state = "none".into();
@@ -69,17 +90,13 @@ impl Supervisor {
             }
             None => {
                 self.config_status.state = "reading".into();
-                self.config = Phase::Reading {
-                    from: now,
-                    by: now.saturating_add(limits::CONFIG_SEARCH),
-                    wait: Wait::Meta,
-                };
+                self.config = Phase::Reading(Search::begin(now));
                 self.want(META);
             }
         }
     }
 
-    fn check_config(&self, text: &[u8]) -> Result<MachineConfig, String> {
+    fn check_config(&self, text: &[u8]) -> Result<MachineConfig, Refused> {
         let system: Vec<Unit> =
             self.units.values().filter(|r| r.is_system()).map(|r| r.unit.clone()).collect();
         (self.check)(text, &system)
@@ -97,28 +114,25 @@ impl Supervisor {
             return;
         }
         let source = text::bounded(&source, limits::TEXT_BYTES);
-        let Some(config_text) = config else {
-            return self.refuse(&source, "the text did not arrive; see \"berth logs meta\"", now, k);
+        let Some(text) = config else {
+            let report = "the text did not arrive; see \"berth logs meta\"".to_owned();
+            let refused = Refused { report, keys: Vec::new() };
+            return self.searched(Found::Refused { source, refused }, now, k);
         };
-        match self.check_config(&config_text) {
-            Ok(config) => {
-                k.store_config(&config_text, &source);
-                self.apply(config, &config_text, &source, now, k);
-            }
-            Err(report) => self.refuse(&source, &report, now, k),
-        }
+        self.searched(Found::Config { text, source }, now, k);
     }
 
     pub(super) fn config_refused(
         &mut self,
         source: String,
-        report: &str,
+        refused: Refused,
         looked: Vec<String>,
         now: Duration,
         k: &mut dyn Kernel,
     ) {
         if self.looked(looked) {
-            self.refuse(&text::bounded(&source, limits::TEXT_BYTES), report, now, k);
+            let source = text::bounded(&source, limits::TEXT_BYTES);
+            self.searched(Found::Refused { source, refused }, now, k);
         }
     }
 
@@ -126,23 +140,52 @@ impl Supervisor {
         if !self.looked(looked) {
             return;
         }
-        match self.config {
-            Phase::Reading { from, .. } if self.devices.may_come(now) => {
-                let by = now.saturating_add(limits::CONFIG_SEARCH);
-                self.config = Phase::Reading { from, by, wait: Wait::Disks };
+        let may_come = self.devices.may_come(now);
+        match self.config.search().filter(|_| may_come) {
+            Some(search) => {
+                search.by = now.saturating_add(limits::CONFIG_SEARCH);
+                search.wait = Wait::Disks;
                 k.load_drivers();
             }
-            _ => self.no_config(now, k),
+            None => self.searched(Found::Nothing, now, k),
         }
     }
 
     /// More disks may be there than when meta looked.
     pub(super) fn look_for_config_again(&mut self, now: Duration, k: &mut dyn Kernel) {
-        if let Phase::Reading { from, by, wait: Wait::Disks } = self.config
-            && self.stopping.is_none()
-        {
-            self.config = Phase::Reading { from, by, wait: Wait::Again };
+        let stopping = self.stopping.is_some();
+        let search = self.config.search().filter(|search| search.wait == Wait::Disks && !stopping);
+        if let Some(search) = search {
+            search.wait = Wait::Again;
             self.look_at_config(now, k);
+        }
+    }
+
+    /// The search has ended: at the first one's end the machine gets its config, at a later one's the next boot.
+    fn searched(&mut self, found: Found, now: Duration, k: &mut dyn Kernel) {
+        let found = match found {
+            Found::Config { text, source } => match self.check_config(&text) {
+                Ok(config) if !self.config.is_settled() => {
+                    k.store_config(&text, &source);
+                    self.storing_config = true;
+                    return self.apply(config, &text, &source, now, k);
+                }
+                Ok(_) => Found::Config { text, source },
+                Err(refused) => Found::Refused { source, refused },
+            },
+            other => other,
+        };
+        if self.config.is_settled() {
+            return self.reloaded(found, k);
+        }
+        match found {
+            Found::Refused { source, refused } => self.refuse(&source, refused, now, k),
+            Found::Nothing => self.no_config(now, k),
+            Found::Failed(why) => {
+                self.config_status.state = "none".into();
+                self.give_up_config(&why, now, k);
+            }
+            Found::Config { .. } => {}
         }
     }
 
@@ -157,12 +200,16 @@ impl Supervisor {
 
     /// Notes where meta has looked; false if nobody is waiting for the answer any more.
     fn looked(&mut self, looked: Vec<String>) -> bool {
-        let reading = matches!(self.config, Phase::Reading { .. }) && self.stopping.is_none();
-        if reading {
-            let lines = looked.iter().take(limits::LOOKED_LINES);
-            self.config_status.looked = lines.map(|line| text::bounded(line, limits::TEXT_BYTES)).collect();
+        if self.config.search().is_none() || self.stopping.is_some() {
+            return false;
         }
-        reading
+        let lines = looked.iter().take(limits::LOOKED_LINES);
+        let lines = lines.map(|line| text::bounded(line, limits::TEXT_BYTES)).collect();
+        match self.config_status.reload.as_mut().filter(|_| self.config.is_settled()) {
+            Some(reload) => reload.looked = lines,
+            None => self.config_status.looked = lines,
+        }
+        true
     }
 
     fn apply(
@@ -180,8 +227,8 @@ impl Supervisor {
         self.settle_config(config, now, k);
     }
 
-    fn refuse(&mut self, source: &str, report: &str, now: Duration, k: &mut dyn Kernel) {
-        let report = text::bounded_lines(report, limits::REPORT_BYTES);
+    fn refuse(&mut self, source: &str, refused: Refused, now: Duration, k: &mut dyn Kernel) {
+        let report = text::bounded_lines(&refused.report, limits::REPORT_BYTES);
         self.config_status.state = "refused".into();
         self.config_status.source = source.to_owned();
         k.say(console::config_refused(source));
@@ -189,7 +236,13 @@ impl Supervisor {
             k.say(console::report(line));
         }
         self.config_status.report = report;
-        self.settle_config(MachineConfig::default(), now, k);
+        self.config_status.note = match refused.keys.len() {
+            0 => "nobody can come in: no access key of it is beyond doubt".into(),
+            1 => "1 access key of it is valid until a config is applied".into(),
+            count => format!("{count} access keys of it are valid until a config is applied"),
+        };
+        k.say(console::config_note(&self.config_status.note));
+        self.settle_config(MachineConfig { access_keys: refused.keys, ..MachineConfig::default() }, now, k);
     }
 
     fn give_up_config(&mut self, why: &str, now: Duration, k: &mut dyn Kernel) {
@@ -200,7 +253,7 @@ impl Supervisor {
 
     /// Puts a config in force, the default one too.
     fn settle_config(&mut self, config: MachineConfig, now: Duration, k: &mut dyn Kernel) {
-        if let Phase::Reading { from, .. } = self.config {
+        if let Phase::Reading(Search { from, .. }) = self.config {
             self.note_time("machine config", from, now, &self.config_status.state.clone());
         }
         self.config = Phase::Settled;
@@ -233,6 +286,10 @@ impl Supervisor {
     }
 
     pub(super) fn config_stored(&mut self, result: Result<(), String>, k: &mut dyn Kernel) {
+        self.storing_config = false;
+        if self.reload_stored(&result, k) {
+            return;
+        }
         if let Err(why) = result {
             let why = text::bounded(&why, limits::TEXT_BYTES);
             k.say(console::config_not_stored(&why));
@@ -242,20 +299,20 @@ impl Supervisor {
 
     /// Meta that ended without an answer will give none; meta that is to look again is started when it has ended.
     pub(super) fn look_at_config(&mut self, now: Duration, k: &mut dyn Kernel) {
-        let Phase::Reading { from, by, wait } = self.config else { return };
-        let Some(run) = self.units.get(META).filter(|_| self.stopping.is_none()) else { return };
+        let (Some(search), None) = (self.config.search(), &self.stopping) else { return };
+        let Some(run) = self.units.get(META) else { return };
         let ended = matches!(run.life.state, State::Failed | State::Finished);
-        match wait {
+        match search.wait {
             Wait::Again if ended => {
-                self.config = Phase::Reading { from, by, wait: Wait::Meta };
+                search.wait = Wait::Meta;
                 self.want(META);
             }
+            // Unless its start is still in the queue.
             Wait::Meta if ended && !self.events.iter().any(|(unit, _)| unit == META) => {
-                self.config_status.state = "none".into();
                 let reason = run.reason(now);
                 let reason = if reason.is_empty() { "no reason" } else { &reason };
                 let why = format!("meta ended without an answer: {reason}");
-                self.give_up_config(&why, now, k);
+                self.searched(Found::Failed(why), now, k);
             }
             Wait::Meta | Wait::Disks | Wait::Again => {}
         }
@@ -265,12 +322,11 @@ impl Supervisor {
         if self.stopping.is_some() || self.config.next().is_none_or(|by| by > now) {
             return;
         }
-        if matches!(self.config, Phase::Reading { wait: Wait::Disks | Wait::Again, .. }) {
-            return self.no_config(now, k);
+        if self.config.search().is_some_and(|search| search.wait != Wait::Meta) {
+            return self.searched(Found::Nothing, now, k);
         }
-        self.config_status.state = "none".into();
         self.event(META, Event::Stop);
         let why = format!("meta gave no answer within {} s", limits::CONFIG_SEARCH.as_secs());
-        self.give_up_config(&why, now, k);
+        self.searched(Found::Failed(why), now, k);
     }
 }

@@ -3,7 +3,7 @@
 //! A worker can crash and come back at any time. Whatever it has to know is told again after its Hello: the agent
 //! gets the network config and every unit that needs plumbing, the API its keys, the store what is to be prepared.
 
-use super::{API, META, NET, STORE, Supervisor};
+use super::{API, META, NET, Refused, STORE, Supervisor};
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
 use berth_units::control::{FromWorker, ToWorker};
@@ -106,8 +106,8 @@ impl Supervisor {
             FromWorker::ConfigFound { source, looked } => {
                 self.config_found(source, looked, config_text, now, k)
             }
-            FromWorker::ConfigRefused { source, report, looked } => {
-                self.config_refused(source, &report, looked, now, k);
+            FromWorker::ConfigRefused { source, report, keys, looked } => {
+                self.config_refused(source, Refused { report, keys }, looked, now, k);
             }
             FromWorker::ConfigNone { looked } => self.config_none(looked, now, k),
             FromWorker::ApiKey { fingerprint, port } => {

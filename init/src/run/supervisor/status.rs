@@ -24,6 +24,7 @@ impl Supervisor {
                 None => self.no_unit(unit),
             },
             Request::ConfigStatus => Reply::ConfigStatus(self.config_status.clone()),
+            Request::ConfigReload => self.reload_config(now, k),
             Request::Reboot | Request::Poweroff => {
                 let halt = if matches!(request, Request::Reboot) { Halt::Reboot } else { Halt::Poweroff };
                 if self.is_stopping() {

@@ -199,11 +199,12 @@ fn worker(name: &str) -> Unit {
     unit
 }
 
-/// A "config" is a list of unit names, one a line, `name<other` for `requires`; `!` is refused.
-fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, String> {
+/// A "config" is a list of unit names, one a line, `name<other` for `requires`; `!KEY!KEY!` is refused.
+fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
     let text = std::str::from_utf8(text).unwrap();
-    if text.starts_with('!') {
-        return Err("berth.toml:1:1: unknown field\n  did you mean?".into());
+    if let Some(keys) = text.strip_prefix('!') {
+        let keys = keys.split_terminator('!').map(|key| format!("ssh-ed25519 {key}")).collect();
+        return Err(Refused { report: "berth.toml:1:1: unknown field\n  did you mean?".into(), keys });
     }
     let mut config = MachineConfig { hostname: Some("box".into()), ..MachineConfig::default() };
     config.access_keys = vec!["ssh-ed25519 AAAA me".into()];
@@ -536,7 +537,7 @@ fn a_found_config_is_kept_and_applied_once() {
 fn a_refused_config_leaves_a_machine_with_a_network() {
     for kept in [true, false] {
         let mut machine = Machine::new(facts());
-        machine.begin(kept.then_some("!rubbish"));
+        machine.begin(kept.then_some("!one!two"));
         machine.ready(NET);
         machine.ready(API);
         if !kept {
@@ -544,17 +545,94 @@ fn a_refused_config_leaves_a_machine_with_a_network() {
             machine.give(Input::Worker {
                 unit: META.into(),
                 message: FromWorker::ConfigFound { source: "smbios".into(), looked: vec![] },
-                text: Some("!rubbish".into()),
+                text: Some("!one!two".into()),
             });
             machine.exit(META, Exit::Code(0));
         }
         assert!(machine.said("config   refused, from s"), "{:#?}", machine.k.said);
         assert!(machine.said("berth.toml:1:1: unknown field") && machine.said("  did you mean?"));
         assert_eq!((machine.told(NET, "configure"), machine.told(API, "access")), (1, 1));
-        assert_eq!(machine.told(API, "ssh-"), 0);
+        assert_eq!(machine.told(API, "[\"ssh-ed25519 one\",\"ssh-ed25519 two\"]"), 1);
+        assert!(machine.said("config   2 access keys of it are valid until a config is applied"));
+        assert_eq!(machine.called("hostname"), 0);
         assert!(machine.supervisor.is_confirmed(), "the slot is not to blame");
         assert_eq!(machine.called("store config"), 0);
     }
+}
+
+/// Meta's answer to an operator's "look again", as far as it is told at once.
+fn look_again(machine: &mut Machine, answer: Option<&str>) -> ConfigStatus {
+    let ask = |machine: &mut Machine, request| {
+        let reply = machine.supervisor.ask(&request, machine.now, &mut machine.k);
+        machine.settle();
+        reply
+    };
+    assert!(matches!(ask(machine, Request::ConfigReload), Some(Reply::Done)));
+    assert_eq!(machine.state(META), State::Running);
+    let twice = ask(machine, Request::ConfigReload);
+    assert!(matches!(twice, Some(Reply::Error { kind, .. }) if kind == "busy"));
+    machine.worker(META, FromWorker::Hello);
+    match answer {
+        Some(text) => machine.give(Input::Worker {
+            unit: META.into(),
+            message: FromWorker::ConfigFound { source: "fw_cfg".into(), looked: vec!["smbios: none".into()] },
+            text: Some(text.into()),
+        }),
+        None => machine.worker(META, FromWorker::ConfigNone { looked: vec!["smbios: none".into()] }),
+    }
+    machine.exit(META, Exit::Code(0));
+    let Some(Reply::ConfigStatus(status)) = ask(machine, Request::ConfigStatus) else { panic!() };
+    status
+}
+
+#[test]
+fn an_operator_has_the_source_asked_again() {
+    let mut machine = Machine::boot("web");
+    machine.ready(NET);
+    machine.ready(API);
+    let told = machine.k.told.len();
+    for (answer, state, report) in [
+        (Some("!one"), "refused", "berth.toml:1:1: unknown field\n  did you mean?"),
+        (None, "none", ""),
+        (Some("other"), "kept", ""),
+        (Some("other\nthird"), "kept", ""),
+    ] {
+        let status = look_again(&mut machine, answer);
+        assert_eq!((status.state.as_str(), status.source.as_str()), ("applied", "state"));
+        assert!(status.looked.is_empty() && status.report.is_empty(), "{status:?}");
+        let reload = status.reload.unwrap();
+        assert_eq!((reload.state.as_str(), reload.report.trim_end()), (state, report));
+        assert_eq!(reload.looked, ["smbios: none"]);
+        assert_eq!(machine.supervisor.keys, ["ssh-ed25519 AAAA me"], "the keys in force stay");
+    }
+    assert_eq!(machine.called("store config"), 2);
+    assert!(machine.said("config   from fw_cfg, sha256:") && machine.said("in force from the next boot"));
+    assert!(!machine.supervisor.has("other") && machine.state("web").is_up(), "nothing changes before that");
+    assert_eq!(machine.k.told.len(), told);
+    machine.seconds(100);
+    assert_eq!(machine.called("launch meta"), 4);
+}
+
+#[test]
+fn a_search_that_an_operator_wants_may_fail() {
+    let mut machine = Machine::boot("web");
+    let ask = |machine: &mut Machine, request| {
+        let reply = machine.supervisor.ask(&request, machine.now, &mut machine.k);
+        machine.settle();
+        reply
+    };
+    ask(&mut machine, Request::ConfigReload);
+    machine.seconds(11);
+    machine.seconds(11);
+    ask(&mut machine, Request::ConfigReload);
+    machine.exit(META, Exit::Signal(11));
+    let Some(Reply::ConfigStatus(status)) = ask(&mut machine, Request::ConfigStatus) else { panic!() };
+    assert!(machine.said("config   not replaced: meta gave no answer within 10 s"), "{:#?}", machine.k.said);
+    let report = status.reload.unwrap().report;
+    assert!(report.starts_with("meta ended without an answer: "), "{report}");
+    assert_eq!(status.state, "applied");
+    machine.halt(Halt::Reboot);
+    assert!(matches!(ask(&mut machine, Request::ConfigReload), Some(Reply::Error { .. })));
 }
 
 #[test]
