@@ -11,6 +11,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use berth_updater::erofs;
 use berth_updater::verity::{self, RootHash};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -297,7 +298,7 @@ fn make(
 ) -> Result<()> {
     let tools = &inputs.tools;
     let erofs = dir.join("root.erofs");
-    make_root(tools, root, options.compression, epoch, &dir.join("tree"), &erofs)?;
+    make_root(tools, root, options, epoch, &dir.join("tree"), &erofs)?;
     let root_hash = make_verity(&erofs, &dir.join("root.verity"))?;
 
     // The modules' part lies ready in the cache; only ours is packed anew.
@@ -355,17 +356,19 @@ fn make(
 fn make_root(
     tools: &Tools,
     root: &Tree,
-    compression: Compression,
+    options: &Options,
     epoch: u64,
     scratch: &Path,
-    erofs: &Path,
+    to: &Path,
 ) -> Result<()> {
     root.write(scratch)?;
     let mut command = tools.command("mkfs.erofs");
     // Neither the machine's attributes nor its clock, owners or chance get in.
-    command.args(["--quiet", "--all-root", "-x-1", "-b4096", "-L", "berth"]);
+    command.args(["--quiet", "--all-root", "-x-1", "-b4096"]);
+    // Whoever runs in the other slot tells by it what this one holds.
+    command.args(["-L", options.version.get(..erofs::LABEL_BYTES).unwrap_or(&options.version)]);
     command.arg(format!("-T{epoch}")).args(["-U", "b3a1c7de-2f0a-4f4e-8d53-6265727468e0"]);
-    command.args(compression.args()).arg(erofs).arg(scratch);
+    command.args(options.compression.args()).arg(to).arg(scratch);
     // With it in the environment mkfs.erofs clamps times instead of setting them, and stores them in larger inodes.
     command.env_remove("SOURCE_DATE_EPOCH");
     run::run("making the root", &mut command)?;

@@ -13,6 +13,8 @@ fn serves_and_answers(firmware: Firmware, name: &str) -> Result<()> {
     let web = guest.unit("web")?;
     assert_eq!(web.state, "healthy");
     assert!(web.privileges.is_empty(), "the web unit gave up isolation: {:?}", web.privileges);
+    let b = guest.slot("b")?;
+    assert_eq!((b.state.as_str(), b.version.as_str(), b.root_hash.as_str()), ("empty", "", ""));
     let slots = guest.client()?.slots()?;
     assert_eq!((slots.running.as_str(), slots.firmware.as_str(), slots.confirmed), ("a", name, true));
     let times = guest.client()?.boot_times()?;

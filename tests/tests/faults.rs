@@ -7,6 +7,7 @@ use berth_image::{Bundle, Options};
 use berth_tests::{Built, Firmware, Guest};
 use berth_updater::layout::Slot;
 use berth_updater::record::{Record, Trial};
+use berth_updater::verity::to_hex;
 
 /// A hang is noticed sooner than in production.
 const WATCHDOG: &str = "berth.watchdog=15";
@@ -54,6 +55,7 @@ fn falls_back(
     let b = guest.slot("b")?;
     assert_eq!(b.state, "failed", "{b:?}");
     assert!(b.reason.contains(reason), "slot b's reason is {:?}, not {reason:?}", b.reason);
+    assert_eq!(b.root_hash, to_hex(&os.root_hash), "what is in the slot is told all the same");
     Ok(())
 }
 
@@ -102,6 +104,11 @@ on_both! {
         let mut guest = guest.power_off()?.boot()?;
         guest.ready()?;
         assert_eq!(guest.client()?.slots()?.running, "b");
+        let (a, b) = (guest.slot("a")?, guest.slot("b")?);
+        assert_eq!((a.state.as_str(), a.reason.as_str()), ("spare", ""));
+        assert_eq!((a.version, b.version.as_str()), (Options::default().version, "2-test"));
+        assert_eq!(b.root_hash, to_hex(&os.root_hash));
+        assert!(!a.root_hash.is_empty() && a.root_hash != b.root_hash);
         Ok(())
     };
     kernel_panics => |firmware| {

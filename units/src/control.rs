@@ -238,9 +238,10 @@ pub struct SlotsStatus {
 pub struct SlotStatus {
     /// `a` or `b`.
     pub name: String,
-    /// `good`, `trial`, `empty`, `failed`.
+    /// `good`, `trial`, `empty`, `failed`, `spare` (it holds a system that nothing is known against), `unknown` (it
+    /// could not be read).
     pub state: String,
-    /// OS version, if known.
+    /// OS version, if known; of the slot that does not run its first 15 characters.
     pub version: String,
     /// Verity root hash, hex, if known.
     pub root_hash: String,

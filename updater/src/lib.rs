@@ -6,9 +6,11 @@
 
 //!
 //! [`layout`] says what is where on a disk; [`gpt`] reads and writes that; [`record`] and [`steps`] are the sectors
-//! of the boot record partition; [`assess`] decides what they should say next; [`verity`] is a slot's root.
+//! of the boot record partition; [`assess`] decides what they should say next; [`verity`] is a slot's root, [`erofs`] what its
+//! file system says about itself.
 
 pub mod assess;
+pub mod erofs;
 pub mod gpt;
 pub mod guid;
 pub mod layout;

@@ -117,7 +117,12 @@ impl Superblock {
     /// Is `top`, the second block of the hash partition, the top of the tree with this root hash? (A tree over a
     /// single block has no levels; then `top` is the data block itself.)
     pub fn matches(&self, top: &[u8], root: &RootHash) -> bool {
-        top.len() == BLOCK && sum(&self.salt, top) == *root
+        top.len() == BLOCK && self.root_hash(top) == *root
+    }
+
+    /// The root hash of the tree whose top is `top`, the second block of the hash partition.
+    pub fn root_hash(&self, top: &[u8]) -> RootHash {
+        sum(&self.salt, top)
     }
 
     /// The kernel's table line for a verity target over these two devices (`major:minor` or paths).

@@ -2,7 +2,7 @@
 
 use super::machine::{Machine, OWN_LOG, now};
 use super::supervisor::{Supervisor, refuse};
-use crate::early::{Booted, State, files};
+use crate::early::{Booted, Content, State, files};
 use berth_units::control::{BootTimes, MachineStatus, Reply, Request, SlotStatus, SlotsStatus};
 use berth_updater::assess;
 use berth_updater::layout::Slot;
@@ -77,6 +77,8 @@ fn slots(machine: &Machine, confirmed: bool) -> SlotsStatus {
         let silent = (said.ends_with(assess::SPENT) && said.starts_with(slot.name()) && last.is_none())
             .then(|| "its kernel never came as far as init".to_owned());
         let reason = [refused(slot, said), last, silent].into_iter().flatten().collect::<Vec<_>>().join("; ");
+        let content = machine.other.as_ref().ok().and_then(Option::as_ref).filter(|_| !running);
+        let unread = machine.other.as_ref().err().filter(|_| !running && reason.is_empty()).cloned();
         let state = match record {
             _ if running && confirmed => "good",
             Some(record) if record.good == slot => "good",
@@ -84,15 +86,25 @@ fn slots(machine: &Machine, confirmed: bool) -> SlotsStatus {
                 "trial"
             }
             None if running => "good",
-            _ if step.is_none() && !running && reason.is_empty() => "empty",
-            _ => "failed",
+            _ if running || !reason.is_empty() => "failed",
+            _ if unread.is_some() => "unknown",
+            _ if content.is_none() => "empty",
+            _ => "spare",
+        };
+        let told = |own: &str, other: fn(&Content) -> &str| match running {
+            true => own.to_owned(),
+            false => content.map(other).unwrap_or_default().to_owned(),
         };
         SlotStatus {
             name: slot.name().into(),
             state: state.into(),
-            version: if running { booted.version.clone() } else { String::new() },
-            root_hash: if running { booted.root_hash.clone() } else { String::new() },
-            reason: if running && reason.is_empty() { machine.record_trouble.clone() } else { reason },
+            version: told(&booted.version, |other| &other.version),
+            root_hash: told(&booted.root_hash, |other| &other.root_hash),
+            reason: match unread {
+                Some(why) => why,
+                None if running && reason.is_empty() => machine.record_trouble.clone(),
+                None => reason,
+            },
         }
     };
     SlotsStatus {

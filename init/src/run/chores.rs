@@ -23,6 +23,8 @@ pub enum Job {
     Image(String),
     /// Reads the boot record.
     Record,
+    /// Reads what is in the other slot.
+    OtherSlot,
     /// Writes the step record (what is being done now).
     Step,
     /// Writes the boot record: this boot is healthy.

@@ -7,7 +7,7 @@ use super::peers::Peers;
 use super::reactor::Reactor;
 use super::supervisor::{API, META, NET};
 use super::{devices, files, limits};
-use crate::early::{Booted, Coldplug, RecordStore, console, modules};
+use crate::early::{Booted, Coldplug, Content, RecordStore, console, modules};
 use berth_units::control::ToWorker;
 use berth_units::image::PreparedImage;
 use berth_units::logs::Stream;
@@ -69,6 +69,8 @@ pub struct Machine {
     pub record: Option<Record>,
     /// Why there is none.
     pub record_trouble: String,
+    /// What is in the other slot (`None`: nothing), or why it is not known.
+    pub other: Result<Option<Content>, String>,
     /// The last steps are done, or cannot be: the machine goes down now.
     pub down: Option<Halt>,
 }
@@ -99,6 +101,7 @@ impl Machine {
             next_modaliases: Vec::new(),
             record: None,
             record_trouble: String::new(),
+            other: Err("not read yet".into()),
             down: None,
         }
     }
@@ -150,6 +153,15 @@ impl Machine {
         }
     }
 
+    /// Reads what is in the other slot, for the same reason in a child.
+    fn read_other_slot(&mut self) {
+        let (disk, slot) = (self.booted.disk.clone(), self.booted.slot.other());
+        let work = move || {
+            Content::read(&disk, slot).map(|content| content.map(|c| c.to_text()).unwrap_or_default())
+        };
+        self.start(Job::OtherSlot, limits::CHILD_RECORD, work);
+    }
+
     /// A record's sector as text.
     fn take_record(&mut self, text: &str) {
         if let Ok(record) = Record::parse(text.as_bytes()) {
@@ -188,6 +200,7 @@ impl Machine {
                 Ok(text) => self.take_record(&text),
                 Err(why) => self.record_trouble = why,
             },
+            Job::OtherSlot => self.other = outcome.map(|text| Content::parse(&text)),
             Job::Image(reference) => {
                 let found = outcome.and_then(|text| match text.as_str() {
                     "" => Ok(None),
@@ -296,6 +309,9 @@ impl Kernel for Machine {
         }
         if unit.name == API && self.record.is_none() {
             self.read_record();
+        }
+        if unit.name == API && self.other.is_err() {
+            self.read_other_slot();
         }
         let grants = unit.system.as_ref().filter(|_| unit.origin == Origin::System);
         let disks = grants.is_some_and(|grants| grants.block_devices);

@@ -80,7 +80,7 @@ pub fn slots(slots: &SlotsStatus, style: Style) -> String {
         let tone = match slot.state.as_str() {
             "good" => Tone::Good,
             "failed" => Tone::Bad,
-            "empty" => Tone::Dim,
+            "empty" | "spare" => Tone::Dim,
             _ => Tone::Notice,
         };
         table.row(vec![
