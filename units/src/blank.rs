@@ -1,10 +1,11 @@
 //! A state partition that was never formatted, and how it is told: by PID 1, which then has a file system made, and by
 //! the worker that makes it, which looks again before it writes.
 //!
-//! Blank is what has only zeros where a superblock could be. The worker writes these sectors after all others are on
+//! Blank is what has only zeros where a superblock could be, and no other signature ([`crate::signatures`]). The worker writes these sectors after all others are on
 //! the disk, so a power cut leaves a partition that is still blank, or one that is whole (e2fsck puts back whichever
 //! superblock is missing).
 
+use crate::signatures;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -15,7 +16,7 @@ pub const SUPERBLOCKS: [u64; 5] = [1024, 1 << 27, 3 << 27, 5 << 27, 7 << 27];
 /// Bytes of a superblock that decide: a sector, which a disk writes as a whole or not at all. The magic is in it.
 pub const SECTOR: usize = 512;
 
-/// Whether the partition of that many bytes is blank. Other file systems, RAID and LVM sign in the first KiB.
+/// Whether the partition of that many bytes is blank.
 pub fn is_blank(partition: &File, bytes: u64) -> io::Result<bool> {
     let mut sector = [0; SECTOR];
     for at in [0, SECTOR as u64].into_iter().chain(SUPERBLOCKS) {
@@ -27,7 +28,7 @@ pub fn is_blank(partition: &File, bytes: u64) -> io::Result<bool> {
             return Ok(false);
         }
     }
-    Ok(true)
+    Ok(signatures::foreign(partition, bytes)?.is_none())
 }
 
 #[cfg(test)]
@@ -47,6 +48,9 @@ mod tests {
             assert!(!is_blank(&file, bytes).unwrap(), "{at}");
             file.write_all_at(&[0], at).unwrap();
         }
+        // btrfs leaves all of that free.
+        file.write_all_at(b"_BHRfS_M", (64 << 10) + 64).unwrap();
+        assert!(!is_blank(&file, bytes).unwrap());
         assert!(is_blank(&file, 0).unwrap());
     }
 }

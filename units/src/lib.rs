@@ -27,4 +27,5 @@ pub mod model;
 pub mod paths;
 pub mod schema;
 pub mod seccomp;
+pub mod signatures;
 mod sys;

@@ -6,15 +6,15 @@
 //! 3. Mount.
 //! 4. Grow the file system to the partition.
 //!
-//! All of it blocks, so a child does it, within the step's time. Where 2 or 3 finds damage, e2fsck repairs it; where
-//! 2 finds nothing at all, an empty file system is written ([`repair`]); then all of it once more. What cannot be
+//! All of it blocks, so a child does it, within the step's time. Where 2 or 3 finds damage, e2fsck repairs it, unless
+//! the partition is signed as something else ([`signatures`]): then it is left alone. Where 2 finds nothing at all, an empty file system is written ([`repair`]); then all of it once more. What cannot be
 //! repaired is left as it is: nothing is ever made new over what may hold data.
 
 use super::modules::Modules;
 use super::{State, Watchdog, console, disks, fail, limits, repair};
 use crate::sys::child::{self, ChildError};
 use crate::sys::early::{block_bytes, ext4_resize, resize_partition, sector_bytes};
-use berth_units::{blank, paths};
+use berth_units::{blank, paths, signatures};
 use berth_updater::gpt::Table;
 use berth_updater::layout;
 use berth_updater::steps::Status;
@@ -140,12 +140,14 @@ fn look_and_mount(disk: &Path, flag_counts: bool) -> Result<(PathBuf, Found), St
     partition.read_exact_at(&mut superblock, SUPERBLOCK_AT).map_err(|error| about(&error))?;
     let found = match Superblock::parse(&superblock) {
         Ok(found) if found.has_errors && flag_counts => {
-            return Ok((device, Found::Damaged("is marked as damaged".into())));
+            return damaged(device, &partition, bytes, "is marked as damaged".into());
         }
         Ok(found) => found,
         Err(what) => {
-            let blank = blank::is_blank(&partition, bytes).map_err(|error| about(&error))?;
-            return Ok((device, if blank { Found::Blank } else { Found::Damaged(what) }));
+            if blank::is_blank(&partition, bytes).map_err(|error| about(&error))? {
+                return Ok((device, Found::Blank));
+            }
+            return damaged(device, &partition, bytes, what);
         }
     };
 
@@ -154,7 +156,7 @@ fn look_and_mount(disk: &Path, flag_counts: bool) -> Result<(PathBuf, Found), St
     match mount(Some(&device), paths::STATE, Some("ext4"), FLAGS, Some("errors=remount-ro")) {
         Ok(()) => {}
         Err(error) if DAMAGE.contains(&error) => {
-            return Ok((device, Found::Damaged(format!("cannot be mounted ({error})"))));
+            return damaged(device, &partition, bytes, format!("cannot be mounted ({error})"));
         }
         Err(error) => return Err(about(&format!("not mounted: {}", mount_error(error)))),
     }
@@ -169,6 +171,20 @@ fn look_and_mount(disk: &Path, flag_counts: bool) -> Result<(PathBuf, Found), St
     }
     room(&device)?;
     Ok((device, Found::Mounted(notes)))
+}
+
+/// To be repaired, unless it is somebody else's: old copies of a superblock lie in many a partition that has long
+/// been given to something else.
+fn damaged(device: PathBuf, partition: &File, bytes: u64, what: String) -> Result<(PathBuf, Found), String> {
+    match signatures::foreign(partition, bytes) {
+        Ok(None) => Ok((device, Found::Damaged(what))),
+        Ok(Some(other)) => Err(format!(
+            "{name} holds {other}, no ext4: nothing was written to it. Give the machine another disk, or fill the \
+             partition with zeros from another system, and the next start makes an empty file system",
+            name = device.display()
+        )),
+        Err(error) => Err(format!("{}: {error}", device.display())),
+    }
 }
 
 /// What mount(2) means by it.
