@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use crate::machine::{Bus, Firmware, Kernel, Machine};
+use crate::scratch::{self, Scratch};
 use crate::{accel, demo, disk, floor, http};
 use anyhow::{Context, Result};
 use berth_image::tools::Tools;
@@ -28,7 +29,7 @@ const MEMORY: [u32; 5] = [128, 112, 96, 80, 64];
 struct Bench {
     tools: Tools,
     outputs: Outputs,
-    folder: tempfile::TempDir,
+    folder: Scratch,
     web: PathBuf,
     warm: PathBuf,
     warm_bridge: PathBuf,
@@ -37,6 +38,7 @@ struct Bench {
 
 /// Runs it all; `json` prints one object on standard output instead of the table.
 pub fn boot(n: u32, json: bool) -> Result<()> {
+    scratch::remove_on(&scratch::ENDS)?;
     let bench = Bench::prepare(json)?;
     let floor_kernel = floor::kernel(&bench.tools, &bench.outputs, bench.folder.path())?;
 
@@ -139,7 +141,7 @@ impl Bench {
         let say = |line: &str| eprintln!("{line}");
         let tools = berth_image::tools::ensure(&say)?;
         let outputs = berth_image::build(&Options::default(), &say)?;
-        let folder = tempfile::Builder::new().prefix("berth-bench-").tempdir()?;
+        let folder = Scratch::new("bench")?;
         let web = folder.path().join("web.oci.tar");
         demo::write_web_image(&tools, &web)?;
         let [warm, warm_bridge] = ["warm.raw", "bridge.raw"].map(|name| folder.path().join(name));

@@ -1,6 +1,7 @@
 //! Disk files: throw-away copies, other sizes.
 
 use anyhow::{Context, Result, bail};
+use berth_image::tools::Tools;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -20,6 +21,19 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     let status = Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(from).arg(to).status()?;
     if !status.success() {
         bail!("{} cannot be copied to {}: {status}", from.display(), to.display());
+    }
+    Ok(())
+}
+
+/// Makes a qcow2 file that holds what is changed of a disk; the disk itself stays as it is, and has to.
+pub fn overlay(tools: &Tools, disk: &Path, overlay: &Path) -> Result<()> {
+    let disk = disk.canonicalize().with_context(|| format!("{} is not there", disk.display()))?;
+    let format = format(&disk)?;
+    let mut command = tools.command("qemu-img");
+    command.args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(&disk).arg(overlay);
+    let output = command.output()?;
+    if !output.status.success() {
+        bail!("{} not made: {}", overlay.display(), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }

@@ -6,10 +6,10 @@ use berth_image::tools::Tools;
 use berth_image::{Options, Outputs};
 use berth_qemu::machine::{Bus, Firmware, Kernel, Machine};
 use berth_qemu::running::Running;
-use berth_qemu::{accel, demo, disk, http, lines};
+use berth_qemu::{accel, demo, disk, http, lines, scratch};
 use berth_units::control::API_PORT;
 use sha2::{Digest, Sha256};
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -77,6 +77,8 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
         machine = machine.read_only_disk(archive, Bus::Virtio);
     }
     eprintln!("boot     {} through {}, {} MiB", accel::detect(&tools), options.firmware, options.memory);
+    // Ctrl-C means something else here.
+    scratch::remove_on(&[SIGTERM, SIGHUP])?;
     let mut running = machine.boot()?;
     let interrupts = interrupts()?;
     let port = if options.config.is_none() { Some(web_port) } else { None };

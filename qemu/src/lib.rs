@@ -2,7 +2,7 @@
 //!
 //! A [`machine::Machine`] is what should be plugged together: firmware, disks, network card, watchdog, metadata. Booting
 //! it gives a [`running::Running`]: a QEMU process whose serial console is read line by line, that answers QMP, and
-//! that is gone when the value is dropped, whatever happens. Waiting is always for an event with a deadline, and a
+//! that is gone when the value is dropped or the process ends, however it does; so are its files ([`scratch`]). Waiting is always for an event with a deadline, and a
 //! deadline that passes says what the console said last.
 //!
 //! The host needs nothing but what [`berth_image::tools`] makes: QEMU and the firmware come from the tools tree.
@@ -19,4 +19,5 @@ pub mod lines;
 pub mod machine;
 pub mod qmp;
 pub mod running;
+pub mod scratch;
 mod sys;

@@ -4,6 +4,7 @@ use crate::accel::{self, Accel};
 use crate::console::Console;
 use crate::qmp::Qmp;
 use crate::running::Running;
+use crate::scratch::Scratch;
 use crate::{disk, sys};
 use anyhow::{Context, Result, bail};
 use berth_image::tools::Tools;
@@ -233,7 +234,7 @@ impl Machine {
 
     /// Power on with this accelerator.
     pub fn boot_with(&self, accel: Accel) -> Result<Running> {
-        let folder = tempfile::Builder::new().prefix("berth-qemu-").tempdir()?;
+        let folder = Scratch::new("qemu")?;
         let mut command = qemu(&self.tools);
         let socket = folder.path().join("qmp");
         command
@@ -325,7 +326,8 @@ impl Machine {
             let format = disk::format(&drive.path)?;
             let boot = if n == 0 && self.firmware != Firmware::Direct { ",bootindex=0" } else { "" };
             command.arg("-drive").arg(format!(
-                "if=none,id=d{n},format={format},readonly={read_only},cache=writeback,discard=unmap,file={}",
+                "if=none,id=d{n},node-name={},format={format},readonly={read_only},cache=writeback,discard=unmap,file={}",
+                node(n),
                 drive.path.display()
             ));
             command.arg("-device").arg(match drive.bus {
@@ -357,6 +359,11 @@ impl Machine {
         }
         Ok(())
     }
+}
+
+/// QEMU's name for a disk.
+pub(crate) fn node(n: usize) -> String {
+    format!("disk{n}")
 }
 
 /// QEMU out of the tools tree.

@@ -1,11 +1,16 @@
 //! A machine that runs, until it is dropped.
 
 use crate::console::{Console, Line};
+use crate::machine::node;
 use crate::qmp::Qmp;
+use crate::scratch::Scratch;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
+
+/// Half a GiB of memory to a busy disk.
+const JOB: Duration = Duration::from_secs(60);
 
 /// A QEMU process. Dropping it ends the guest at once, as a power cut does, and waits until it is gone.
 pub struct Running {
@@ -15,7 +20,7 @@ pub struct Running {
     started: Instant,
     mark: usize,
     // Sockets and metadata files; removed when the machine is gone.
-    folder: tempfile::TempDir,
+    folder: Scratch,
 }
 
 impl Running {
@@ -24,7 +29,7 @@ impl Running {
         qmp: Qmp,
         console: Console,
         started: Instant,
-        folder: tempfile::TempDir,
+        folder: Scratch,
     ) -> Running {
         Running { child, qmp, console, started, mark: 0, folder }
     }
@@ -71,6 +76,47 @@ impl Running {
     /// Hangs the (only) CPU in the middle of what it does, interrupts off, as a kernel bug would.
     pub fn hang_cpu(&mut self) -> Result<()> {
         crate::gdb::hang(&self.folder.path().join("gdb"))
+    }
+
+    /// Keeps the machine as it is now, memory and boot disk, under a name. The boot disk has to be a qcow2 file (see
+    /// [`crate::disk::overlay`]), and is the only one that may be written to.
+    pub fn save(&mut self, name: &str) -> Result<()> {
+        self.job("snapshot-save", json!({ "tag": name, "vmstate": node(0), "devices": [node(0)] }))
+    }
+
+    /// Puts the machine back into a state that [`Running::save`] kept; it goes on from there.
+    pub fn restore(&mut self, name: &str) -> Result<()> {
+        self.job("snapshot-load", json!({ "tag": name, "vmstate": node(0), "devices": [node(0)] }))
+    }
+
+    /// A QMP command that works in the background, and its end.
+    fn job(&mut self, command: &str, mut arguments: Value) -> Result<()> {
+        arguments["job-id"] = "job".into();
+        self.qmp(command, arguments)?;
+        let deadline = Instant::now() + JOB;
+        loop {
+            let jobs = self.qmp("query-jobs", Value::Null)?;
+            let job = jobs.as_array().and_then(|jobs| jobs.iter().find(|job| job["id"] == "job"));
+            let Some(job) = job else { bail!("QEMU has forgotten its {command}") };
+            if job["status"] == "concluded" {
+                let error = job["error"].as_str().map(str::to_owned);
+                self.qmp("job-dismiss", json!({ "id": "job" }))?;
+                return match error {
+                    Some(error) => bail!("{command} failed: {error}"),
+                    None => Ok(()),
+                };
+            }
+            if Instant::now() > deadline {
+                bail!("{command} has not ended after {JOB:?}");
+            }
+            // Its events would have to be told from those of other commands.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The process, for tests of the harness itself.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Any QMP command.

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use berth_ctl::{Client, LogOptions, PrivateKey};
 use berth_qemu::machine::{Kernel, Machine};
 use berth_qemu::running::Running;
+use berth_qemu::scratch::{self, Scratch};
 use berth_qemu::{disk, http, lines};
 use berth_units::control::{API_PORT, SlotStatus, UnitStatus};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ const WEB_PORT: u16 = 8080;
 
 /// A machine before power-on.
 pub struct Plan {
-    folder: tempfile::TempDir,
+    folder: Scratch,
     disk: PathBuf,
     bus: Bus,
     firmware: Firmware,
@@ -38,7 +39,8 @@ impl Guest {
     /// A machine with a fresh disk.
     #[allow(clippy::new_ret_no_self)]
     pub fn new(firmware: Firmware) -> Result<Plan> {
-        let folder = tempfile::Builder::new().prefix("berth-test-").tempdir()?;
+        scratch::remove_on(&scratch::ENDS)?;
+        let folder = Scratch::new("test")?;
         let disk = folder.path().join("disk.raw");
         disk::copy(&built()?.outputs.raw, &disk)?;
         Ok(Plan {
@@ -114,6 +116,14 @@ impl Plan {
     /// Changes the disk before power-on.
     pub fn prepare(self, change: impl FnOnce(&Path, &'static Built) -> Result<()>) -> Result<Plan> {
         change(&self.disk, built()?)?;
+        Ok(self)
+    }
+
+    /// The boot disk as a qcow2 file, so that the machine can be kept and put back (`Running::save`, `restore`).
+    pub fn with_snapshots(mut self) -> Result<Plan> {
+        let overlay = self.file("disk.qcow2");
+        disk::overlay(&built()?.tools, &self.disk, &overlay)?;
+        self.disk = overlay;
         Ok(self)
     }
 
