@@ -7,7 +7,7 @@ use berth_units::model::Unit;
 use berth_units::{config, paths, schema};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The machine config in force.
@@ -37,13 +37,23 @@ pub fn make_folders() -> Result<String, String> {
     Ok(String::new())
 }
 
-/// At most `limit` bytes of a file; one that is longer is an error, one that is absent is nothing.
+/// At most `limit` bytes of a file; one that is longer is an error, one that is absent is nothing. Workers write where
+/// some of them lie: a link is not followed, and nothing is opened that could be waited for.
 fn read(path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = match File::options().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(io::Error::other(
+                "a symbolic link, which is not followed; put the file itself there",
+            ));
+        }
         Err(error) => return Err(error),
     };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
     let mut bytes = Vec::new();
     file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > limit {
@@ -200,6 +210,29 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(read(&path, 2).is_err());
         assert_eq!(read(&folder.path().join("none"), 2).unwrap(), None);
+    }
+
+    #[test]
+    fn a_link_is_not_followed_and_a_pipe_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let text = "[container]\nimage = \"berth:system\"\ncommand = [\"/x\"]\n";
+        fs::write(at("plain.toml"), text).unwrap();
+        std::os::unix::fs::symlink(at("plain.toml"), at("link.toml")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("dangling.toml")).unwrap();
+        nix::unistd::mkfifo(&at("pipe.toml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::create_dir(at("folder.toml")).unwrap();
+        for (name, reason) in [
+            ("link.toml", "symbolic link"),
+            ("dangling.toml", "symbolic link"),
+            ("pipe.toml", "not a regular"),
+            ("folder.toml", "not a regular"),
+        ] {
+            let error = read(&at(name), 100).unwrap_err().to_string();
+            assert!(error.contains(reason), "{name}: {error}");
+        }
+        let units = system_units(folder.path());
+        assert_eq!(units.iter().map(|unit| unit.name.as_str()).collect::<Vec<_>>(), ["plain"]);
     }
 
     #[test]
