@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use berth_qemu::demo::HEADING;
-use berth_tests::{Built, Bus, Firmware, Guest, WEB, config};
+use berth_tests::{Built, Bus, Firmware, Guest, SOON, WEB, config};
 use berth_units::model::Origin;
 use std::path::Path;
 use std::process::Command;
@@ -99,7 +99,19 @@ fn a_config_with_a_mistake_is_refused_whole_and_a_mended_one_is_taken() -> Resul
     assert!(client.units()?.iter().all(|unit| unit.origin == Origin::System));
     assert_ne!(client.machine()?.hostname, "test", "the host name of a refused config is in force");
 
+    // Each unit that has run says so at its start, and when it has stopped.
+    let console = guest.running().console().clone();
     let plan = guest.power_off()?.with_config(WEB)?;
+    console.wait(0, "the end", SOON, |line| line.contains("all units stopped"))?;
+    for line in console.lines() {
+        let mut words = line.text.split_whitespace();
+        let (unit, state) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let ran = ["running", "healthy", "backoff:", "stopped"].contains(&state);
+        let system = ["api", "meta", "net", "store"].contains(&unit);
+        assert!(!ran || system, "a unit of a refused config ran: {:?}", line.text);
+    }
+    assert!(console.lines().iter().any(|line| line.text == "net      stopped"), "{}", console.tail());
+
     let mut guest = plan.boot()?;
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));

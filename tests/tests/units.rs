@@ -1,20 +1,26 @@
-//! Units on a booted machine: what a container may, what it is kept from, and what is said about one that fails.
+//! Units on a booted machine: what a container may, what it is kept from, what is said about one that fails, and the
+//! order in which they come and go.
 
-use anyhow::Result;
-use berth_tests::{Firmware, Guest, Plan};
+use anyhow::{Context, Result};
+use berth_tests::{Firmware, Guest, Plan, SOON};
 use std::time::{Duration, Instant};
 
 /// A unit whose program is a line of shell.
 fn shell(name: &str, line: &str, more: &str) -> String {
+    shell_as("root", name, line, more)
+}
+
+/// The same, not as root. `$b` is the image's only program.
+fn shell_as(user: &str, name: &str, line: &str, more: &str) -> String {
     format!(
-        "[units.{name}.container]\nimage = \"berth.example/web:1\"\nuser = \"root\"\n\
-         command = [\"/bin/sh\", \"-c\", '''{line}''']\n{more}\n"
+        "[units.{name}.container]\nimage = \"berth.example/web:1\"\nuser = \"{user}\"\n\
+         command = [\"/bin/sh\", \"-c\", '''b=/bin/busybox; {line}''']\n{more}\n"
     )
 }
 
 /// Asks until a unit's state and reason satisfy `wanted`.
 fn until(guest: &mut Guest, unit: &str, wanted: impl Fn(&str, &str) -> bool) -> Result<()> {
-    let end = Instant::now() + berth_tests::SOON;
+    let end = Instant::now() + SOON;
     loop {
         let status = guest.unit(unit)?;
         if wanted(&status.state, &status.reason) {
@@ -30,65 +36,172 @@ fn plan(units: &[String]) -> Result<Plan> {
     Guest::new(Firmware::Direct)?.with_config(&units.concat())
 }
 
+/// A unit's log holds each of these lines.
+fn says(guest: &mut Guest, unit: &str, lines: &[&str]) -> Result<()> {
+    let log = guest.log(unit)?;
+    for line in lines {
+        assert!(log.iter().any(|l| l == line), "{unit} does not say {line:?}:\n{}", log.join("\n"));
+    }
+    Ok(())
+}
+
 #[test]
 fn a_container_sees_itself_only_and_has_few_rights() -> Result<()> {
-    let look = "b=/bin/busybox; $b cat /proc/net/dev /proc/self/uid_map; $b grep -E \"NoNewPrivs|Seccomp:\" \
-                /proc/self/status; echo uid $($b id -u) greeting $GREETING in $($b pwd); $b ps -o pid | $b wc -l; \
+    // What starts no program of its own comes first: it would count.
+    let look = "set -- /proc/[0-9]*; echo processes $#, mine is $$; set -- /sys/class/net/*; echo interfaces $*; \
+                [ -e /run/berth ] || echo no control socket; [ -e /var/lib/berth ] || echo no state; \
+                $b cat /proc/self/uid_map; $b grep -E \"NoNewPrivs|Seccomp:\" /proc/self/status; \
+                echo uid $($b id -u) greeting $GREETING in $($b pwd); \
                 $b mknod /data/null c 1 3 || echo no nodes; $b touch /x || echo root is read-only; \
-                $b touch /data/x && echo data is writable; exec $b sleep 1000";
+                $b touch /data/x && echo data is writable; \
+                $b dd if=/dev/zero of=/data/big bs=64k count=64 2>/dev/null || echo data is full; \
+                echo it holds $($b wc -c < /data/big); exec $b sleep 1000";
     let alone = shell(
         "alone",
         look,
         "read_only = true\nworkdir = \"/srv\"\ntmpfs = { \"/data\" = \"1M\" }\nenv = { GREETING = \"hello\" }\n\
          [units.alone.network]\nmode = \"none\"\n",
     );
-    let late = shell(
-        "late",
-        "exec /bin/busybox sleep 1000",
-        "[units.late.unit]\nrequires = [\"alone\"]\nafter = [\"alone\"]\n",
+    let host = shell(
+        "host",
+        "set -- /sys/class/net/*; echo interfaces $*; [ -e /run/berth ] || echo no control socket; \
+         $b touch /x && echo root is writable; $b ifconfig eth0 down || echo no rights; exec $b sleep 1000",
+        "[units.host.network]\nmode = \"host\"\n",
     );
-    let mut guest = plan(&[alone, late])?.boot()?;
+    let user = "echo $($b id -u):$($b id -g); $b touch /srv/x || echo not its folder; exec $b sleep 1000";
+    let named = shell_as("www", "named", user, "");
+    let numbered = shell_as("1000:1001", "numbered", user, "");
+    let unknown = shell_as("nobody", "unknown", user, "[units.unknown.restart]\npolicy = \"no\"\n");
+
+    let mut guest = plan(&[alone, host, named, numbered, unknown])?.boot()?;
     guest.ready()?;
-    guest.healthy("alone")?;
-    guest.healthy("late")?;
+    for unit in ["alone", "host", "named", "numbered"] {
+        guest.healthy(unit)?;
+    }
     let log = guest.log("alone")?.join("\n");
     let has = |text: &str| assert!(log.contains(text), "no {text:?} in:\n{log}");
-    has("lo:");
+    has("processes 1, mine is 1");
+    has("interfaces /sys/class/net/lo\n");
+    has("no control socket");
+    has("no state");
     has("uid 0 greeting hello in /srv");
     has("NoNewPrivs:\t1");
     has("Seccomp:\t2");
     has("no nodes");
     has("root is read-only");
     has("data is writable");
-    assert!(!log.contains("eth0"), "{log}");
+    has("data is full");
+    has("it holds 1048576");
     let map = log.lines().find(|line| line.trim_end().ends_with(" 65536")).unwrap_or_default();
     let outside = map.split_whitespace().nth(1).and_then(|id| id.parse::<u32>().ok());
     assert!(outside.is_some_and(|id| id >= 1 << 20), "root inside is {outside:?} outside");
-    Ok(())
+
+    let log = guest.log("host")?.join("\n");
+    let interfaces = log.lines().find(|line| line.starts_with("interfaces ")).context("no interfaces")?;
+    assert!(interfaces.contains("/eth0") && interfaces.contains("/lo"), "{interfaces}");
+    says(&mut guest, "host", &["no control socket", "root is writable", "no rights"])?;
+    assert_eq!(guest.unit("host")?.privileges, ["host network"]);
+
+    says(&mut guest, "named", &["33:33", "not its folder"])?;
+    says(&mut guest, "numbered", &["1000:1001", "not its folder"])?;
+    until(&mut guest, "unknown", |state, reason| state == "failed" && reason.contains("no user \"nobody\""))
 }
 
 #[test]
 fn a_unit_that_fails_is_told_with_its_reason() -> Result<()> {
     let crash = shell(
         "crash",
-        "exit 3",
-        "[units.crash.restart]\npolicy = \"always\"\ndelay = \"200ms\"\nlimit = 2\ninterval = \"60s\"\n",
+        "echo up; exit 3",
+        "[units.crash.restart]\ndelay = \"1s\"\nmax_delay = \"3s\"\nlimit = 3\ninterval = \"10m\"\n",
     );
+    // What it wrote before it died is still there.
+    let once = shell("once", "[ -e /was ] || { >/was; exit 1; }; exec $b sleep 1000", "");
     let greedy = shell(
         "greedy",
         "x=aaaaaaaa; while :; do x=$x$x; done",
         "[units.greedy.resources]\nmemory = \"16M\"\n[units.greedy.restart]\npolicy = \"no\"\n",
     );
-    let chatty =
-        shell("chatty", "/bin/busybox yes | /bin/busybox head -c 3000000; exec /bin/busybox sleep 1000", "");
-    let nobody = "[units.nobody.container]\nimage = \"berth.example/none:1\"\n".to_owned();
-    let mut guest = plan(&[crash, greedy, chatty, nobody])?.boot()?;
-    guest.ready()?;
-    until(&mut guest, "crash", |state, reason| state == "failed" && reason.contains("exit code 3"))?;
+    // The inner shell ends when it cannot fork; the outer one counts without a process.
+    let forks = shell(
+        "forks",
+        "( while :; do $b sleep 1000 & done ); set -- /proc/[0-9]*; echo processes $#; exec $b sleep 1000",
+        "[units.forks.resources]\npids = 16\n",
+    );
+    let chatty = shell(
+        "chatty",
+        "echo the beginning; $b yes 0123456789012345678901234567890123456789012345678901234567890123456789 | \
+         $b head -c 5000000; echo; echo the end; exec $b sleep 1000",
+        "",
+    );
+    let nobody =
+        "[units.nobody]\ncontainer.image = \"berth.example/none:1\"\nrestart.policy = \"no\"\n".to_owned();
+    let barred = shell("barred", "exec $b sleep 1000", "[units.barred.unit]\nrequires = [\"nobody\"]\n");
+    let mut guest = plan(&[crash, once, greedy, forks, chatty, nobody, barred])?.boot()?;
+    for pause in ["restart 1 in 1 s", "restart 2 in 2 s", "restart 3 in 3 s"] {
+        guest.wait_for(&format!("crash    backoff: exit code 3, {pause}"))?;
+    }
+    guest.wait_for("crash    failed: exit code 3; not restarted after 3 restarts")?;
+    assert_eq!(guest.log("crash")?, ["up"; 4]);
+    assert_eq!(guest.client()?.unit("crash")?.exits.len(), 4);
+
     until(&mut guest, "greedy", |state, reason| state == "failed" && reason.contains("memory"))?;
     until(&mut guest, "nobody", |_, reason| reason.contains("berth.example/none:1"))?;
+    until(&mut guest, "barred", |state, reason| state == "failed" && reason.contains("nobody"))?;
+    guest.healthy("once")?;
+    assert_eq!(guest.unit("once")?.restarts, 1);
+
+    guest.healthy("forks")?;
+    let log = guest.log("forks")?;
+    assert!(log.iter().any(|line| line.contains("can't fork")), "{log:?}");
+    assert!(log.iter().any(|line| line == "processes 15"), "{log:?}");
+
     guest.healthy("chatty")?;
-    let kept: usize = guest.log("chatty")?.iter().map(|line| line.len() + 24).sum();
-    assert!((100_000..600_000).contains(&kept), "{kept} bytes are kept of 3 MB");
+    let end = Instant::now() + SOON;
+    let log = loop {
+        let log = guest.log("chatty")?;
+        if log.last().is_some_and(|line| line == "the end") {
+            break log;
+        }
+        anyhow::ensure!(Instant::now() < end, "the newest line is {:?}", log.last());
+    };
+    let kept: usize = log.iter().map(|line| line.len() + 24).sum();
+    assert!((100_000..600_000).contains(&kept), "{kept} bytes are kept of 5 MB");
+    assert!(!log.iter().any(|line| line == "the beginning"), "the oldest line is still there");
+    Ok(())
+}
+
+#[test]
+fn units_start_after_what_they_need_and_stop_before_it() -> Result<()> {
+    // Ends at once, or after two seconds, when told to.
+    let quick = "trap \"exit 0\" TERM; while :; do $b sleep 1000 & wait; done";
+    let slow = "trap \"$b sleep 2; exit 0\" TERM; while :; do $b sleep 1000 & wait; done";
+    // Neither their names nor their places in the file are in the order in which they start.
+    let last = shell("a-last", slow, "[units.a-last.unit]\nafter = [\"b-middle\", \"nowhere\"]\n");
+    let middle = shell("b-middle", slow, "[units.b-middle.unit]\nrequires = [\"c-first\"]\n");
+    let first = shell("c-first", quick, "");
+    let mut guest = plan(&[last, middle, first])?.boot()?;
+    guest.ready()?;
+    guest.healthy("a-last")?;
+
+    let times = guest.client()?.boot_times()?;
+    let span = |unit: &str| {
+        let step = times.steps.iter().find(|step| step.name == format!("unit {unit}"));
+        let step = step.with_context(|| format!("no start of {unit} in {:?}", times.steps))?;
+        Ok::<_, anyhow::Error>((step.start_us, step.start_us + step.took_us))
+    };
+    let (last, middle, first) = (span("a-last")?, span("b-middle")?, span("c-first")?);
+    assert!(first.1 <= middle.0 && middle.1 <= last.0, "{first:?}, {middle:?}, {last:?}");
+
+    let console = guest.running().console().clone();
+    guest.power_off()?;
+    console.wait(0, "the end", SOON, |line| line.contains("all units stopped"))?;
+    let lines = console.lines();
+    let stopped: Vec<&str> =
+        lines.iter().filter_map(|line| line.text.strip_suffix(" stopped")).map(str::trim).collect();
+    // The store may end earlier: it runs only while it is needed.
+    let order: Vec<&str> = stopped.into_iter().filter(|unit| !["meta", "store"].contains(unit)).collect();
+    assert_eq!(order[..3], ["a-last", "b-middle", "c-first"], "{order:?}");
+    assert!(order[3..].contains(&"api") && order[3..].contains(&"net"), "system units stop last: {order:?}");
+    assert!(!lines.iter().any(|line| line.text.contains("did not stop in time")), "{}", console.tail());
     Ok(())
 }
