@@ -53,6 +53,8 @@ mod draw;
 #[cfg(test)]
 mod simulation;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use draw::{diagram, page};
 

@@ -1,0 +1,326 @@
+//! The pretended kernel and clock, and a machine on them.
+
+use super::super::*;
+use berth_units::control::{FromWorker, ToWorker};
+use berth_units::lifecycle::Exit;
+use berth_units::model::{
+    Container, MachineConfig, Network, NetworkMode, Resources, Restart, RestartPolicy, SYSTEM_IMAGE,
+    SystemGrants,
+};
+use std::collections::BTreeMap;
+
+/// What is left of a process in the pretended kernel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Process {
+    Waits,
+    Runs,
+}
+
+#[derive(Debug, Default)]
+pub struct Fake {
+    pub inbox: VecDeque<Input>,
+    pub processes: BTreeMap<String, Process>,
+    pub images: BTreeSet<String>,
+    /// Units that do not care about the stop signal.
+    pub stubborn: BTreeSet<String>,
+    /// Units that are not even killed by the kernel.
+    pub immortal: BTreeSet<String>,
+    pub refuse: BTreeMap<String, String>,
+    pub connected: BTreeSet<String>,
+    pub told: Vec<(String, String)>,
+    pub said: Vec<String>,
+    pub calls: Vec<String>,
+    pub halted: Option<Halt>,
+    pub next_pid: i32,
+}
+
+impl Kernel for Fake {
+    fn launch(&mut self, order: &Order<'_>) -> Result<(), String> {
+        let unit = order.unit.name.clone();
+        self.calls.push(format!("launch {unit}"));
+        if let Some(why) = self.refuse.get(&unit) {
+            return Err(why.clone());
+        }
+        assert!(self.processes.insert(unit.clone(), Process::Waits).is_none(), "{unit} runs twice");
+        self.next_pid += 1;
+        self.inbox.push_back(Input::Plumb { unit, pid: self.next_pid });
+        Ok(())
+    }
+    fn go(&mut self, unit: &str) {
+        if self.processes.get(unit) == Some(&Process::Waits) {
+            self.processes.insert(unit.into(), Process::Runs);
+            self.inbox.push_back(Input::Started { unit: unit.into() });
+        }
+    }
+    fn signal(&mut self, unit: &str, _: &str) {
+        self.calls.push(format!("signal {unit}"));
+        if !self.stubborn.contains(unit) && !self.immortal.contains(unit) {
+            self.end(unit, Exit::Signal(15));
+        }
+    }
+    fn kill(&mut self, unit: &str) {
+        self.calls.push(format!("kill {unit}"));
+        if self.immortal.contains(unit) {
+            return;
+        }
+        match self.processes.remove(unit) {
+            Some(Process::Runs) => {
+                self.inbox.push_back(Input::Exited { unit: unit.into(), exit: Exit::Signal(9), oom: false });
+            }
+            Some(Process::Waits) => {
+                self.inbox.push_back(Input::StartFailed { unit: unit.into(), reason: "killed".into() });
+            }
+            None => {}
+        }
+        self.inbox.push_back(Input::CgroupEmpty { unit: unit.into() });
+    }
+    fn cleanup(&mut self, unit: &str) {
+        assert!(!self.processes.contains_key(unit));
+        self.calls.push(format!("cleanup {unit}"));
+    }
+    fn tell(&mut self, worker: &str, message: &ToWorker, netns_of: Option<&str>) -> bool {
+        if let Some(unit) = netns_of {
+            assert!(self.processes.contains_key(unit), "no namespace of {unit}");
+        }
+        let text = serde_json::to_string(message).unwrap();
+        self.told.push((worker.into(), text));
+        self.connected.contains(worker)
+    }
+    fn find_image(&mut self, reference: &str) {
+        let found = self.images.contains(reference).then(|| {
+            Box::new(PreparedImage {
+                format: 1,
+                reference: reference.into(),
+                digest: format!("sha256:{}", "0".repeat(64)),
+                layers: vec!["1".repeat(64)],
+                entrypoint: vec!["/server".into()],
+                cmd: vec!["--port".into(), "80".into()],
+                env: Vec::new(),
+                workdir: String::new(),
+                user: String::new(),
+                stop_signal: String::new(),
+            })
+        });
+        self.inbox.push_back(Input::Image { reference: reference.into(), found: Ok(found) });
+    }
+    fn store_config(&mut self, text: &[u8], source: &str) {
+        self.calls.push(format!("store config of {} bytes from {source}", text.len()));
+        self.inbox.push_back(Input::ConfigStored(Ok(())));
+    }
+    fn store_ids(&mut self, text: String) {
+        self.calls.push(format!("store ids {}", text.lines().count()));
+    }
+    fn load_drivers(&mut self) {
+        self.calls.push("load drivers".into());
+    }
+    fn boot_over(&mut self) {
+        self.calls.push("boot over".into());
+    }
+    fn hostname(&mut self, name: &str) {
+        self.calls.push(format!("hostname {name}"));
+    }
+    fn say(&mut self, line: String) {
+        self.said.push(line);
+    }
+    fn step(&mut self, name: &str) {
+        self.calls.push(format!("step {name}"));
+    }
+    fn step_failed(&mut self, reason: &str) {
+        self.calls.push(format!("step failed: {reason}"));
+    }
+    fn confirm(&mut self) {
+        self.calls.push("confirm".into());
+        self.inbox.push_back(Input::Confirmed(Ok(())));
+    }
+    fn condemn(&mut self, reason: &str, broken: bool) {
+        self.calls.push(format!("condemn {reason}, {broken}"));
+    }
+    fn finish(&mut self, halt: Halt) {
+        assert!(self.halted.replace(halt).is_none(), "finished twice");
+    }
+    fn memory(&self, _: &str) -> Option<u64> {
+        Some(1)
+    }
+    fn wall(&self) -> Duration {
+        Duration::from_secs(1_795_507_200)
+    }
+}
+
+impl Fake {
+    pub fn end(&mut self, unit: &str, exit: Exit) {
+        if self.processes.remove(unit) == Some(Process::Runs) {
+            self.inbox.push_back(Input::Exited { unit: unit.into(), exit, oom: false });
+            self.inbox.push_back(Input::CgroupEmpty { unit: unit.into() });
+        }
+    }
+}
+
+pub struct Machine {
+    pub supervisor: Supervisor,
+    pub k: Fake,
+    pub now: Duration,
+}
+
+pub fn unit(name: &str) -> Unit {
+    Unit {
+        name: name.into(),
+        origin: Origin::Config,
+        description: String::new(),
+        after: Vec::new(),
+        requires: Vec::new(),
+        required_for_boot: false,
+        container: Container {
+            image: "example.org/web:1".into(),
+            command: None,
+            args: None,
+            env: BTreeMap::new(),
+            workdir: None,
+            user: None,
+            read_only: false,
+            tmpfs: BTreeMap::new(),
+        },
+        network: Network { mode: NetworkMode::Host, ports: Vec::new() },
+        resources: Resources::default(),
+        restart: Restart::default(),
+        system: None,
+        places: berth_units::model::Places::default(),
+    }
+}
+
+pub fn worker(name: &str) -> Unit {
+    let mut unit = unit(name);
+    unit.origin = Origin::System;
+    unit.container.image = SYSTEM_IMAGE.into();
+    unit.restart.limit = 0;
+    if name == META {
+        unit.restart.policy = RestartPolicy::No;
+    }
+    unit.system = Some(SystemGrants { control: true, ..SystemGrants::default() });
+    unit
+}
+
+/// A "config" is a list of unit names, one a line, `name<other` for `requires`; `!KEY!KEY!` is refused.
+pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
+    let text = std::str::from_utf8(text).unwrap();
+    if let Some(keys) = text.strip_prefix('!') {
+        let keys = keys.split_terminator('!').map(|key| format!("ssh-ed25519 {key}")).collect();
+        return Err(Refused { report: "berth.toml:1:1: unknown field\n  did you mean?".into(), keys });
+    }
+    let mut config = MachineConfig { hostname: Some("box".into()), ..MachineConfig::default() };
+    config.access_keys = vec!["ssh-ed25519 AAAA me".into()];
+    for line in text.lines() {
+        let (name, requires) = line.split_once('<').map_or((line, None), |(n, r)| (n, Some(r)));
+        let mut unit = unit(name.trim_matches(['*', '~']));
+        unit.requires = requires.map(str::to_owned).into_iter().collect();
+        unit.required_for_boot = name.starts_with('*');
+        if name.ends_with('~') {
+            unit.network.mode = NetworkMode::Bridge;
+        }
+        config.units.push(unit);
+    }
+    Ok(config)
+}
+
+pub fn facts() -> Facts {
+    Facts {
+        version: "0.1.0".into(),
+        slot: "a".into(),
+        hostname: "berth".into(),
+        on_trial: false,
+        rescue: None,
+        health_deadline: Duration::from_secs(90),
+    }
+}
+
+impl Machine {
+    pub fn new(facts: Facts) -> Self {
+        let units = [NET, META, STORE, API].map(worker).to_vec();
+        let supervisor = Supervisor::new(facts, check, units);
+        let k = Fake { images: ["example.org/web:1".to_owned()].into(), ..Fake::default() };
+        let mut machine = Self { supervisor, k, now: Duration::from_secs(1) };
+        machine.supervisor.drivers_loaded(Duration::ZERO);
+        machine.now += limits::DEVICES_SETTLE;
+        machine
+    }
+
+    /// Boots with a kept config.
+    pub fn boot(config: &str) -> Self {
+        let mut machine = Self::new(facts());
+        machine.begin(Some(config));
+        machine
+    }
+
+    pub fn begin(&mut self, config: Option<&str>) {
+        self.supervisor.begin(config.map(str::as_bytes), self.now, &mut self.k);
+        self.settle();
+    }
+
+    pub fn settle(&mut self) {
+        let mut rounds = 0;
+        while let Some(input) = self.k.inbox.pop_front() {
+            self.supervisor.handle(input, self.now, &mut self.k);
+            rounds += 1;
+            assert!(rounds < 10_000, "never settles");
+        }
+    }
+
+    pub fn give(&mut self, input: Input) {
+        self.k.inbox.push_back(input);
+        self.settle();
+    }
+
+    pub fn worker(&mut self, unit: &str, message: FromWorker) {
+        if matches!(message, FromWorker::Hello) {
+            self.k.connected.insert(unit.into());
+        }
+        self.give(Input::Worker { unit: unit.into(), message, text: None });
+    }
+
+    pub fn ready(&mut self, unit: &str) {
+        if self.state(unit) == State::Stopped {
+            self.pass(limits::API_HOLD);
+        }
+        self.worker(unit, FromWorker::Hello);
+        self.worker(unit, FromWorker::Ready);
+    }
+
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.supervisor.next_deadline().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.supervisor.tick(self.now, &mut self.k);
+            self.settle();
+            assert!(self.supervisor.next_deadline().is_none_or(|at| at > self.now), "the loop would spin");
+        }
+        self.now = end;
+    }
+
+    pub fn seconds(&mut self, seconds: u64) {
+        self.pass(Duration::from_secs(seconds));
+    }
+
+    pub fn exit(&mut self, unit: &str, exit: Exit) {
+        self.k.end(unit, exit);
+        self.settle();
+    }
+
+    pub fn state(&self, unit: &str) -> State {
+        self.supervisor.units[unit].life.state
+    }
+
+    pub fn said(&self, text: &str) -> bool {
+        self.k.said.iter().any(|line| line.contains(text))
+    }
+
+    pub fn called(&self, text: &str) -> usize {
+        self.k.calls.iter().filter(|call| call.starts_with(text)).count()
+    }
+
+    pub fn told(&self, worker: &str, text: &str) -> usize {
+        self.k.told.iter().filter(|(to, what)| to == worker && what.contains(text)).count()
+    }
+
+    pub fn halt(&mut self, halt: Halt) {
+        self.give(Input::Halt { halt, why: "test".into() });
+    }
+}
