@@ -72,6 +72,7 @@ pub struct Machine {
     firmware: Firmware,
     kernel: Option<Kernel>,
     drives: Vec<Drive>,
+    boot_drive: usize,
     memory_mib: u32,
     cpus: u32,
     forwards: Vec<(u16, u16)>,
@@ -95,6 +96,7 @@ impl Machine {
             firmware,
             kernel: None,
             drives: Vec::new(),
+            boot_drive: 0,
             memory_mib: 512,
             cpus: 1,
             forwards: Vec::new(),
@@ -111,10 +113,17 @@ impl Machine {
         }
     }
 
-    /// A disk, written to. The first one boots.
+    /// A disk, written to. The first one boots, unless [`Machine::boots_from`] says otherwise.
     #[must_use]
     pub fn disk(mut self, path: impl Into<PathBuf>, bus: Bus) -> Machine {
         self.drives.push(Drive { path: path.into(), bus, read_only: false });
+        self
+    }
+
+    /// The firmware boots this disk, counted from 0 in the order in which they were attached.
+    #[must_use]
+    pub fn boots_from(mut self, disk: usize) -> Machine {
+        self.boot_drive = disk;
         self
     }
 
@@ -324,7 +333,8 @@ impl Machine {
         for (n, drive) in self.drives.iter().enumerate() {
             let read_only = if drive.read_only { "on" } else { "off" };
             let format = disk::format(&drive.path)?;
-            let boot = if n == 0 && self.firmware != Firmware::Direct { ",bootindex=0" } else { "" };
+            let boot =
+                if n == self.boot_drive && self.firmware != Firmware::Direct { ",bootindex=0" } else { "" };
             command.arg("-drive").arg(format!(
                 "if=none,id=d{n},node-name={},format={format},readonly={read_only},cache=writeback,discard=unmap,file={}",
                 node(n),

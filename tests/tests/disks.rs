@@ -158,6 +158,40 @@ fn a_write_protected_disk_gives_a_temporary_state_and_says_so() -> Result<()> {
     Ok(())
 }
 
+/// The disk that the firmware boots is not the one that the kernel finds first.
+fn boots_the_second_of_two(firmware: Firmware) -> Result<()> {
+    let plan = Guest::new(firmware)?.with_config(WEB)?;
+    let booted = plan.file("booted.raw");
+    disk::copy(plan.disk(), &booted)?;
+    let second = booted.clone();
+    // In between is the web image.
+    let mut guest = plan.machine(move |m| m.disk(&second, Bus::Virtio).boots_from(2)).boot()?;
+    guest.wait_for(
+        "carries the same system as /dev/vdc, which is used: the boot loader counted this start there",
+    )?;
+    guest.ready()?;
+    assert!(guest.page("/")?.contains(HEADING));
+    let slots = guest.client()?.slots()?;
+    assert_eq!((slots.good.as_deref(), slots.starts), (Some("a"), 0));
+    let plan = guest.power_off()?;
+    let raw = &plan.built()?.outputs.raw;
+    let same = Command::new("cmp").arg(plan.disk()).arg(raw).output()?;
+    assert!(same.status.success(), "the other disk was written: {}", String::from_utf8_lossy(&same.stdout));
+    assert!(!Command::new("cmp").arg("-s").arg(&booted).arg(raw).status()?.success());
+    assert_eq!(Disk::open(&booted)?.record()?.map(|record| record.starts), Some(0));
+    Ok(())
+}
+
+#[test]
+fn of_two_disks_uefi_boots_the_second_and_it_is_used() -> Result<()> {
+    boots_the_second_of_two(Firmware::Uefi)
+}
+
+#[test]
+fn of_two_disks_bios_boots_the_second_and_it_is_used() -> Result<()> {
+    boots_the_second_of_two(Firmware::Bios)
+}
+
 #[test]
 fn of_two_disks_of_the_same_machine_one_is_used_and_the_other_left_alone() -> Result<()> {
     let plan = Guest::new(Firmware::Direct)?.with_config(WEB)?;

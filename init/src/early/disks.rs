@@ -28,12 +28,25 @@ pub struct Candidate {
     pub hash: PathBuf,
     /// The boot record partition's node.
     pub record: Option<PathBuf>,
-    /// Is there a readable boot record on it?
-    pub record_valid: bool,
+    /// What its boot record looks like.
+    pub trace: Trace,
     /// What the verity partition starts with.
     pub superblock: Superblock,
     /// What is wrong with the disk and does not matter now.
     pub notes: Vec<String>,
+}
+
+/// What a disk's boot record tells of this start. Of two disks with the same system, the one that the boot loader came
+/// from is told by it, whatever the firmware: the loader counts a start in the first copy of the record, and the second
+/// one follows when the machine is found healthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trace {
+    /// There is no readable record.
+    None,
+    /// No start is being counted.
+    Quiet,
+    /// A start was counted that has not become healthy: most likely this one.
+    Counted,
 }
 
 /// A slot that should be the one, by its partitions' UUIDs, and is not usable.
@@ -71,10 +84,17 @@ impl Search {
         search
     }
 
-    /// The one to use: with a valid boot record if possible, else the first. Also says what else there was.
+    /// The one to use: where the boot loader counted a start, else one with a valid boot record; of equals the first.
+    /// Also says what else there was.
     pub fn best(&self) -> Option<(&Candidate, Option<String>)> {
-        let best =
-            self.candidates.iter().find(|candidate| candidate.record_valid).or(self.candidates.first())?;
+        // `max_by_key` would take the last of equals.
+        let best = self.candidates.iter().rev().max_by_key(|candidate| candidate.trace)?;
+        let alone = |trace| self.candidates.iter().filter(|other| other.trace == trace).count() == 1;
+        let why = match best.trace {
+            Trace::Counted if alone(Trace::Counted) => "the boot loader counted this start there",
+            Trace::Quiet if alone(Trace::Quiet) => "it has a boot record",
+            _ => "it is the first that was found, and nothing tells which one the boot loader came from",
+        };
         let others: Vec<String> = self
             .candidates
             .iter()
@@ -82,7 +102,8 @@ impl Search {
             .map(|candidate| candidate.disk.display().to_string())
             .collect();
         let note = (!others.is_empty()).then(|| {
-            format!("{} carries the same system as {}, which is used", others.join(", "), best.disk.display())
+            let best = best.disk.display();
+            format!("{} carries the same system as {best}, which is used: {why}", others.join(", "))
         });
         Some((best, note))
     }
@@ -115,7 +136,7 @@ impl Search {
                         disk: path.clone(),
                         data: partition_node(name, data),
                         hash: partition_node(name, number),
-                        record_valid: record.as_deref().is_some_and(has_record),
+                        trace: record.as_deref().map_or(Trace::None, trace),
                         record: record.clone(),
                         superblock,
                         notes: notes.clone(),
@@ -205,10 +226,20 @@ fn check_tree(disk: &File, at: u64, root: &RootHash) -> Result<Superblock, Strin
     Ok(superblock)
 }
 
-fn has_record(partition: &Path) -> bool {
-    let Ok(file) = File::open(partition) else { return false };
-    let sectors = [REC0_AT, REC1_AT].map(|at| record::read_sector(&file, at));
-    sectors.into_iter().flatten().any(|sector| Record::parse(&sector).is_ok())
+fn trace(partition: &Path) -> Trace {
+    let Ok(file) = File::open(partition) else { return Trace::None };
+    let read = |at| record::read_sector(&file, at).ok().and_then(|sector| Record::parse(&sector).ok());
+    told([read(REC0_AT), read(REC1_AT)])
+}
+
+fn told(records: [Option<Record>; 2]) -> Trace {
+    match records {
+        [None, None] => Trace::None,
+        [Some(first), Some(copy)] if (first.trial, first.starts) != (copy.trial, copy.starts) => {
+            Trace::Counted
+        }
+        _ => Trace::Quiet,
+    }
 }
 
 #[cfg(test)]
@@ -221,25 +252,53 @@ mod tests {
         assert_eq!(partition_node("nvme0n1", 5), PathBuf::from("/dev/nvme0n1p5"));
     }
 
-    fn candidate(disk: &str, record_valid: bool) -> Candidate {
+    fn candidate(disk: &str, trace: Trace) -> Candidate {
         Candidate {
             slot: Slot::A,
             disk: disk.into(),
             data: PathBuf::new(),
             hash: PathBuf::new(),
             record: None,
-            record_valid,
+            trace,
             superblock: Superblock { uuid: [0; 16], data_blocks: 1, salt: Vec::new() },
             notes: Vec::new(),
         }
     }
 
     #[test]
-    fn of_two_disks_the_one_with_a_record_is_used_and_the_other_is_named() {
-        let candidates = vec![candidate("/dev/vda", false), candidate("/dev/vdb", true)];
-        let search = Search { candidates, ..Search::default() };
-        let (best, note) = search.best().unwrap();
-        assert_eq!(best.disk, PathBuf::from("/dev/vdb"));
-        assert!(note.unwrap().contains("/dev/vda carries the same system"));
+    fn of_two_disks_the_one_that_was_booted_is_used_and_the_other_is_named() {
+        let best = |traces: [Trace; 3]| {
+            let names = ["/dev/vda", "/dev/vdb", "/dev/vdc"];
+            let candidates =
+                names.into_iter().zip(traces).map(|(disk, trace)| candidate(disk, trace)).collect();
+            let search = Search { candidates, ..Search::default() };
+            let (best, note) = search.best().unwrap();
+            (best.disk.display().to_string(), note.unwrap())
+        };
+        use Trace::{Counted, None, Quiet};
+        let (disk, note) = best([None, Quiet, None]);
+        assert_eq!(disk, "/dev/vdb");
+        assert_eq!(
+            note,
+            "/dev/vda, /dev/vdc carries the same system as /dev/vdb, which is used: it has a boot record"
+        );
+        let (disk, note) = best([Quiet, Quiet, Counted]);
+        assert!(disk == "/dev/vdc" && note.contains("the boot loader counted this start there"), "{note}");
+        for equal in [[Quiet; 3], [None; 3], [Counted; 3]] {
+            let (disk, note) = best(equal);
+            assert!(disk == "/dev/vda" && note.contains("the first that was found"), "{note}");
+        }
+        assert_eq!(best([Quiet, Counted, Counted]).0, "/dev/vdb");
+    }
+
+    #[test]
+    fn a_start_that_is_counted_differs_from_the_copy() {
+        let quiet = Record::fresh(Slot::A);
+        let counted = Record { starts: 1, ..quiet.clone() };
+        let said = Record { said: "b-hash".into(), ..quiet.clone() };
+        assert_eq!(told([None, None]), Trace::None);
+        assert_eq!(told([None, Some(quiet.clone())]), Trace::Quiet);
+        assert_eq!(told([Some(said), Some(quiet.clone())]), Trace::Quiet);
+        assert_eq!(told([Some(counted), Some(quiet)]), Trace::Counted);
     }
 }

@@ -37,7 +37,8 @@ pub fn access_keys(bytes: &[u8]) -> Vec<String> {
 
 fn keys(table: &DeTable<'_>) -> Vec<String> {
     let format = table.get("format").map(|value| value.get_ref());
-    let known = matches!(format, Some(DeValue::Integer(n)) if n.as_str() == FORMAT.to_string());
+    let known = matches!(format, Some(DeValue::Integer(n))
+        if u64::from_str_radix(n.as_str(), n.radix()) == Ok(FORMAT));
     let access = match table.get("access").map(|value| value.get_ref()) {
         Some(DeValue::Table(access)) if known && access.len() == 1 => access,
         _ => return Vec::new(),
@@ -76,6 +77,8 @@ mod tests {
     #[test]
     fn a_mistake_elsewhere_leaves_the_keys() {
         assert_eq!(access_keys(head().as_bytes()), [ONE, TWO]);
+        assert_eq!(access_keys(head().replace("= 1", "= 0x01").as_bytes()), [ONE, TWO]);
+        assert_eq!(access_keys(head().replace("= 1", "= +1").as_bytes()), [ONE, TWO]);
         assert_eq!(taken(&format!("{}[units.web.container]\nimgae = \"x\"\n", head())), 2);
         assert_eq!(taken(&format!("hostname = 7\n{}", head())), 2);
         assert_eq!(taken(&head().replace("two\"", "two\", \"ssh-rsa AAAA three\"")), 2);
