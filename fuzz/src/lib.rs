@@ -10,7 +10,7 @@
 //! | `tar`, `archive`, `image_json` | layers, image archives, OCI documents | an attached disk |
 //! | `image_index` | an image's description | the store, over the state partition |
 //! | `gpt`, `boot_record`, `verity` | partition tables, records, superblocks | any disk of the machine |
-//! | `dhcp` | packets | the local network |
+//! | `dhcp` | DHCP packets, options of router advertisements | the local network |
 //! | `control` | messages | workers, over PID 1's socket |
 
 use berth_units::{config, control, image, model::Origin, schema};
@@ -171,8 +171,10 @@ pub fn verity(bytes: &[u8]) {
     }
 }
 
-/// A DHCP message, bare and in its packet.
+/// A DHCP message, bare and in its packet; an option of a router advertisement.
 pub fn dhcp(bytes: &[u8]) {
+    let option = berth_net::netlink::UserOption { index: 2, message: 134, bytes };
+    berth_net::rdnss::Rdnss::default().hear(&option, std::time::Duration::ZERO);
     let _ = berth_net::dhcp::parse(bytes);
     if let Some(payload) = berth_net::dhcp::packet::unwrap(bytes) {
         let _ = berth_net::dhcp::parse(payload);

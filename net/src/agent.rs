@@ -1,9 +1,10 @@
 //! The agent's loop: what PID 1 says, what the kernel tells of interfaces and addresses, what DHCP servers answer,
 //! what is due. One thread; nothing in it waits but the one `poll`.
 
-use crate::netlink::{self, Addr, Link, Socket};
+use crate::netlink::{self, Addr, Link, Socket, UserOption};
 use crate::nft::{Nft, rules};
 use crate::plan;
+use crate::rdnss::Rdnss;
 use crate::resolv::Resolv;
 use crate::units::{AttachError, Units};
 use crate::uplink::{self, Uplink};
@@ -52,6 +53,7 @@ pub struct Agent {
     wanted: Option<Wanted>,
     uplinks: BTreeMap<u32, Uplink>,
     units: Units,
+    rdnss: Rdnss,
     resolv: Resolv,
     addresses: Vec<Addr>,
     /// What the packet filter holds.
@@ -93,6 +95,7 @@ impl Agent {
             wanted: None,
             uplinks: BTreeMap::new(),
             units: Units::load(&resolv.with_file_name("units.json"), &names),
+            rdnss: Rdnss::default(),
             resolv: Resolv::new(resolv),
             addresses,
             filtered: None,
@@ -133,7 +136,7 @@ impl Agent {
     }
 
     fn wait(&self) -> Result<Ready, Error> {
-        let due = self.uplinks.values().filter_map(Uplink::deadline).min();
+        let due = self.uplinks.values().filter_map(Uplink::deadline).chain(self.rdnss.deadline()).min();
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             // Rounded up: a timer that is asked about too early would be asked about again at once.
             let wait = due.saturating_sub(now()) + Duration::from_millis(1);
@@ -249,11 +252,16 @@ impl Agent {
     /// What the kernel has to tell.
     fn notice_kernel(&mut self, now: Duration) -> Result<(), Error> {
         let (mut links, mut addresses) = (false, false);
+        let (uplinks, rdnss) = (&self.uplinks, &mut self.rdnss);
         let lost = self.events.drain(|frame| {
             // The comings and goings of our own ports are no news.
             let ours = Link::parse(frame.payload).is_some_and(|link| plan::is_ours(&link.name));
             links |= netlink::is_link(&frame) && !ours;
-            addresses |= !netlink::is_link(&frame);
+            addresses |= netlink::is_address(&frame);
+            if let Some(option) = UserOption::of(&frame).filter(|option| uplinks.contains_key(&option.index))
+            {
+                rdnss.hear(&option, now);
+            }
         })?;
         if lost || links {
             self.look(now)?;
@@ -300,8 +308,14 @@ impl Agent {
     fn publish(&mut self) -> Result<(), Error> {
         let leases = || self.uplinks.values().filter_map(Uplink::lease);
         let configured = self.wanted.as_ref().map(|wanted| wanted.network.dns.clone()).unwrap_or_default();
+        let has_carrier = |index| self.uplinks.get(&index).is_some_and(|uplink| uplink.link.carrier);
+        self.rdnss.forget(now(), has_carrier);
         let servers: Vec<IpAddr> = match configured.is_empty() {
-            true => leases().flat_map(|lease| lease.dns.iter().map(|ip| IpAddr::from(*ip))).collect(),
+            // DHCP's come first: units have IPv4 only, and there are three places.
+            true => leases()
+                .flat_map(|lease| lease.dns.iter().map(|ip| IpAddr::from(*ip)))
+                .chain(self.rdnss.servers())
+                .collect(),
             false => configured,
         };
         let domain = leases().find_map(|lease| lease.domain.clone());

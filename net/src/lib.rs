@@ -16,7 +16,8 @@
 //! * [`plan`] is the one place for the units' network: names, numbers, addresses.
 //! * Ready means: the config is applied and the first DISCOVER is sent. What is still missing is in the status.
 //! * A new agent finds everything as the old one left it: units keep running, leases are asked for again.
-//! * IPv6 on uplinks is the kernel's (SLAAC) or fixed; units have IPv4 only.
+//! * IPv6 on uplinks is the kernel's (SLAAC) or fixed, name servers that routers advertise are [`rdnss`]'s; units have
+//!   IPv4 only.
 
 pub mod agent;
 pub mod dhcp;
@@ -24,6 +25,7 @@ pub mod limits;
 pub mod netlink;
 pub mod nft;
 pub mod plan;
+pub mod rdnss;
 mod resolv;
 mod sys;
 pub mod units;

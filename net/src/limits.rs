@@ -29,6 +29,9 @@ pub const DHCP_SHORTEST_LEASE: u32 = 10;
 pub const DHCP_ROUTES: usize = 64;
 /// Name servers: what the C library reads from resolv.conf.
 pub const NAME_SERVERS: usize = 3;
+/// Name servers taken from the router advertisements of one interface: more than are ever used, few enough that a
+/// neighbour who makes them up costs nothing.
+pub const RDNSS_SERVERS: usize = 8;
 /// Bytes of resolv.conf, always: it is overwritten in place.
 pub const RESOLV_BYTES: usize = 1024;
 /// Smallest MTU taken from a lease: what every IPv4 host must accept (RFC 791).

@@ -17,9 +17,11 @@ const GETADDR: u16 = 22;
 const NEWROUTE: u16 = 24;
 const DELROUTE: u16 = 25;
 const NEWNEIGH: u16 = 28;
+const NEWNDUSEROPT: u16 = 68;
 
-/// Multicast groups that tell of links and of both kinds of addresses (`RTMGRP_*`).
-pub const EVENTS: u32 = 0x1 | 0x10 | 0x100;
+/// Multicast groups that tell of links, of both kinds of addresses (`RTMGRP_*`), and of what routers advertise beyond
+/// what the kernel deals with itself (`RTNLGRP_ND_USEROPT`).
+pub const EVENTS: u32 = 0x1 | 0x10 | 0x100 | 1 << 19;
 
 const AF_INET: u8 = 2;
 const AF_BRIDGE: u8 = 7;
@@ -29,6 +31,8 @@ const AF_INET6: u8 = 10;
 const LINK_HEADER: usize = 16;
 /// `struct ifaddrmsg`.
 const ADDR_HEADER: usize = 8;
+/// `struct nduseroptmsg`.
+const USER_OPTION_HEADER: usize = 16;
 
 const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
@@ -194,6 +198,30 @@ impl Addr {
             let seconds = seconds.to_ne_bytes();
             m.attr(IFA_CACHEINFO, &[seconds, seconds, [0; 4], [0; 4]].concat());
         }
+    }
+}
+
+/// An option of a neighbour discovery message that the kernel hands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserOption<'a> {
+    /// Index of the interface that it came in by.
+    pub index: u32,
+    /// ICMPv6 type of the message.
+    pub message: u8,
+    /// The option: type, length, and so on.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> UserOption<'a> {
+    /// From a `RTM_NEWNDUSEROPT`; none from any other message.
+    pub fn of(frame: &Frame<'a>) -> Option<Self> {
+        let body = (frame.kind == NEWNDUSEROPT).then_some(frame.payload)?;
+        let length = usize::from(u16_at(body, 2)?);
+        Some(Self {
+            index: u32_at(body, 4)?,
+            message: *body.get(8)?,
+            bytes: body.get(USER_OPTION_HEADER..)?.get(..length)?,
+        })
     }
 }
 
@@ -458,7 +486,12 @@ fn neighbour_header(m: &mut Writer, family: u8, index: u32, state: u16, flags: u
     m.put(&state.to_ne_bytes()).put(&[flags, 0]);
 }
 
-/// Whether a message is about an interface (and not about an address).
+/// Whether a message is about an address.
+pub fn is_address(frame: &Frame<'_>) -> bool {
+    matches!(frame.kind, NEWADDR | DELADDR)
+}
+
+/// Whether a message is about an interface.
 pub fn is_link(frame: &Frame<'_>) -> bool {
     matches!(frame.kind, NEWLINK | DELLINK)
 }

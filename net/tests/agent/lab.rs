@@ -8,13 +8,13 @@ use berth_units::control::{FromWorker, ToInit, ToWorker, packet};
 use berth_units::model::{Interface, MachineNetwork, Port};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, UnixAddr, bind, listen, setsockopt, socket,
-    sockopt,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, UnixAddr, bind, listen,
+    sendto, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -222,6 +222,38 @@ impl Lab {
         let mut init = Init { socket, process, heard: Vec::new() };
         init.wait("hello", |message| matches!(message, FromWorker::Hello).then_some(()));
         init
+    }
+
+    /// A router advertisement (RFC 4861, 4.2) to the machine, with nothing in it but a name server (RFC 8106, 5.1).
+    pub fn advertise(&self, lifetime: u32, server: Ipv6Addr) {
+        let link_local = |address: &Addr| match address.ip {
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => Some(ip),
+            _ => None,
+        };
+        let to = self.machine.run(|| {
+            let mut rtnl = rtnl();
+            let index = rtnl.link("up0").expect("up0").expect("up0").index;
+            let addresses = rtnl.addresses().expect("addresses");
+            addresses.iter().filter(|address| address.index == index).find_map(link_local)
+        });
+        let Some(to) = to else { return };
+        let message = [
+            &[134, 0, 0, 0, 64, 0, 0, 0][..],
+            &[0; 8],
+            &[25, 3, 0, 0],
+            &lifetime.to_be_bytes(),
+            &server.octets(),
+        ]
+        .concat();
+        self.world.run(|| {
+            let kind = (SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::IcmpV6);
+            let socket = socket(AddressFamily::Inet6, kind.0, kind.1, kind.2).expect("raw socket");
+            setsockopt(&socket, sockopt::Ipv6Ttl, &255).expect("hop limit");
+            let index = rtnl().link("w0").expect("w0").expect("w0").index;
+            let to = SockaddrIn6::from(SocketAddrV6::new(to, 0, 0, index));
+            // While our own address is tentative, there is none to send from.
+            let _ = sendto(socket.as_raw_fd(), &message, &to, MsgFlags::empty());
+        });
     }
 
     pub fn resolv(&self) -> String {

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-pub const ALL: [(&str, fn()); 7] = [
+pub const ALL: [(&str, fn()); 8] = [
     ("a_lease_is_had_and_told", a_lease_is_had_and_told),
     ("a_lease_is_renewed_until_it_is_refused", a_lease_is_renewed_until_it_is_refused),
     ("no_answer_is_said_and_not_fatal", no_answer_is_said_and_not_fatal),
@@ -19,6 +19,7 @@ pub const ALL: [(&str, fn()); 7] = [
     ("units_reach_out_and_are_reached_by_their_ports", units_reach_out_and_are_reached_by_their_ports),
     ("a_new_agent_disturbs_nobody", a_new_agent_disturbs_nobody),
     ("what_cannot_be_attached_says_why", what_cannot_be_attached_says_why),
+    ("routers_advertise_name_servers", routers_advertise_name_servers),
 ];
 
 const UNIT1: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 2);
@@ -124,6 +125,36 @@ fn fixed_addresses_replace_a_lease() {
     assert_eq!(lab.machine.fetch((WORLD, 9000), PATIENCE).unwrap(), "world sees 192.0.2.7");
     assert_eq!(lab.resolv(), "# Written by Berth's network agent.");
     assert_eq!(lab.machine.run(|| rtnl().link("up0")).unwrap().unwrap().mtu, 1500);
+}
+
+/// Advertises a name server until `resolv.conf` is as expected: the world's own address may still be tentative, and the
+/// agent hears of it later than the kernel.
+fn advertise(lab: &Lab, lifetime: u32, server: &str, expected: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    let expected = format!("# Written by Berth's network agent.\n{expected}search lab.example");
+    while lab.resolv() != expected {
+        assert!(Instant::now() < deadline, "{}\nis not\n{expected}", lab.resolv());
+        lab.advertise(lifetime, server.parse().unwrap());
+        std::thread::sleep(SHORT);
+    }
+}
+
+fn routers_advertise_name_servers() {
+    let lab = Lab::new();
+    let mut init = up(&lab);
+    let leased = "nameserver 192.0.2.53\n";
+    advertise(&lab, 600, "2001:db8::53", &format!("{leased}nameserver 2001:db8::53\n"));
+    advertise(&lab, 0, "2001:db8::53", leased);
+    advertise(&lab, 1, "2001:db8::54", &format!("{leased}nameserver 2001:db8::54\n"));
+    let deadline = Instant::now() + PATIENCE;
+    while lab.resolv().contains("2001:db8") {
+        assert!(Instant::now() < deadline, "its time has passed");
+        std::thread::sleep(SHORT);
+    }
+    advertise(&lab, u32::MAX, "2001:db8::55", &format!("{leased}nameserver 2001:db8::55\n"));
+    lab.cable(false);
+    init.wait_status("no carrier");
+    assert!(!lab.resolv().contains("2001:db8"), "{}", lab.resolv());
 }
 
 /// A machine with a lease.
