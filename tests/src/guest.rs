@@ -1,13 +1,15 @@
 //! A machine of a test's own: a copy of the image's disk, the web image beside it, a config, and a client.
 
-use crate::{BOOT, Built, Bus, Firmware, SOON, built};
+use crate::{BOOT, Built, Bus, Firmware, SOON, built, image};
 use anyhow::{Context, Result};
 use berth_ctl::{Client, LogOptions, PrivateKey};
+use berth_image::disk::Disk;
 use berth_qemu::machine::{Kernel, Machine};
 use berth_qemu::running::Running;
 use berth_qemu::scratch::{self, Scratch};
 use berth_qemu::{disk, http, lines};
 use berth_units::control::{API_PORT, SlotStatus, UnitStatus};
+use berth_updater::layout::Slot;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -111,6 +113,22 @@ impl Plan {
     pub fn without_web_image(mut self) -> Plan {
         self.web = false;
         self
+    }
+
+    /// PID 1 is one that can misbehave, asked to by these words on the kernel's command line (direct boot only).
+    pub fn faulty(self, words: &str) -> Result<Plan> {
+        let os = image::faulty()?;
+        let kernel =
+            Kernel { kernel: os.kernel.clone(), initrd: os.initrd.clone(), cmdline: os.cmdline.clone() };
+        let plan = self.prepare(|path, built| Disk::open(path)?.install(&built.tools, Slot::A, &os))?;
+        Ok(plan.machine(move |machine| machine.kernel(kernel.clone())).words(words))
+    }
+
+    /// Words on the kernel's command line instead of earlier ones (direct boot).
+    #[must_use]
+    pub fn words(self, words: &str) -> Plan {
+        let words = words.to_owned();
+        self.machine(move |machine| machine.cmdline(&words))
     }
 
     /// Changes the disk before power-on.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use berth_image::tools::Tools;
-use berth_image::{Options, Outputs};
+use berth_image::{Bundle, Options, Outputs};
 use berth_qemu::demo;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -35,4 +35,11 @@ fn build() -> Result<Built> {
     // A machine that still reads the old one keeps it.
     std::fs::rename(&beside, &web)?;
     Ok(Built { tools, outputs, web })
+}
+
+/// The same OS with a PID 1 that can be asked to misbehave.
+pub(crate) fn faulty() -> Result<Bundle> {
+    let say = |line: &str| eprintln!("{line}");
+    let init = Some(berth_image::programs::faulty_init(&say)?);
+    berth_image::bundle(&Options { version: "faulty".into(), init, ..Options::default() }, &say)
 }

@@ -8,6 +8,7 @@ use berth_tests::{Built, Firmware, Guest};
 use berth_updater::layout::Slot;
 use berth_updater::record::{Record, Trial};
 use berth_updater::verity::to_hex;
+use serde_json::json;
 
 /// A hang is noticed sooner than in production.
 const WATCHDOG: &str = "berth.watchdog=15";
@@ -215,4 +216,49 @@ fn bad_record(firmware: Firmware, sector: &[u8; 512]) -> Result<()> {
     let record = Disk::open(plan.disk())?.record()?;
     assert_eq!(record.map(|r| (r.good, r.trial, r.starts)), Some((Slot::A, None, 0)));
     Ok(())
+}
+
+/// The disk goes bad while the machine runs and serves: all of the running root, so that whatever is read next is bad. A
+/// keyboard that is plugged in has a driver read.
+#[test]
+fn the_root_goes_bad_under_a_running_machine() -> Result<()> {
+    let os = bundle(|_| {})?;
+    let plan = Guest::new(Firmware::Uefi)?
+        .with_config("")?
+        .machine(|machine| machine.raw(&["-device", "qemu-xhci,id=xhci"]))
+        .prepare(|path, built| Disk::open(path)?.install(&built.tools, Slot::B, &os))?;
+    let mut guest = plan.boot()?;
+    guest.ready()?;
+    assert_eq!(guest.client()?.slots()?.running, "a");
+    let bad = vec![0x5a; 1 << 20];
+    let mut disk = Disk::open(guest.plan().disk())?;
+    let root = Slot::A.root();
+    for at in (0..root.bytes).step_by(bad.len()) {
+        disk.write(root, at, &bad)?;
+    }
+    guest.rebooted();
+    guest.running().qmp("device_add", json!({ "driver": "usb-kbd", "bus": "xhci.0", "id": "new" }))?;
+    guest.wait_for("differs from what was signed")?;
+    guest.wait_for("slot b")?;
+    guest.ready()?;
+    let slots = guest.client()?.slots()?;
+    assert_eq!((slots.running.as_str(), slots.good.as_deref()), ("b", Some("b")));
+    let a = guest.slot("a")?;
+    assert!(a.state == "failed" && a.reason.contains("block"), "{a:?}");
+    Ok(())
+}
+
+#[test]
+fn init_panics_in_the_initrd() -> Result<()> {
+    fault(Firmware::Bios, "panic:initrd:verity", "asked to panic in step verity")
+}
+
+#[test]
+fn init_panics_in_its_event_loop_again_and_again() -> Result<()> {
+    fault(Firmware::Uefi, "panic:loop:turn", "panicked in its event loop")
+}
+
+#[test]
+fn init_hangs_in_its_event_loop() -> Result<()> {
+    fault(Firmware::Bios, "hang:loop:turn", "stopped without a word")
 }

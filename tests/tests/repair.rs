@@ -6,6 +6,7 @@ use berth_qemu::{demo::HEADING, disk};
 use berth_tests::{Built, Firmware, Guest, WEB};
 use berth_updater::layout;
 use std::path::Path;
+use std::time::Duration;
 
 /// Where the copy of the superblock in a state of the size that the image has lies, bytes.
 const COPY_AT: u64 = 1 << 27;
@@ -199,5 +200,42 @@ fn a_power_cut_while_it_is_repaired_costs_nothing() -> Result<()> {
     assert_eq!((machine.state_problem.as_str(), machine.machine_id), ("", id));
     let plan = guest.power_off()?;
     tool(plan.built()?, "e2fsck", &["-f", "-n"], plan.disk())?;
+    Ok(())
+}
+
+#[test]
+fn a_repair_can_be_called_off_and_is_given_up_in_time() -> Result<()> {
+    let plan = Guest::new(Firmware::Direct)?.with_config("")?.without_web_image();
+    let plan = plan.faulty("berth.fault=freeze:main:repair")?.prepare(|path, built| {
+        tool(built, "debugfs", &["-w", "-R", "set_super_value state 2"], path).map(drop)
+    })?;
+    let mut guest = plan.boot()?;
+    guest.wait_for("e2fsck repairs it, in 600 s at most")?;
+    guest.running().press_ctrl_alt_del()?;
+    guest.wait_for("ctrl-alt-del was pressed: repair is given up")?;
+    guest.wait_for("e2fsck repairs it")?;
+    // The button's driver comes while e2fsck runs; nobody hears a press before.
+    let mut off = false;
+    for _ in 0..20 {
+        guest.running().press_power_button()?;
+        off = guest.running().wait_off(Duration::from_secs(3)).is_ok();
+        if off {
+            break;
+        }
+    }
+    assert!(off, "the power button is not heard");
+    let plan = guest.cut_power()?;
+
+    let mut guest = plan.words("berth.fault=freeze:main:repair berth.repair-limit=5").boot()?;
+    guest.wait_for("in 5 s at most")?;
+    guest.ready()?;
+    let problem = guest.client()?.machine()?.state_problem;
+    for words in ["temporary", "e2fsck -p: not done within", "What it holds was kept"] {
+        assert!(problem.contains(words), "{problem:?} lacks {words:?}");
+    }
+
+    let mut guest = guest.power_off()?.words("").boot()?;
+    guest.ready()?;
+    assert_eq!(guest.client()?.machine()?.state_problem, "");
     Ok(())
 }

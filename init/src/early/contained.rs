@@ -1,6 +1,7 @@
 //! A system unit that a boot step runs to its end, before there is an event loop: the same description and the same
 //! launcher, with the step waiting and the watchdog fed.
 
+use super::wishes::Wishes;
 use super::{Watchdog, limits};
 use berth_units::cgroup::Cgroup;
 use berth_units::launch::{self, Message, Place, Plan, Starting};
@@ -25,7 +26,8 @@ pub struct Ended {
     pub said: Vec<String>,
 }
 
-/// Runs the unit with these descriptors, from 3 upwards. At the limit everything in it is killed.
+/// Runs the unit with these descriptors, from 3 upwards. At the limit everything in it is killed; so it is when
+/// somebody asks for a reboot or a power-off meanwhile, which then happens.
 pub fn run(
     unit: &Unit,
     fds: Vec<(String, OwnedFd)>,
@@ -46,6 +48,7 @@ pub fn run(
         }
     };
     let end = Instant::now() + limit;
+    let mut wishes = Wishes::new();
     let result = loop {
         if let Some(dog) = watchdog {
             let _ = dog.pet();
@@ -55,11 +58,18 @@ pub fn run(
             Ok(Some(status)) => break Ok(status),
             Err(reason) => break Err(reason),
         }
+        if let Some(wish) = wishes.asked() {
+            let _ = cgroup.kill();
+            container.reap();
+            wish.grant(&unit.name);
+        }
+        #[cfg(feature = "faults")]
+        super::faults::freeze(&unit.name, &path, container.runs);
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            break Err(format!("not done within {} s", limit.as_secs()));
+            break Err(format!("not done within {:.0} s", limit.as_secs_f64()));
         }
-        container.sleep(left.min(watchdog.map_or(left, Watchdog::interval)));
+        container.sleep(left.min(limits::WISHES).min(watchdog.map_or(left, Watchdog::interval)));
     };
     if result.is_err() {
         let _ = cgroup.kill();

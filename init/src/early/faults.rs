@@ -3,9 +3,32 @@
 //!
 //! `berth.fault=KIND:STAGE:STEP` on the kernel's command line strikes when that step has been recorded and not yet
 //! begun. KIND: `crash` (PID 1 is gone, as after a wild pointer), `panic`, `hang` (for ever, without petting the
-//! watchdog).
+//! watchdog). Besides the steps of both tables: `loop:turn`, each turn of the event loop once the machine is up, and
+//! `shutdown:unmount`, in the last child.
+//!
+//! `berth.fault=freeze:main:repair` stops what repairs the state partition in the middle of it, and
+//! `berth.repair-limit=SECONDS` is how long that may take.
 
-use super::Cmdline;
+use super::{Cmdline, files};
+use std::path::Path;
+use std::time::Duration;
+
+/// Whether the command line asks for this.
+fn asked(kind: &str, stage: &str, step: &str) -> bool {
+    Cmdline::read().get("berth.fault") == Some(format!("{kind}:{stage}:{step}").as_str())
+}
+
+/// Freezes the container of a boot step, if it runs by now.
+pub fn freeze(unit: &str, cgroup: &Path, runs: bool) {
+    if runs && asked("freeze", "main", unit) {
+        let _ = files::poke(cgroup.join("cgroup.freeze"), "1");
+    }
+}
+
+/// Instead of the ten minutes.
+pub fn repair_limit() -> Option<Duration> {
+    Cmdline::read().number("berth.repair-limit").map(|seconds| Duration::from_secs(seconds.into()))
+}
 
 /// Misbehaves if the command line says so.
 pub fn strike(stage: &str, step: &str) {

@@ -43,6 +43,8 @@ pub const CHILD: Duration = Duration::from_secs(10);
 pub const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// Repairing the state partition, or making its first file system: e2fsck reads a terabyte's metadata in some minutes.
 pub const REPAIR: Duration = Duration::from_secs(600);
+/// How often a repair that runs looks whether somebody asks for a reboot or a power-off.
+pub const WISHES: Duration = Duration::from_secs(1);
 /// Lines of each output of a repair that are kept and shown; e2fsck says one for each fault.
 pub const REPAIR_LINES: usize = 30;
 /// Bytes of such a line.

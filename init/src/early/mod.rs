@@ -9,6 +9,7 @@
 //! shell to fall into.
 
 pub mod boot_times;
+pub mod buttons;
 pub mod clock;
 pub mod cmdline;
 pub mod coldplug;
@@ -36,6 +37,7 @@ pub mod state;
 pub mod sysctl;
 pub mod uevents;
 pub mod watchdog;
+pub mod wishes;
 
 pub use boot_times::Timeline;
 pub use cmdline::Cmdline;

@@ -2,7 +2,7 @@
 //! it holds nothing. Both run in a container that holds that partition and nothing else.
 
 use super::contained::{self, Ended};
-use super::{Watchdog, console, limits};
+use super::{Watchdog, console};
 use berth_units::model::{Origin, Unit};
 use berth_units::{paths, schema};
 use std::fs::OpenOptions;
@@ -17,10 +17,19 @@ const DEVICE: &str = "/dev/fd/3";
 /// not. Any other bit means that something is left.
 const MENDED: i32 = 1 | 2;
 
+/// How long each may take.
+pub fn limit() -> Duration {
+    #[cfg(feature = "faults")]
+    if let Some(limit) = super::faults::repair_limit() {
+        return limit;
+    }
+    super::limits::REPAIR
+}
+
 /// Has e2fsck check and repair the file system: what is safe to repair without asking (`-p`), and when that is not
 /// enough, everything (`-y`), from a copy of the superblock if need be. Says what was done.
 pub fn check(device: &Path, watchdog: Option<&Watchdog>) -> Result<String, String> {
-    let end = Instant::now() + limits::REPAIR;
+    let end = Instant::now() + limit();
     let mut careful = true;
     loop {
         let mode = if careful { "-p" } else { "-y" };
@@ -37,7 +46,7 @@ pub fn check(device: &Path, watchdog: Option<&Watchdog>) -> Result<String, Strin
 
 /// Writes the image's empty file system.
 pub fn make(device: &Path, watchdog: Option<&Watchdog>) -> Result<(), String> {
-    let ended = run(&[paths::BERTH, "worker", "mkstate"], device, limits::REPAIR, watchdog)?;
+    let ended = run(&[paths::BERTH, "worker", "mkstate"], device, limit(), watchdog)?;
     if ended.status == Some(0) { Ok(()) } else { Err(words(&ended)) }
 }
 

@@ -5,7 +5,7 @@ use super::handover::Handover;
 use super::record::RecordStore;
 use super::runner::{self, OnFailure, Step};
 use super::{Booted, Cmdline, Coldplug, Firmware, State, Uevents, Watchdog};
-use super::{clock, console, fail, files, identity, limits, mounts, state, sysctl};
+use super::{clock, console, fail, files, identity, limits, mounts, state, sysctl, wishes};
 use crate::sys::child;
 use crate::sys::early::{ctrl_alt_del_as_signal, inherited, lock_memory};
 use berth_units::paths;
@@ -203,6 +203,7 @@ fn kernel_file_systems(stage: &mut Main) -> Result<String, String> {
     for api in &mounts::SECOND {
         mounts::api(api)?;
     }
+    wishes::keep().map_err(|error| format!("ctrl-alt-del: {error}"))?;
     ctrl_alt_del_as_signal().map_err(|error| format!("ctrl-alt-del: {error}"))?;
     stage.uevents = Some(Uevents::open().map_err(|error| format!("uevent socket: {error}"))?);
     Ok(String::new())

@@ -63,7 +63,10 @@ fn persistent(
     let mended = match found {
         Found::Mounted(notes) => return Ok((device, notes)),
         Found::Damaged(what) => {
-            announce(&format!("{name} {what}: e2fsck repairs it, in {} s at most", limits::REPAIR.as_secs()));
+            announce(&format!(
+                "{name} {what}: e2fsck repairs it, in {} s at most",
+                repair::limit().as_secs()
+            ));
             let done = repair::check(&device, watchdog).map_err(|why| left_alone(&device, &what, &why))?;
             format!("{name} {what}: {done}")
         }

@@ -180,6 +180,12 @@ pub fn halt_killed(units: &[String]) -> String {
     line("stop", format_args!("killed, they did not stop in time: {}", units.join(", ")))
 }
 
+/// A last step that failed, or did not end.
+pub fn gave_up(doing: &str, why: &str) -> String {
+    let doing = if doing.is_empty() { "the last steps" } else { doing };
+    line("stop", format_args!("gave up {doing}: {why}"))
+}
+
 /// Last line before the last steps.
 pub fn halt_finish() -> String {
     line("stop", "all units stopped; syncing and unmounting")

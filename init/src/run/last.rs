@@ -5,18 +5,55 @@ use super::kernel::Halt;
 use crate::early::{State, clock, identity};
 use berth_units::paths;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::reboot::{RebootMode, reboot};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// What the child is doing, for whoever gives up waiting for it: memory that both see.
+#[derive(Debug)]
+pub struct Doing(Option<File>);
+
+impl Doing {
+    /// Nothing yet.
+    pub fn nothing() -> Self {
+        Self(memfd_create("last", MFdFlags::MFD_CLOEXEC).ok().map(File::from))
+    }
+
+    fn now(&self, what: &str) {
+        if let Some(file) = &self.0 {
+            let _ = file.set_len(0).and_then(|()| file.write_all_at(what.as_bytes(), 0));
+        }
+    }
+
+    /// What it is; empty when it is not known.
+    pub fn read(&self) -> String {
+        let mut bytes = [0; 64];
+        let count = self.0.as_ref().and_then(|file| file.read_at(&mut bytes, 0).ok()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    }
+
+    /// Another handle to the same.
+    pub fn share(&self) -> Self {
+        Self(self.0.as_ref().and_then(|file| file.try_clone().ok()))
+    }
+}
 
 /// In the child: clock and seed are kept, everything is written, the state is unmounted.
 ///
 /// 1. Clock and random seed. 2. `sync`. 3. Unmount; if something still holds it, make it read-only.
-pub fn last_steps(state: &State) -> Result<String, String> {
+pub fn last_steps(state: &State, doing: &Doing) -> Result<String, String> {
     let mut troubles = Vec::new();
     if matches!(state, State::Persistent { .. }) {
+        doing.now("keeping clock and random seed");
         troubles.extend(clock::save().err());
         troubles.extend(identity::save_seed().err());
     }
+    doing.now("writing everything to the disks");
     nix::unistd::sync();
+    doing.now("unmounting the state");
+    #[cfg(feature = "faults")]
+    crate::early::faults::strike("shutdown", "unmount");
     if matches!(state, State::Persistent { .. })
         && let Err(error) = umount2(paths::STATE, MntFlags::empty())
     {
@@ -37,4 +74,19 @@ pub fn down(halt: Halt) -> ! {
         let _ = reboot(RebootMode::RB_HALT_SYSTEM);
     }
     crate::early::reboot_now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_being_done_is_seen_by_the_other() {
+        let doing = Doing::nothing();
+        assert_eq!(doing.read(), "");
+        let child = doing.share();
+        child.now("writing everything to the disks");
+        child.now("unmounting");
+        assert_eq!(doing.read(), "unmounting");
+    }
 }

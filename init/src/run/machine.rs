@@ -3,6 +3,7 @@
 use super::chores::{Chores, Job, Outcome};
 use super::containers::Containers;
 use super::kernel::{Halt, Input, Kernel, Order};
+use super::last::Doing;
 use super::peers::Peers;
 use super::reactor::Reactor;
 use super::supervisor::{API, META, NET};
@@ -71,6 +72,7 @@ pub struct Machine {
     pub record_trouble: String,
     /// What is in the other slot (`None`: nothing), or why it is not known.
     pub other: Result<Option<Content>, String>,
+    last: Option<Doing>,
     /// The last steps are done, or cannot be: the machine goes down now.
     pub down: Option<Halt>,
 }
@@ -102,6 +104,7 @@ impl Machine {
             record: None,
             record_trouble: String::new(),
             other: Err("not read yet".into()),
+            last: None,
             down: None,
         }
     }
@@ -254,7 +257,10 @@ impl Machine {
                 self.inbox.push_back(Input::DriversLoaded);
             }
             Job::Last(halt) => {
-                complain("last steps", &outcome);
+                if let Err(why) = outcome {
+                    let doing = self.last.take().map_or(String::new(), |doing| doing.read());
+                    self.say(super::console::gave_up(&doing, &why));
+                }
                 self.down = Some(halt);
             }
         }
@@ -472,7 +478,10 @@ impl Kernel for Machine {
 
     fn finish(&mut self, halt: Halt) {
         let state = self.booted.state.clone();
-        let work = move || super::last::last_steps(&state);
+        let doing = Doing::nothing();
+        let shared = doing.share();
+        self.last = Some(doing);
+        let work = move || super::last::last_steps(&state, &shared);
         if let Err(error) = self.chores.start(&mut self.reactor, Job::Last(halt), limits::FINISH, now(), work)
         {
             self.chore_ended(Job::Last(halt), Err(error));

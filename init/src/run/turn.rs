@@ -111,6 +111,8 @@ impl Loop {
             self.guarded("event", |this| this.event(&source));
         }
         self.guarded("deadlines", Self::deadlines);
+        #[cfg(feature = "faults")]
+        self.guarded("fault", |_| crate::early::faults::strike("loop", "turn"));
         self.work();
         if let Some(halt) = self.machine.down.filter(|_| !self.machine.chores.busy(&Job::Condemn)) {
             last::down(halt);
