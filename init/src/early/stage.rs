@@ -292,7 +292,8 @@ mod tests {
              to the slot's step record before it is done, so that what died or hung in it can be named by whoever \
              runs next (`berth slots`). A step that \"goes on without\" is said on the console and in \
              `berth boot-times`.\n\nThe state step takes 30 s at most, and ten minutes more if the \
-             state partition has to be repaired or made.\n\n{}\n{}",
+             state partition has to be repaired or made. Nothing after it begins meanwhile; the watchdog is fed, \
+             ctrl-alt-del and the power button are heard.\n\n{}\n{}",
             runner::markdown("initrd", &super::super::initrd::STEPS),
             runner::markdown("main", &STEPS)
         );
