@@ -21,45 +21,67 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Checks that the peer holds the private half of `der`'s key: the only signature in a handshake that counts here.
-/// Both ends use it.
-pub fn verify_key_holder(
-    message: &[u8],
-    der: &CertificateDer<'_>,
-    signed: &DigitallySignedStruct,
-    algorithms: &WebPkiSupportedAlgorithms,
-) -> Result<HandshakeSignatureValid, Error> {
-    let spki = Spki::of_certificate(der).map_err(|_| Error::from(CertificateError::BadEncoding))?;
-    verify_tls13_signature_with_raw_key(
-        message,
-        &SubjectPublicKeyInfoDer::from(spki.as_der()),
-        signed,
-        algorithms,
-    )
-}
-
-/// The schemes of the two kinds of key.
-pub fn schemes() -> Vec<SignatureScheme> {
-    vec![SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256]
-}
-
-/// Takes a client's key out of its certificate and looks it up. One per connection: it remembers the key, so that
-/// a refusal can be logged with the fingerprint that the operator can compare.
+/// What both ends make of the other's certificate: the key in it, and whether its holder is there. Nothing else of a
+/// certificate is looked at. One per connection; it remembers the key, so that a refusal can name it.
 #[derive(Debug)]
-pub struct KeyCheck {
-    authorised: Arc<Authorised>,
+pub struct Peer {
     algorithms: WebPkiSupportedAlgorithms,
     seen: Mutex<Option<Spki>>,
 }
 
-impl KeyCheck {
-    fn new(authorised: Arc<Authorised>, provider: &CryptoProvider) -> Self {
-        Self { authorised, algorithms: provider.signature_verification_algorithms, seen: Mutex::new(None) }
+impl Peer {
+    /// Nothing seen yet.
+    pub fn new(provider: &CryptoProvider) -> Self {
+        Self { algorithms: provider.signature_verification_algorithms, seen: Mutex::new(None) }
     }
 
-    /// The key that the client showed, authorised or not.
+    /// The key that it showed, welcome or not.
     pub fn seen(&self) -> Option<Spki> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes the key out of its certificate and asks `welcome` about it. No becomes the alert access_denied.
+    pub fn check(&self, der: &CertificateDer<'_>, welcome: impl FnOnce(&Spki) -> bool) -> Result<(), Error> {
+        let spki = Spki::of_certificate(der).map_err(|_| Error::from(CertificateError::BadEncoding))?;
+        let known = welcome(&spki);
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(spki);
+        if known { Ok(()) } else { Err(CertificateError::ApplicationVerificationFailure.into()) }
+    }
+
+    /// It holds the private half of `der`'s key: the only signature in a handshake that counts here.
+    pub fn verify_tls13(
+        &self,
+        message: &[u8],
+        der: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let spki = Spki::of_certificate(der).map_err(|_| Error::from(CertificateError::BadEncoding))?;
+        let key = SubjectPublicKeyInfoDer::from(spki.as_der());
+        verify_tls13_signature_with_raw_key(message, &key, signed, &self.algorithms)
+    }
+
+    /// No signature of an older version is good.
+    pub fn verify_tls12(&self) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken here".into()))
+    }
+
+    /// The schemes of the two kinds of key.
+    pub fn schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}
+
+/// Looks a client's key up.
+#[derive(Debug)]
+pub struct KeyCheck {
+    authorised: Arc<Authorised>,
+    peer: Peer,
+}
+
+impl KeyCheck {
+    /// The key that the client showed, authorised or not.
+    pub fn seen(&self) -> Option<Spki> {
+        self.peer.seen()
     }
 }
 
@@ -74,16 +96,8 @@ impl ClientCertVerifier for KeyCheck {
         _intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let spki =
-            Spki::of_certificate(end_entity).map_err(|_| Error::from(CertificateError::BadEncoding))?;
-        let known = self.authorised.get(&spki).is_some();
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(spki);
-        // Becomes the alert access_denied.
-        if known {
-            Ok(ClientCertVerified::assertion())
-        } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
-        }
+        let known = |key: &Spki| self.authorised.get(key).is_some();
+        self.peer.check(end_entity, known).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -92,7 +106,7 @@ impl ClientCertVerifier for KeyCheck {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".into()))
+        self.peer.verify_tls12()
     }
 
     fn verify_tls13_signature(
@@ -101,11 +115,11 @@ impl ClientCertVerifier for KeyCheck {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_key_holder(message, cert, dss, &self.algorithms)
+        self.peer.verify_tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        schemes()
+        self.peer.schemes()
     }
 }
 
@@ -129,7 +143,7 @@ impl Machine {
 
     /// The TLS configuration of one connection, with the keys authorised at this moment.
     pub fn accept(&self, authorised: Arc<Authorised>) -> Result<(Arc<ServerConfig>, Arc<KeyCheck>), Error> {
-        let check = Arc::new(KeyCheck::new(authorised, &self.provider));
+        let check = Arc::new(KeyCheck { authorised, peer: Peer::new(&self.provider) });
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(check.clone())

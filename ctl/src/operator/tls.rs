@@ -6,23 +6,21 @@ use berth_api::spki::Spki;
 use berth_api::tls;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use std::sync::{Arc, Mutex, PoisonError};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use std::sync::Arc;
 
 /// Compares the machine's key, and remembers it.
 #[derive(Debug)]
 pub struct PinCheck {
     pinned: Option<String>,
-    algorithms: WebPkiSupportedAlgorithms,
-    seen: Mutex<Option<Spki>>,
+    peer: tls::Peer,
 }
 
 impl PinCheck {
     /// Fingerprint of the key that the machine showed.
     pub fn seen(&self) -> Option<String> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Spki::fingerprint)
+        self.peer.seen().as_ref().map(Spki::fingerprint)
     }
 
     /// The pinned and the shown fingerprint, if they differ.
@@ -41,15 +39,8 @@ impl ServerCertVerifier for PinCheck {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let spki =
-            Spki::of_certificate(end_entity).map_err(|_| Error::from(CertificateError::BadEncoding))?;
-        let fits = self.pinned.as_ref().is_none_or(|pinned| *pinned == spki.fingerprint());
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(spki);
-        if fits {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
-        }
+        let fits = |key: &Spki| self.pinned.as_ref().is_none_or(|pinned| *pinned == key.fingerprint());
+        self.peer.check(end_entity, fits).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -58,7 +49,7 @@ impl ServerCertVerifier for PinCheck {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".into()))
+        self.peer.verify_tls12()
     }
 
     fn verify_tls13_signature(
@@ -67,11 +58,11 @@ impl ServerCertVerifier for PinCheck {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        tls::verify_key_holder(message, cert, dss, &self.algorithms)
+        self.peer.verify_tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        tls::schemes()
+        self.peer.schemes()
     }
 }
 
@@ -82,11 +73,7 @@ pub fn config(
 ) -> Result<(Arc<ClientConfig>, Arc<PinCheck>), ClientError> {
     let failed = |error: Error| ClientError::Setup(error.to_string());
     let provider = tls::provider();
-    let check = Arc::new(PinCheck {
-        pinned: pinned.map(str::to_owned),
-        algorithms: provider.signature_verification_algorithms,
-        seen: Mutex::new(None),
-    });
+    let check = Arc::new(PinCheck { pinned: pinned.map(str::to_owned), peer: tls::Peer::new(&provider) });
     let name = if key.comment.is_empty() { "operator" } else { &key.comment };
     let certificate =
         key.identity().certificate(name).map_err(|error| ClientError::Setup(error.to_string()))?;

@@ -2,7 +2,7 @@
 
 use super::boot_times::Timeline;
 use super::cmdline::Cmdline;
-use super::disks::{self, Candidate, Search};
+use super::disks::{self, Candidate, Search, Trace};
 use super::fail;
 use super::handover::Handover;
 use super::modules::{self, Modules};
@@ -233,8 +233,13 @@ fn find_disk(stage: &mut Initrd) -> Result<String, String> {
     loop {
         let search = Search::now(&stage.root);
         if let Some((found, note)) = search.best() {
-            let found = found.clone();
-            return use_disk(stage, found, note);
+            // The disk that the loader came from has a start that is being counted; if this one has none, that one may
+            // still lack its driver.
+            let sure = found.trace == Trace::Counted || firmware(&stage.cmdline) == Firmware::Direct;
+            if sure || all {
+                let found = found.clone();
+                return use_disk(stage, found, note);
+            }
         }
         if !std::mem::replace(&mut all, true) {
             load_all_drivers(stage);
