@@ -1,6 +1,7 @@
 //! Which accelerator really runs a guest. `/dev/kvm` may open, and even create a machine, where no guest ever runs; so
 //! a guest is run: one boot sector that reports through a debug port.
 
+use crate::scratch::Scratch;
 use crate::{machine, sys};
 use anyhow::Result;
 use berth_image::tools::Tools;
@@ -52,7 +53,7 @@ pub fn detect(tools: &Tools) -> Accel {
 }
 
 fn probe(tools: &Tools) -> Result<bool> {
-    let folder = tempfile::tempdir()?;
+    let folder = Scratch::new("probe")?;
     let disk = folder.path().join("probe.raw");
     let mut sector = vec![0_u8; 512];
     // mov al, WORD; out 0xf4, al; hlt; jmp $-1

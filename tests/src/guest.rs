@@ -290,7 +290,7 @@ fn key() -> Result<&'static PrivateKey> {
     if let Some(key) = KEY.get() {
         return Ok(key);
     }
-    let folder = tempfile::tempdir()?;
+    let folder = Scratch::new("test")?;
     let key = PrivateKey::create(&folder.path().join("key"), "test")?;
     Ok(KEY.get_or_init(|| key))
 }

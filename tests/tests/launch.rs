@@ -6,6 +6,7 @@ use berth_image::tree::{Content, Origin, Tree};
 use berth_image::{Options, bundle, programs};
 use berth_qemu::disk;
 use berth_qemu::machine::{Bus, Firmware, Kernel, Machine};
+use berth_qemu::scratch::{self, Scratch};
 use berth_tests::{BOOT, SOON, built};
 use std::path::Path;
 
@@ -56,7 +57,8 @@ fn kernel(folder: &Path) -> Result<Kernel> {
 
 #[test]
 fn every_check_of_the_launcher_holds_on_the_machines_kernel() -> Result<()> {
-    let folder = tempfile::tempdir()?;
+    scratch::remove_on(&scratch::ENDS)?;
+    let folder = Scratch::new("test")?;
     let state = folder.path().join("state.ext4");
     disk::copy(&bundle::inputs(&Options::default(), &|_| {})?.state.raw, &state)?;
     let machine = Machine::new(&built()?.tools, Firmware::Direct).kernel(kernel(folder.path())?);
