@@ -14,8 +14,16 @@ use std::io::{self, Read};
 use std::path::Path;
 
 /// Sections that are handed over empty. `__mcount_loc`: places that the function tracer could patch (they are
-/// no-operations until it does). `.BTF`: types, for BPF programs.
-const EMPTIED: [&[u8]; 3] = [b"__mcount_loc", b".rela__mcount_loc", b".BTF"];
+/// no-operations until it does). `.BTF`: types, for BPF programs. `.orc_*`: where each function's caller is found, which
+/// the kernel sorts; without it a trace that goes through the module guesses.
+const EMPTIED: [&[u8]; 6] = [
+    b"__mcount_loc",
+    b".rela__mcount_loc",
+    b".BTF",
+    b".orc_unwind",
+    b".orc_unwind_ip",
+    b".rela.orc_unwind_ip",
+];
 /// Sections looked at; the largest modules have some hundred.
 const SECTIONS: usize = 4096;
 

@@ -9,9 +9,9 @@ pub const CONFIG_SEARCH: Duration = Duration::from_secs(10);
 pub const HEALTH_DEADLINE: Duration = Duration::from_secs(90);
 /// What `berth.health-deadline=` may say, seconds: long enough to boot at all, short enough to matter.
 pub const HEALTH_DEADLINE_RANGE: std::ops::RangeInclusive<u64> = 5..=600;
-/// The API starts when every unit has had its first try, or after this: making its keys ready takes the processor time
-/// that a small machine needs for the first container.
-pub const API_HOLD: Duration = Duration::from_secs(2);
+/// The API and the other drivers start when every unit has had its first try and the machine has an address, or after
+/// this: they take the processor time that a small machine needs for the first container.
+pub const REST_HOLD: Duration = Duration::from_secs(2);
 /// After its driver is loaded, a disk may take this long to appear (USB sticks wait a second by themselves).
 pub const DEVICES_SETTLE: Duration = Duration::from_secs(3);
 /// How long a started container waits for its network. The agent itself is up in well under a second; if it

@@ -6,31 +6,32 @@ use super::kernel::{Halt, Input, Kernel, Order};
 use super::last::Doing;
 use super::peers::Peers;
 use super::reactor::Reactor;
-use super::supervisor::{API, META, NET};
+use super::supervisor::{API, META};
 use super::{devices, files, limits};
 use crate::early::{Booted, Coldplug, Content, RecordStore, console, modules};
 use berth_units::control::ToWorker;
 use berth_units::image::PreparedImage;
 use berth_units::logs::Stream;
-use berth_units::model::{Origin, SYSTEM_IMAGE, Unit};
+use berth_units::model::{NetworkMode, Origin, SYSTEM_IMAGE, Unit};
 use berth_units::paths;
 use berth_updater::assess;
 use berth_updater::record::Record;
 use berth_updater::steps::Status;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Name of PID 1's own log.
 pub const OWN_LOG: &str = "berth";
 
-/// Features of the kernel that units need, in order of need; each set is loaded by one child.
-const FEATURES: [(&str, &[&str]); 3] = [
-    (META, &["fw_cfg"]),
-    (NET, &["bridge", "nat"]),
-    // For every unit with an image.
-    ("", &["overlay"]),
-];
+/// Features of the kernel that units need. Each set is loaded by one child, when the first unit needs it.
+const FEATURES: [(&str, &[&str]); 3] =
+    [(META, &["fw_cfg"]), (IMAGES, &["overlay"]), (BRIDGE, &["bridge", "nat"])];
+/// The set for units with an image.
+const IMAGES: &str = "images";
+/// The set for units on the bridge.
+const BRIDGE: &str = "bridge";
 
 /// A start that waits for kernel modules.
 #[derive(Debug)]
@@ -55,10 +56,10 @@ pub struct Machine {
     pub chores: Chores,
     /// What happened and is not handled yet.
     pub inbox: VecDeque<Input>,
-    /// Feature sets that are being loaded.
+    /// Feature sets that are being loaded, and since when.
     loading: BTreeMap<&'static str, Duration>,
-    /// What meta needs is loaded, or on its way: only a boot without a config needs it at once.
-    meta_features: bool,
+    /// Feature sets that are there.
+    loaded: BTreeSet<&'static str>,
     held: BTreeMap<String, Held>,
     next_ids: Option<String>,
     next_images: VecDeque<String>,
@@ -93,7 +94,7 @@ impl Machine {
             chores: Chores::default(),
             inbox: VecDeque::new(),
             loading: BTreeMap::new(),
-            meta_features: false,
+            loaded: BTreeSet::new(),
             held: BTreeMap::new(),
             next_ids: None,
             next_images: VecDeque::new(),
@@ -109,17 +110,13 @@ impl Machine {
         }
     }
 
-    /// Begins to load what units will need. `meta` too, if a config has to be looked for.
-    pub fn load_features(&mut self, meta: bool) {
-        self.meta_features = meta;
-        for (unit, features) in FEATURES {
-            if unit != META || meta {
-                self.load_features_for(unit, features);
-            }
+    /// Begins to load a set of features, unless it is there or on its way; whether it is there.
+    fn has_features(&mut self, set: &'static str) -> bool {
+        if self.loaded.contains(set) {
+            return true;
         }
-    }
-
-    fn load_features_for(&mut self, unit: &'static str, features: &'static [&'static str]) {
+        let features =
+            FEATURES.iter().find(|(name, _)| *name == set).map_or(&[][..], |(_, features)| features);
         let work = move || {
             let mut modules = modules::Modules::open().map_err(|error| error.to_string())?;
             let failed: Vec<String> = features
@@ -128,8 +125,44 @@ impl Machine {
                 .collect();
             if failed.is_empty() { Ok(String::new()) } else { Err(failed.join("; ")) }
         };
-        self.loading.insert(unit, now());
-        self.start(Job::Feature(unit), limits::CHILD_MODULES, work);
+        if let Entry::Vacant(entry) = self.loading.entry(set) {
+            entry.insert(now());
+            self.start(Job::Feature(set), limits::CHILD_MODULES, work);
+        }
+        // At once, if the child could not even be started.
+        !self.loading.contains_key(set)
+    }
+
+    /// A child has loaded the set, or not: a unit whose start then fails says what it lacks.
+    fn features_loaded(&mut self, set: &'static str, outcome: &Outcome) {
+        complain("kernel modules for units", outcome);
+        if outcome.is_ok() {
+            self.loaded.insert(set);
+        }
+        if let Some(start) = self.loading.remove(set) {
+            let start_us = u64::try_from(start.as_micros()).unwrap_or(u64::MAX);
+            let outcome = outcome.as_ref().err().map_or("", String::as_str);
+            self.booted.timeline.add("main", &format!("modules for {set}"), start_us, outcome);
+        }
+        for (name, held) in std::mem::take(&mut self.held) {
+            if needs(&held.unit).any(|set| self.loading.contains_key(set)) {
+                self.held.insert(name, held);
+                continue;
+            }
+            let order = Order { unit: &held.unit, image: held.image.as_ref(), id_base: held.id_base };
+            if let Err(reason) = self.launch_now(&order) {
+                self.inbox.push_back(Input::StartFailed { unit: name.clone(), reason });
+                self.inbox.push_back(Input::CgroupEmpty { unit: name });
+            }
+        }
+    }
+
+    fn launch_now(&mut self, order: &Order<'_>) -> Result<(), String> {
+        let unit = order.unit;
+        let grants = unit.system.as_ref().filter(|_| unit.origin == Origin::System);
+        let disks = grants.is_some_and(|grants| grants.block_devices);
+        let fds = if disks { devices::foreign_disks(&self.booted.disk) } else { Vec::new() };
+        self.containers.launch(&mut self.reactor, order, fds)
     }
 
     /// Looks for images that are wanted, a few at a time.
@@ -231,27 +264,7 @@ impl Machine {
                     self.hotplug(more);
                 }
             }
-            Job::Feature(unit) => {
-                complain("kernel modules for units", &outcome);
-                if let Some(start) = self.loading.remove(unit) {
-                    let start_us = u64::try_from(start.as_micros()).unwrap_or(u64::MAX);
-                    let name = if unit.is_empty() {
-                        "modules for images".into()
-                    } else {
-                        format!("modules for {unit}")
-                    };
-                    let outcome = outcome.err().unwrap_or_default();
-                    self.booted.timeline.add("main", &name, start_us, &outcome);
-                }
-                for (_, held) in std::mem::take(&mut self.held) {
-                    let order = Order { unit: &held.unit, image: held.image.as_ref(), id_base: held.id_base };
-                    if let Err(reason) = self.launch(&order) {
-                        let unit = held.unit.name.clone();
-                        self.inbox.push_back(Input::StartFailed { unit: unit.clone(), reason });
-                        self.inbox.push_back(Input::CgroupEmpty { unit });
-                    }
-                }
-            }
+            Job::Feature(set) => self.features_loaded(set, &outcome),
             Job::Coldplug => {
                 complain("drivers", &outcome);
                 self.inbox.push_back(Input::DriversLoaded);
@@ -296,33 +309,28 @@ fn complain(what: &str, outcome: &Outcome) {
     }
 }
 
-fn needs(unit: &Unit) -> &str {
-    if unit.container.image == SYSTEM_IMAGE { &unit.name } else { "" }
+/// The sets of features without which the unit cannot start.
+fn needs(unit: &Unit) -> impl Iterator<Item = &'static str> {
+    let image = (unit.container.image != SYSTEM_IMAGE).then_some(IMAGES);
+    let bridge = (unit.network.mode == NetworkMode::Bridge).then_some(BRIDGE);
+    let meta = (unit.name == META).then_some(META);
+    [image, bridge, meta].into_iter().flatten()
 }
 
 impl Kernel for Machine {
     fn launch(&mut self, order: &Order<'_>) -> Result<(), String> {
         let unit = order.unit;
-        if unit.name == META && !std::mem::replace(&mut self.meta_features, true) {
-            for (name, features) in FEATURES.iter().filter(|(name, _)| *name == META) {
-                self.load_features_for(name, features);
-            }
+        if unit.name == API && self.record.is_none() {
+            self.read_record();
+            self.read_other_slot();
         }
-        if self.loading.contains_key(needs(unit)) {
+        // All of them are asked for before one is waited for.
+        if needs(unit).filter(|set| !self.has_features(set)).count() > 0 {
             let held = Held { unit: unit.clone(), image: order.image.cloned(), id_base: order.id_base };
             self.held.insert(unit.name.clone(), held);
             return Ok(());
         }
-        if unit.name == API && self.record.is_none() {
-            self.read_record();
-        }
-        if unit.name == API && self.other.is_err() {
-            self.read_other_slot();
-        }
-        let grants = unit.system.as_ref().filter(|_| unit.origin == Origin::System);
-        let disks = grants.is_some_and(|grants| grants.block_devices);
-        let fds = if disks { devices::foreign_disks(&self.booted.disk) } else { Vec::new() };
-        self.containers.launch(&mut self.reactor, order, fds)
+        self.launch_now(order)
     }
 
     fn go(&mut self, unit: &str) {
@@ -353,6 +361,7 @@ impl Kernel for Machine {
     }
 
     fn find_image(&mut self, reference: &str) {
+        self.has_features(IMAGES);
         self.next_images.push_back(reference.to_owned());
         self.find_images();
     }

@@ -163,8 +163,8 @@ pub struct Supervisor {
     timeline: Vec<StepTime>,
     first_container: Option<Duration>,
     said_ready: bool,
-    /// The API has not been started yet, and is then.
-    api_at: Option<Duration>,
+    /// What can wait for the first containers (the API, the other drivers) has not been started yet, and is then.
+    rest_at: Option<Duration>,
 }
 
 impl Supervisor {
@@ -198,7 +198,7 @@ impl Supervisor {
             timeline: Vec::new(),
             first_container: None,
             said_ready: false,
-            api_at: None,
+            rest_at: None,
         }
     }
 
@@ -216,9 +216,9 @@ impl Supervisor {
         }
         self.health = health::Health::Pending { by: now.saturating_add(self.facts.health_deadline) };
         self.want(NET);
+        self.rest_at = Some(now.saturating_add(limits::REST_HOLD));
         // Who comes in to a rescue should not have to wait.
-        self.api_at = self.facts.rescue.is_none().then(|| now.saturating_add(limits::API_HOLD));
-        if self.api_at.is_none() {
+        if self.facts.rescue.is_some() {
             self.want(API);
         }
         self.begin_config(applied, now, k);
@@ -279,8 +279,8 @@ impl Supervisor {
         for name in due {
             self.event(&name, Event::Timer);
         }
-        if self.api_at.is_some_and(|at| at <= now) {
-            self.start_api();
+        if self.rest_at.is_some_and(|at| at <= now) {
+            self.start_rest(k);
         }
         self.tick_attach(now);
         self.tick_devices(now, k);
@@ -294,7 +294,7 @@ impl Supervisor {
     /// When [`Supervisor::tick`] has to be called next.
     pub fn next_deadline(&self) -> Option<Duration> {
         let units = self.units.values().flat_map(|run| [run.life.deadline(), run.attach_by]).flatten();
-        let boot = [self.config.next(), self.health.next(), self.api_at, self.devices.next()];
+        let boot = [self.config.next(), self.health.next(), self.rest_at, self.devices.next()];
         // On the way down nobody waits for the boot any more.
         let boot = boot.into_iter().flatten().filter(|_| self.stopping.is_none());
         units.chain(boot).chain(self.images.next()).chain(self.next_stop()).min()
@@ -319,9 +319,11 @@ impl Supervisor {
         self.event(unit, Event::Start);
     }
 
-    fn start_api(&mut self) {
-        if self.api_at.take().is_some() && self.stopping.is_none() {
+    /// Every unit has had its first try, and the machine an address.
+    fn start_rest(&mut self, k: &mut dyn Kernel) {
+        if self.rest_at.take().is_some() && self.stopping.is_none() {
             self.want(API);
+            k.boot_over();
         }
     }
 

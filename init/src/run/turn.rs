@@ -98,7 +98,6 @@ impl Loop {
         }
         self.supervisor.set_ids(Ids::parse(&ids));
         self.buttons.look(&mut self.machine.reactor);
-        self.machine.load_features(config.is_none());
         self.machine.adopt_coldplug();
         self.guarded("begin", |this| this.supervisor.begin(config.as_deref(), now(), &mut this.machine));
         self.work();

@@ -88,8 +88,9 @@ impl Supervisor {
         };
         if !self.said_ready && self.events.is_empty() && !self.units.values().any(busy) {
             self.said_ready = true;
-            self.start_api();
-            k.boot_over();
+            if !self.addresses.is_empty() {
+                self.start_rest(k);
+            }
             let users = || self.units.values().filter(|run| !run.is_system());
             let up = users().filter(|run| run.life.state.is_up()).count();
             k.say(console::ready(self.first_container, now, up, users().count()));

@@ -84,6 +84,9 @@ impl Supervisor {
                     k.say(console::addresses(&addresses));
                     self.addresses = addresses;
                 }
+                if self.said_ready && !self.addresses.is_empty() {
+                    self.start_rest(k);
+                }
             }
             FromWorker::Attached { unit, address } => {
                 let Some(run) = self.units.get_mut(&unit).filter(|run| run.life.state.has_run()) else {

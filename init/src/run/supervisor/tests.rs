@@ -67,6 +67,20 @@ fn a_crash_loop_is_slow_and_ends() {
 }
 
 #[test]
+fn what_can_wait_waits_for_an_address_and_not_for_ever() {
+    let mut machine = Machine::new(facts());
+    machine.begin(Some("web"));
+    assert_eq!((machine.called("launch api"), machine.called("boot over")), (0, 0));
+    machine.has_address();
+    assert_eq!((machine.called("launch api"), machine.called("boot over")), (1, 1));
+
+    let mut machine = Machine::new(facts());
+    machine.begin(Some("web"));
+    machine.pass(limits::REST_HOLD);
+    assert_eq!((machine.called("launch api"), machine.called("boot over")), (1, 1));
+}
+
+#[test]
 fn units_stop_in_reverse_order_users_first() {
     let mut machine = Machine::boot("web<db\ndb\ncache");
     machine.halt(Halt::Reboot);

@@ -247,7 +247,17 @@ impl Machine {
     pub fn boot(config: &str) -> Self {
         let mut machine = Self::new(facts());
         machine.begin(Some(config));
+        machine.has_address();
         machine
+    }
+
+    pub fn has_address(&mut self) {
+        let addresses = vec![("eth0".to_owned(), "192.0.2.1/24".to_owned())];
+        self.give(Input::Worker {
+            unit: NET.into(),
+            message: FromWorker::Addresses { addresses },
+            text: None,
+        });
     }
 
     pub fn begin(&mut self, config: Option<&str>) {
@@ -278,7 +288,7 @@ impl Machine {
 
     pub fn ready(&mut self, unit: &str) {
         if self.state(unit) == State::Stopped {
-            self.pass(limits::API_HOLD);
+            self.pass(limits::REST_HOLD);
         }
         self.worker(unit, FromWorker::Hello);
         self.worker(unit, FromWorker::Ready);
