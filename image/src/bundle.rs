@@ -283,7 +283,7 @@ fn os_release(version: &str, epoch: u64) -> Vec<u8> {
 /// modules only, and lockdown, are not here: `init` switches them on when the boot is over, as checking the signatures
 /// of modules that verity has checked already would double the boot's time.) `cryptomgr.notests`: the kernel does not
 /// test its ciphers against known answers at each start, a tenth of the kernel's own boot time.
-const CMDLINE: &str = "console=tty0 console=ttyS0,115200 panic=3 quiet loglevel=4 cryptomgr.notests \
+const CMDLINE: &str = "console=tty0 console=ttyS0,115200 panic=3 quiet loglevel=4 cryptomgr.notests transparent_hugepage=madvise \
     slab_nomerge page_alloc.shuffle=1 randomize_kstack_offset=on vsyscall=none debugfs=off";
 
 /// Tells `init` that GRUB counted this start; direct boot lacks it.
