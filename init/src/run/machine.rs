@@ -322,6 +322,8 @@ impl Kernel for Machine {
         let unit = order.unit;
         if unit.name == API && self.record.is_none() {
             self.read_record();
+        }
+        if unit.name == API && self.other.is_err() {
             self.read_other_slot();
         }
         // All of them are asked for before one is waited for.
