@@ -262,3 +262,26 @@ fn init_panics_in_its_event_loop_again_and_again() -> Result<()> {
 fn init_hangs_in_its_event_loop() -> Result<()> {
     fault(Firmware::Bios, "hang:loop:turn", "stopped without a word")
 }
+
+/// The kernel panics long after its start; the other slot has its words, out of the firmware's variables.
+#[test]
+fn a_panic_is_told_by_the_other_slot() -> Result<()> {
+    let os = bundle(|options| drop(with_faults(options, "crash:loop:confirm")))?;
+    let plan = Guest::new(Firmware::Uefi)?
+        .with_config("")?
+        .prepare(|path, built| on_trial(&mut Disk::open(path)?, built, &os))?;
+    let mut guest = plan.boot()?;
+    guest.wait_for("Attempted to kill init")?;
+    guest.wait_for("slot a")?;
+    guest.ready()?;
+    let panic = guest.client()?.slots()?.panic.unwrap_or_default();
+    assert!(panic.contains("Kernel panic - not syncing: Attempted to kill init"), "{panic:?}");
+    assert_eq!(guest.slot("b")?.state, "failed");
+    // Told once, and gone from the firmware.
+    guest.rebooted();
+    guest.running().press_ctrl_alt_del()?;
+    guest.wait_for("slot a")?;
+    guest.ready()?;
+    assert_eq!(guest.client()?.slots()?.panic, None);
+    Ok(())
+}

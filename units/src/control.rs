@@ -227,6 +227,10 @@ pub struct SlotsStatus {
     pub confirmed: bool,
     /// This boot is a rescue, and why.
     pub rescue: Option<String>,
+    /// What the kernel of an earlier start, of either slot, said when it panicked, if the firmware could keep it and
+    /// this is the first start since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panic: Option<String>,
     /// `uefi`, `bios` or `direct`.
     pub firmware: String,
     /// Slot A and slot B.

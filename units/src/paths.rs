@@ -30,6 +30,8 @@ pub const RESOLV_CONF: &str = "/run/berth/net/resolv.conf";
 pub const LOGS: &str = "/run/berth/logs";
 /// What the initrd stage hands to the main stage (JSON).
 pub const HANDOVER: &str = "/run/berth/boot.json";
+/// What the kernel of an earlier start said when it panicked.
+pub const PANIC: &str = "/run/berth/panic";
 
 /// The state partition's mount point.
 pub const STATE: &str = "/var/lib/berth";

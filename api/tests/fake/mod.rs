@@ -319,6 +319,7 @@ pub fn slots() -> SlotsStatus {
         starts: 0,
         confirmed: true,
         rescue: None,
+        panic: None,
         firmware: "uefi".into(),
         slots: vec![
             slot("a", "good", "0.1.0", "ab".repeat(32), ""),

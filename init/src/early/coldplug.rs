@@ -3,7 +3,7 @@
 //! child then tells the kernel that the boot is over ([`super::settle`]).
 
 use super::modules::{Modules, all_aliases};
-use super::{console, limits, settle};
+use super::{console, limits, pstore, settle};
 use crate::sys::child::{self, Child};
 use crate::sys::early::be_patient;
 use std::io::{PipeReader, PipeWriter, Read, Write};
@@ -53,6 +53,7 @@ fn work(mut heard: PipeReader) -> Result<String, String> {
     let end = Instant::now() + limits::COLDPLUG_WAIT;
     let mut troubles = Vec::new();
     let mut modules = Modules::open().map_err(|error| error.to_string())?;
+    troubles.extend(pstore::begin(&mut modules).err());
     let mut names = modules.matching(all_aliases().iter().map(String::as_str));
     names.retain(|name| modules.is_network(name));
     let mut count = modules.load_all(&names, &mut troubles);

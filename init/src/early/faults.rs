@@ -3,8 +3,8 @@
 //!
 //! `berth.fault=KIND:STAGE:STEP` on the kernel's command line strikes when that step has been recorded and not yet
 //! begun. KIND: `crash` (PID 1 is gone, as after a wild pointer), `panic`, `hang` (for ever, without petting the
-//! watchdog). Besides the steps of both tables: `loop:turn`, each turn of the event loop once the machine is up, and
-//! `shutdown:unmount`, in the last child.
+//! watchdog). Besides the steps of both tables: `loop:turn`, each turn of the event loop, `loop:confirm`, before
+//! this boot is called healthy, and `shutdown:unmount`, in the last child.
 //!
 //! `berth.fault=freeze:main:repair` stops what repairs the state partition in the middle of it, and
 //! `berth.repair-limit=SECONDS` is how long that may take.

@@ -43,6 +43,16 @@ pub const CHILD: Duration = Duration::from_secs(10);
 pub const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// Repairing the state partition, or making its first file system: e2fsck reads a terabyte's metadata in some minutes.
 pub const REPAIR: Duration = Duration::from_secs(600);
+/// Bytes of its log that a panicking kernel keeps in the firmware's variables: some dozen lines, in two or three of them.
+pub const PANIC_BYTES: u32 = 4096;
+/// Bytes of one record as it is read, and how many are; the kernel makes them as large as it was told.
+pub const PANIC_RECORD_BYTES: u64 = 64 * 1024;
+/// Records looked at, and deleted.
+pub const PANIC_RECORDS: usize = 64;
+/// Bytes of the text that is kept of a panic.
+pub const PANIC_TEXT_BYTES: usize = 8 * 1024;
+/// Lines before the panic's own that are kept.
+pub const PANIC_LINES_BEFORE: usize = 8;
 /// How often a repair that runs looks whether somebody asks for a reboot or a power-off.
 pub const WISHES: Duration = Duration::from_secs(1);
 /// Lines of each output of a repair that are kept and shown; e2fsck says one for each fault.

@@ -29,6 +29,7 @@ pub mod limits;
 pub mod module_file;
 pub mod modules;
 pub mod mounts;
+pub mod pstore;
 pub mod record;
 pub mod repair;
 pub mod runner;

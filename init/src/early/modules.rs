@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// What a unit or the machine may need, and the modules that provide it, in order; the last of a row must load. One
 /// that is not in the index counts as built in.
-pub const FEATURES: [(&str, &[&str]); 12] = [
+pub const FEATURES: [(&str, &[&str]); 13] = [
     // `sha256_ssse3` is several times faster than the built-in code; verity takes it when it is there first.
     ("verity", &["sha256_ssse3", "dm_verity"]),
     ("erofs", &["erofs"]),
@@ -24,6 +24,7 @@ pub const FEATURES: [(&str, &[&str]); 12] = [
     ("loop", &["loop"]),
     ("kvm", &["kvm_amd", "kvm_intel", "kvm"]),
     ("efivars", &["efivarfs"]),
+    ("panic_text", &["efi_pstore"]),
     ("vsock", &["vmw_vsock_virtio_transport"]),
     ("crypt", &["aesni_intel", "dm_crypt"]),
 ];

@@ -114,6 +114,7 @@ fn slots(machine: &Machine, confirmed: bool) -> SlotsStatus {
         starts: record.as_ref().map_or(0, |record| record.starts),
         confirmed,
         rescue,
+        panic: crate::early::pstore::last_words(),
         firmware: booted.firmware.name().into(),
         slots: Slot::ALL.map(one).into(),
     }

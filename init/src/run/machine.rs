@@ -443,6 +443,8 @@ impl Kernel for Machine {
     }
 
     fn confirm(&mut self) {
+        #[cfg(feature = "faults")]
+        crate::early::faults::strike("loop", "confirm");
         self.step = "healthy".into();
         self.next_step = None;
         // A step that is still being written must not come after.

@@ -92,7 +92,14 @@ pub fn slots(slots: &SlotsStatus, style: Style) -> String {
             plain(&slot.reason),
         ]);
     }
-    text + &table.render(style)
+    text.push_str(&table.render(style));
+    if let Some(panic) = &slots.panic {
+        text.push_str("the kernel panicked in an earlier start, and said:\n");
+        for line in panic.lines() {
+            text.push_str(&format!("  {}\n", clean(line)));
+        }
+    }
+    text
 }
 
 /// `berth config status`.
