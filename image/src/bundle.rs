@@ -234,8 +234,6 @@ fn root_tree(inputs: &Inputs, options: &Options, epoch: u64) -> Result<Tree> {
     let ours = Origin::berth(&options.version);
     let mut tree = Tree::new();
     EMPTY_DIRS.iter().for_each(|dir| tree.dir(dir));
-    let init = options.init.as_ref().unwrap_or(&inputs.programs.init);
-    tree.file("usr/lib/berth/init", 0o755, Content::Path(init.clone()), ours.clone());
     tree.file("usr/lib/berth/berth", 0o755, Content::Path(inputs.programs.berth.clone()), ours.clone());
     let e2fsck = inputs.debian.package("e2fsck-static")?;
     let program = e2fsck.dir.join("usr/sbin/e2fsck.static");

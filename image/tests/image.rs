@@ -124,7 +124,6 @@ fn the_root_holds_these_files_and_no_others() {
     let expected = [
         "/usr/lib/berth/berth",
         "/usr/lib/berth/e2fsck",
-        "/usr/lib/berth/init",
         "/usr/lib/berth/state.ext4.zst",
         "/usr/lib/os-release",
     ];

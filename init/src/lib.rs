@@ -1,6 +1,6 @@
 //! PID 1, in both of its stages.
 //!
-//! The same program is `/init` of the initrd and `/usr/lib/berth/init` of the verified root. It may touch the
+//! `/init` of the initrd, which the verified root is moved under; it is not started a second time. It may touch the
 //! kernel, the boot disk's record and state partitions and `/run`; it never resolves a name, never reads a byte
 //! from the network and never parses an image. It links `berth-units` and `berth-updater` and nothing else of ours.
 //!

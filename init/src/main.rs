@@ -3,8 +3,5 @@
 use berth_init::{early, run};
 
 fn main() {
-    early::guard(|| match early::stage() {
-        early::Stage::Initrd => early::initrd_stage(),
-        early::Stage::Main => run::main(early::main_stage()),
-    })
+    early::guard(|| run::main(early::main_stage(early::initrd_stage())));
 }

@@ -2,8 +2,6 @@
 
 /// The verified root's own folder: programs, units, build facts.
 pub const LIB: &str = "/usr/lib/berth";
-/// PID 1.
-pub const INIT: &str = "/usr/lib/berth/init";
 /// The multi-call program of the workers and the command line.
 pub const BERTH: &str = "/usr/lib/berth/berth";
 /// e2fsck, static; runs only in a unit that holds the state partition's device.
@@ -28,8 +26,6 @@ pub const CONTROL_SOCKET: &str = "/run/berth/control.sock";
 pub const RESOLV_CONF: &str = "/run/berth/net/resolv.conf";
 /// Per-unit logs, bounded, in memory.
 pub const LOGS: &str = "/run/berth/logs";
-/// What the initrd stage hands to the main stage (JSON).
-pub const HANDOVER: &str = "/run/berth/boot.json";
 /// What the kernel of an earlier start said when it panicked.
 pub const PANIC: &str = "/run/berth/panic";
 

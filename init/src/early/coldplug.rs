@@ -1,6 +1,6 @@
-//! Drivers for what was there at the start, loaded by a child: the network's and the power button's at once; the rest when somebody needs a
-//! device that has none yet, or when the boot is over, so that it shares neither processor nor locks with it. The same
-//! child then tells the kernel that the boot is over ([`super::settle`]).
+//! Drivers for what was there at the start, loaded by a child: the network's at once, the power button's a moment later;
+//! the rest when somebody needs a device that has none yet, or when the boot is over, so that it shares neither processor
+//! nor locks with it. The same child then tells the kernel that the boot is over ([`super::settle`]).
 
 use super::modules::{Modules, all_aliases};
 use super::{console, limits, pstore, settle};
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Somebody needs the other devices.
 const DEVICES: u8 = b'd';
-/// Not left for after the boot: until these are there, nobody hears the power button, and a cloud that stops an instance
-/// presses it whenever it likes.
+/// Not left for after a boot that takes long: until these are there, nobody hears the power button, and a cloud that stops
+/// an instance presses it whenever it likes.
 const BUTTONS: [&str; 2] = ["button", "evdev"];
 /// The boot is over.
 const OVER: u8 = b'o';
@@ -57,6 +57,7 @@ fn work(mut heard: PipeReader) -> Result<String, String> {
     let mut names = modules.matching(all_aliases().iter().map(String::as_str));
     names.retain(|name| modules.is_network(name));
     let mut count = modules.load_all(&names, &mut troubles);
+    let mut said = word(&mut heard, limits::BUTTONS_WAIT);
     count += modules.load_all(&BUTTONS.map(str::to_owned), &mut troubles);
     drop(modules);
 
@@ -65,7 +66,8 @@ fn work(mut heard: PipeReader) -> Result<String, String> {
         Ok(modules.load_for(all_aliases().iter().map(String::as_str), troubles))
     };
     let mut early = false;
-    while word(&mut heard, end.saturating_duration_since(Instant::now())) == Some(DEVICES) {
+    while said.or_else(|| word(&mut heard, end.saturating_duration_since(Instant::now()))) == Some(DEVICES) {
+        said = None;
         if !std::mem::replace(&mut early, true) {
             count += rest(&mut troubles)?;
         }

@@ -1,18 +1,19 @@
-//! What the initrd stage tells the main stage: one JSON file in `/run`.
+//! What the initrd stage tells the main stage.
 
-use super::{Firmware, Timeline, files, limits};
-use berth_units::paths;
+use super::{Cmdline, Firmware, Timeline, Watchdog};
 use berth_updater::layout::Slot;
 use berth_updater::steps::StepRecord;
 use std::path::PathBuf;
 
-/// The file's content.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+/// See the module.
+#[derive(Debug)]
 pub struct Handover {
     /// The slot that was found.
     pub slot: Slot,
     /// Root hash, hex.
     pub root_hash: String,
+    /// The kernel's command line.
+    pub cmdline: Cmdline,
     /// How the kernel was started.
     pub firmware: Firmware,
     /// The boot disk's device.
@@ -21,34 +22,12 @@ pub struct Handover {
     pub record: Option<PathBuf>,
     /// Counts this slot's starts.
     pub boot: u64,
-    /// What the step record said before this start, as its sector: the format has one parser.
-    pub previous_step: Option<Vec<u8>>,
-    /// Descriptor, period and name of the armed watchdog.
-    pub watchdog: Option<(i32, u32, String)>,
+    /// What the step record said before this start.
+    pub previous_step: Option<StepRecord>,
+    /// The armed watchdog.
+    pub watchdog: Option<Watchdog>,
     /// Steps so far.
     pub timeline: Timeline,
     /// What went wrong and did not stop the boot.
     pub degraded: Vec<String>,
-}
-
-impl Handover {
-    /// Writes it.
-    pub fn write(&self) -> Result<(), String> {
-        let text = serde_json::to_vec(self).map_err(|error| error.to_string())?;
-        std::fs::create_dir_all(paths::RUN)
-            .and_then(|()| std::fs::write(paths::HANDOVER, text))
-            .map_err(|error| format!("{}: {error}", paths::HANDOVER))
-    }
-
-    /// Reads it.
-    pub fn read() -> Result<Handover, String> {
-        let text = files::read(paths::HANDOVER, limits::HANDOVER_BYTES)
-            .map_err(|error| format!("{}: {error}; was the initrd stage left out?", paths::HANDOVER))?;
-        serde_json::from_str(&text).map_err(|error| format!("{}: {error}", paths::HANDOVER))
-    }
-
-    /// This slot's step record before this start.
-    pub fn previous_step(&self) -> Option<StepRecord> {
-        self.previous_step.as_deref().and_then(StepRecord::parse)
-    }
 }

@@ -12,14 +12,14 @@ use super::uevents::{Uevent, Uevents};
 use super::watchdog::{self, Watchdog};
 use super::{Firmware, console, dm, limits, mounts};
 use crate::sys::child;
-use crate::sys::early::{be_patient, keep_through_exec};
-use berth_units::paths;
+use crate::sys::early::{be_patient, freeze_mount};
 use berth_updater::assess;
 use berth_updater::layout::Slot;
-use berth_updater::steps::Status;
+use berth_updater::steps::{Status, StepRecord};
 use berth_updater::verity::{self, BLOCK, RootHash};
 use nix::mount::{MsFlags, mount};
 use std::collections::BTreeSet;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -91,7 +91,7 @@ pub struct Initrd {
     root: RootHash,
     found: Option<Candidate>,
     boot: u64,
-    previous_step: Option<Vec<u8>>,
+    previous_step: Option<StepRecord>,
     device: PathBuf,
 }
 
@@ -133,8 +133,8 @@ impl runner::Stage for Initrd {
     }
 }
 
-/// Runs the stage; comes back only to reboot.
-pub fn initrd_stage() {
+/// Runs the stage; comes back only when the verified root is `/`.
+pub fn initrd_stage() -> Handover {
     let mut stage = Initrd {
         timeline: Timeline::begin(),
         degraded: Vec::new(),
@@ -149,8 +149,11 @@ pub fn initrd_stage() {
         device: PathBuf::new(),
     };
     runner::run(&STEPS, &mut stage);
-    let error = enter(&stage);
-    fail::die(Status::Failed, &format!("{} not started", paths::INIT), &error);
+    match stage.found.take() {
+        Some(found) => hand_over(stage, found),
+        // Its step failed, and that ends the start.
+        None => fail::die(Status::Failed, "no boot disk", "the initrd stage went on without one"),
+    }
 }
 
 fn kernel_file_systems(stage: &mut Initrd) -> Result<String, String> {
@@ -303,7 +306,7 @@ fn open_record(stage: &mut Initrd, path: &Path, slot: Slot) {
         }
     };
     stage.boot = record.boot();
-    stage.previous_step = record.read_step(slot).map(|step| step.to_sector().to_vec());
+    stage.previous_step = record.read_step(slot);
     record.step("initrd", "boot disk", Status::Running, "");
     let (content, _) = record.read();
     if let Some(next) = content.and_then(|content| assess::take_turns(&content, slot))
@@ -328,16 +331,11 @@ fn set_up_verity(stage: &mut Initrd) -> Result<String, String> {
     Ok(String::new())
 }
 
-/// Mounts it, and reads PID 1's own program once through verity: a damaged one is named here, and does not kill the
-/// next stage.
 fn mount_root(stage: &mut Initrd) -> Result<String, String> {
     std::fs::create_dir_all(NEW_ROOT).map_err(|error| format!("{NEW_ROOT}: {error}"))?;
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
     mount(Some(&stage.device), NEW_ROOT, Some("erofs"), flags, None::<&str>)
         .map_err(|error| format!("root not mounted: {error}"))?;
-    let program = format!("{NEW_ROOT}{}", paths::INIT);
-    let mut file = std::fs::File::open(&program).map_err(|error| format!("{}: {error}", paths::INIT))?;
-    std::io::copy(&mut file, &mut std::io::sink()).map_err(|error| format!("{}: {error}", paths::INIT))?;
     Ok(String::new())
 }
 
@@ -358,12 +356,12 @@ fn switch_root(stage: &mut Initrd) -> Result<String, String> {
     })();
     let old = moved.map_err(|error| format!("the verified root did not become /: {error}"))?;
     // The initrd's files are memory. They are reached by the descriptor only, and a child gives them back when
-    // nobody else wants the processor.
-    let folder = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&old));
-    let freeing = child::start(|| {
+    // nobody else wants the processor. PID 1's program stays, without a name: nobody may write to it.
+    let folder = format!("/proc/self/fd/{}", old.as_raw_fd());
+    let freeing = child::start(move || {
         let _ = be_patient();
         empty(&folder);
-        Ok(String::new())
+        freeze_mount(old.as_fd()).map(|()| String::new()).map_err(|error| error.to_string())
     });
     freeing.map_err(|error| error.to_string())?;
     Ok(String::new())
@@ -383,38 +381,20 @@ fn empty(folder: &str) {
     }
 }
 
-/// Hands over and becomes the main stage; returns only when that fails.
-fn enter(stage: &Initrd) -> String {
-    let handed = hand_over(stage);
-    if let Err(error) = handed {
-        return error;
-    }
-    let program = std::ffi::CString::new(paths::INIT).unwrap_or_default();
-    match nix::unistd::execve(&program, &[c"init"], &[c"PATH=/usr/lib/berth"]) {
-        Ok(never) => match never {},
-        Err(error) => error.to_string(),
-    }
-}
-
-fn hand_over(stage: &Initrd) -> Result<(), String> {
-    let found = stage.found.as_ref().ok_or("no disk")?;
-    let watchdog = stage
-        .watchdog
-        .as_ref()
-        .and_then(|dog| keep_through_exec(dog.file()).ok().map(|fd| (fd, dog.seconds, dog.name.clone())));
+fn hand_over(stage: Initrd, found: Candidate) -> Handover {
     Handover {
         slot: found.slot,
         root_hash: verity::to_hex(&stage.root),
         firmware: firmware(&stage.cmdline),
-        disk: found.disk.clone(),
-        record: found.record.clone(),
+        cmdline: stage.cmdline,
+        disk: found.disk,
+        record: found.record,
         boot: stage.boot,
-        previous_step: stage.previous_step.clone(),
-        watchdog,
-        timeline: stage.timeline.clone(),
-        degraded: stage.degraded.clone(),
+        previous_step: stage.previous_step,
+        watchdog: stage.watchdog,
+        timeline: stage.timeline,
+        degraded: stage.degraded,
     }
-    .write()
 }
 
 /// The boot loader adds `berth.loader=grub` to what it starts, and counts it; direct boot has neither.

@@ -17,6 +17,8 @@ pub const SMALL_FILE_BYTES: u64 = 4096;
 pub const MODULE_INDEX_BYTES: u64 = 4 << 20;
 /// After so long in the main stage the boot counts as over, whatever units still wait for.
 pub const COLDPLUG_WAIT: Duration = Duration::from_secs(15);
+/// The power button's driver waits so long for the boot to be over.
+pub const BUTTONS_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of one kernel module; the largest of Debian's have 6 MB.
 pub const MODULE_BYTES: u64 = 32 << 20;
 /// Bytes of one uevent; the kernel's own buffer is 2,048.
@@ -27,8 +29,6 @@ pub const UEVENTS_AT_ONCE: usize = 64;
 pub const UEVENT_SOCKET_BYTES: usize = 1 << 20;
 /// Block devices looked at when searching for the boot disk.
 pub const DISKS: usize = 256;
-/// Bytes of what the initrd stage hands over.
-pub const HANDOVER_BYTES: u64 = 64 * 1024;
 /// Steps kept in the timeline: both tables and what the event loop adds.
 pub const TIMELINE_STEPS: usize = 64;
 /// Bytes of the random seed kept on the state partition, as much as the kernel's pool holds.

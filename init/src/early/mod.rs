@@ -2,7 +2,7 @@
 //!
 //! Two tables of steps, one per stage ([`initrd`], [`stage`]), run by one runner ([`runner`]), which writes each
 //! step's name to the slot's step record before it starts, keeps the watchdog fed between steps, and notes how long
-//! each took. What the first stage learned reaches the second as JSON in `/run/berth/boot.json` ([`handover`]).
+//! each took. Both are one process, which the verified root is moved under ([`handover`] is what the first stage learned).
 //!
 //! A step that fails either lets the boot go on degraded, and says so, or ends this start: the reason goes to the
 //! console, the kernel's log and the step record, and the machine reboots; the boot loader then decides. There is no
@@ -55,25 +55,6 @@ use berth_updater::assess;
 use berth_updater::layout::Slot;
 use berth_updater::steps::StepRecord;
 use std::path::PathBuf;
-
-/// Which of the two stages this process is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// `/init`, on the kernel's first root file system.
-    Initrd,
-    /// On the verified root.
-    Main,
-}
-
-/// Told by the file system that `/` is: the initrd's is a ramfs or tmpfs, a verified root never is.
-pub fn stage() -> Stage {
-    const RAMFS: i64 = 0x8584_58f6;
-    const TMPFS: i64 = 0x0102_1994;
-    match nix::sys::statfs::statfs("/") {
-        Ok(root) if !matches!(root.filesystem_type().0, RAMFS | TMPFS) => Stage::Main,
-        _ => Stage::Initrd,
-    }
-}
 
 /// Has the kernel hurry with its grace periods, which mounting, making a namespace and loading a module wait for. It
 /// does so by itself until it starts PID 1. To be switched off once the boot is over, as it interrupts every

@@ -4,10 +4,10 @@ use super::boot_times::{Timeline, now_us};
 use super::handover::Handover;
 use super::record::RecordStore;
 use super::runner::{self, OnFailure, Step};
-use super::{Booted, Cmdline, Coldplug, Firmware, State, Uevents, Watchdog};
+use super::{Booted, Coldplug, Firmware, State, Uevents, Watchdog};
 use super::{clock, console, fail, files, identity, limits, mounts, state, sysctl, wishes};
 use crate::sys::child;
-use crate::sys::early::{ctrl_alt_del_as_signal, inherited, lock_memory};
+use crate::sys::early::{ctrl_alt_del_as_signal, lock_memory};
 use berth_units::paths;
 use berth_updater::assess;
 use berth_updater::steps::Status;
@@ -88,9 +88,7 @@ const STATE_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Main {
     handover: Handover,
-    cmdline: Cmdline,
     os_release: String,
-    watchdog: Option<Watchdog>,
     uevents: Option<Uevents>,
     coldplug: Option<Coldplug>,
     state: State,
@@ -107,7 +105,7 @@ impl runner::Stage for Main {
     }
 
     fn watchdog(&self) -> Option<&Watchdog> {
-        self.watchdog.as_ref()
+        self.handover.watchdog.as_ref()
     }
 
     fn degraded(&mut self, sentence: String) {
@@ -116,24 +114,12 @@ impl runner::Stage for Main {
 }
 
 /// Runs the stage. Ends in [`Booted`], or not at all.
-pub fn main_stage() -> Booted {
-    console::open();
-    let cmdline = Cmdline::read();
-    let mut handover = match Handover::read() {
-        Ok(handover) => handover,
-        Err(error) => fail::die(Status::Failed, "no handover", &error),
-    };
+pub fn main_stage(mut handover: Handover) -> Booted {
     handover.timeline.main_at_us = Some(now_us());
-    let watchdog = handover
-        .watchdog
-        .take()
-        .and_then(|(fd, seconds, name)| inherited(fd).map(|file| Watchdog::adopt(file, seconds, name)));
     fail::keep(open_record(&mut handover));
 
     let mut stage = Main {
-        cmdline,
         os_release: files::read(paths::OS_RELEASE, limits::SMALL_FILE_BYTES).unwrap_or_default(),
-        watchdog,
         uevents: None,
         coldplug: None,
         state: State::Temporary { reason: "not tried".into() },
@@ -175,23 +161,22 @@ fn finish(mut stage: Main) -> Booted {
     }
     let slot = stage.handover.slot;
     let counted = stage.handover.firmware != Firmware::Direct;
-    let previous_step = stage.handover.previous_step();
     Booted {
         slot,
         version: clock::value(&stage.os_release, "IMAGE_VERSION").unwrap_or("unknown").to_owned(),
         start: assess::start(content.as_ref(), slot, counted),
         other_step: record.read_step(slot.other()),
-        previous_step,
+        previous_step: stage.handover.previous_step,
         root_hash: stage.handover.root_hash,
         firmware: stage.handover.firmware,
         disk: stage.handover.disk,
         record,
         state: stage.state,
-        watchdog: stage.watchdog,
+        watchdog: stage.handover.watchdog,
         timeline: stage.handover.timeline,
         uevents,
         coldplug: stage.coldplug,
-        cmdline: stage.cmdline,
+        cmdline: stage.handover.cmdline,
         machine_id: stage.machine_id,
         hostname: stage.hostname,
         degraded: stage.handover.degraded,
@@ -204,6 +189,7 @@ fn kernel_file_systems(stage: &mut Main) -> Result<String, String> {
         mounts::api(api)?;
     }
     wishes::keep().map_err(|error| format!("ctrl-alt-del: {error}"))?;
+    std::fs::create_dir_all(paths::RUN).map_err(|error| format!("{}: {error}", paths::RUN))?;
     ctrl_alt_del_as_signal().map_err(|error| format!("ctrl-alt-del: {error}"))?;
     stage.uevents = Some(Uevents::open().map_err(|error| format!("uevent socket: {error}"))?);
     Ok(String::new())
@@ -229,7 +215,7 @@ fn devices(stage: &mut Main) -> Result<String, String> {
 }
 
 fn mount_state(stage: &mut Main) -> Result<String, String> {
-    stage.state = state::set_up(&stage.handover.disk, STATE_LIMIT, stage.watchdog.as_ref());
+    stage.state = state::set_up(&stage.handover.disk, STATE_LIMIT, stage.handover.watchdog.as_ref());
     match &stage.state {
         State::Persistent { note, .. } => Ok(note.clone()),
         State::Temporary { reason } => {

@@ -1,5 +1,5 @@
 //! The watchdog: hardware if there is one, else the kernel's own (`softdog`). Armed by opening it; from then on it
-//! resets the machine unless it is petted. It is never closed: its descriptor goes through `exec`.
+//! resets the machine unless it is petted. It is never closed.
 
 use super::limits;
 use crate::sys::early::{watchdog_keepalive, watchdog_set_timeout};
@@ -32,16 +32,6 @@ impl Watchdog {
         // A driver that cannot keep this time says which it keeps.
         dog.seconds = watchdog_set_timeout(&dog.file, seconds).unwrap_or(limits::WATCHDOG_SECONDS);
         Ok(dog)
-    }
-
-    /// From the descriptor that the initrd stage left open.
-    pub fn adopt(file: File, seconds: u32, name: String) -> Watchdog {
-        Watchdog { file, seconds, name }
-    }
-
-    /// The open device.
-    pub fn file(&self) -> &File {
-        &self.file
     }
 
     /// All is well; the count starts again.

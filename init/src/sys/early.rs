@@ -204,25 +204,22 @@ pub fn be_patient() -> io::Result<()> {
     check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 15) }).map(|_| ())
 }
 
-/// Takes ownership of a descriptor that was inherited; `None` when there is none with that number.
-pub fn inherited(fd: i32) -> Option<File> {
-    // SAFETY: F_GETFD touches no memory and fails on a number that is not open.
-    if fd < 3 || unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
-        return None;
-    }
-    // SAFETY: the descriptor is open, as was just checked. The caller names it from the handover of the stage
-    // before, so nothing else in this fresh program owns it.
-    let file = unsafe { File::from_raw_fd(fd) };
-    // SAFETY: no memory is involved.
-    unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
-    Some(file)
-}
-
-/// Lets a descriptor stay open through `exec`.
-pub fn keep_through_exec(file: &File) -> io::Result<i32> {
-    // SAFETY: no memory is involved.
-    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) })?;
-    Ok(file.as_raw_fd())
+/// Makes the mount whose top folder that is read-only.
+pub fn freeze_mount(folder: BorrowedFd<'_>) -> io::Result<()> {
+    let attr =
+        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: the path is a C string, and the kernel reads as many bytes of `attr` as it is told that it has.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            folder.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// One request of the device mapper. `buffer` starts with the kernel's `struct dm_ioctl`.

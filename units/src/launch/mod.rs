@@ -20,8 +20,8 @@
 //! `openat2` with `RESOLVE_IN_ROOT`, so a link in an image leads nowhere.
 //!
 //! Known ways out, closed: no descriptor of a host folder is open at exec and the working folder is checked
-//! (CVE-2024-21626); PID 1's program, which `/proc/self/exe` of the not yet exec'd process is, lies on the verified
-//! read-only root (CVE-2019-5736); uid 0 of a user's unit is never the host's.
+//! (CVE-2024-21626); PID 1's program, which `/proc/self/exe` of the not yet exec'd process is, lies on a read-only mount
+//! and belongs to a user whom the unit cannot be (CVE-2019-5736); uid 0 of a user's unit is never the host's.
 
 mod container;
 mod fault;
