@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use berth_init::early::module_file;
 
 use crate::cache::{self, Key};
 use crate::debian::{self, Debian, MODULES};
@@ -16,8 +17,7 @@ use crate::workspace;
 /// Where the list lies in the checkout.
 const LIST: &str = "image/modules.list";
 /// What `init` reads of depmod's files; the rest is for other programs.
-const KEPT: [&str; 5] =
-    ["modules.dep", "modules.alias", "modules.softdep", "modules.builtin", "modules.builtin.modinfo"];
+const KEPT: [&str; 3] = ["modules.dep", "modules.alias", "modules.softdep"];
 
 /// Pruned modules, for the root and for the initrds: folders that hold `VERSION/`.
 #[derive(Debug, Clone)]
@@ -52,7 +52,12 @@ impl Modules {
 pub fn ensure(tools: &Tools, debian: &Debian, progress: Progress<'_>) -> Result<Modules> {
     let path = workspace::repo().join(LIST);
     let list = fs::read_to_string(&path).with_context(|| format!("could not read {LIST}"))?;
-    let key = Key::new("modules", include_str!("modules.rs")).with(&list).with(debian.key()).finish();
+    let slimming = include_str!("../../init/src/early/module_file.rs");
+    let key = Key::new("modules", include_str!("modules.rs"))
+        .with(slimming)
+        .with(&list)
+        .with(debian.key())
+        .finish();
     let package = &debian.kernel()?.dir;
     let version = debian::kernel_version(package)?;
     let dir = cache::stage("modules", &key, 1, progress, |dir| {
@@ -62,7 +67,11 @@ pub fn ensure(tools: &Tools, debian: &Debian, progress: Progress<'_>) -> Result<
         for (name, place) in [("root", Place::Root), ("initrd", Place::Initrd), ("direct", Place::Direct)] {
             let roots = wanted.iter().filter(|line| line.place >= place);
             let chosen = kernel.choose(roots)?;
-            copy(tools, &kernel, &chosen, &dir.join(name), &version)?;
+            let to = dir.join(name);
+            copy(tools, &kernel, &chosen, &to, &version)?;
+            if place >= Place::Initrd {
+                slim(&to.join(&version), &chosen)?;
+            }
         }
         progress("packing the initrd's modules");
         let mut tree = Tree::new();
@@ -231,6 +240,17 @@ fn copy(tools: &Tools, kernel: &Kernel, chosen: &BTreeSet<String>, dir: &Path, v
             fs::remove_file(to.join(&name))
                 .with_context(|| format!("could not remove {}", name.display()))?;
         }
+    }
+    Ok(())
+}
+
+/// Leaves out of an initrd's modules what `init` would leave out when it loads them.
+fn slim(dir: &Path, chosen: &BTreeSet<String>) -> Result<()> {
+    for file in chosen {
+        let path = dir.join(file.trim_end_matches(".xz"));
+        let bytes = fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
+        let slim = module_file::slimmed(&bytes).with_context(|| format!("{file} is not a module"))?;
+        fs::write(&path, slim).with_context(|| format!("could not write {}", path.display()))?;
     }
     Ok(())
 }

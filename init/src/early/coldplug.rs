@@ -1,11 +1,14 @@
 //! Drivers for what was there at the start, loaded by a child: the network's at once, the power button's a moment later;
 //! the rest when somebody needs a device that has none yet, or when the boot is over, so that it shares neither processor
-//! nor locks with it. The same child then tells the kernel that the boot is over ([`super::settle`]).
+//! nor locks with it. The same child then tells the kernel that the boot is over ([`super::settle`]), and gives the initrd's
+//! memory back.
 
-use super::modules::{Modules, all_aliases};
+use super::initrd::free;
+use super::modules::{Modules, all_aliases, network_aliases};
 use super::{console, limits, pstore, settle};
 use crate::sys::child::{self, Child};
 use crate::sys::early::be_patient;
+use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -26,10 +29,10 @@ pub struct Coldplug {
 }
 
 impl Coldplug {
-    /// Starts it.
-    pub fn start() -> Result<Coldplug, String> {
+    /// Starts it. `initrd`: the initrd's folder, to be emptied when the boot is over.
+    pub fn start(initrd: Option<File>) -> Result<Coldplug, String> {
         let (heard, words) = std::io::pipe().map_err(|error| error.to_string())?;
-        let child = child::start(move || work(heard)).map_err(|error| error.to_string())?;
+        let child = child::start(move || work(heard, initrd.as_ref())).map_err(|error| error.to_string())?;
         Ok(Coldplug { child: Some(child), words })
     }
 
@@ -49,14 +52,14 @@ impl Coldplug {
     }
 }
 
-fn work(mut heard: PipeReader) -> Result<String, String> {
+fn work(mut heard: PipeReader, initrd: Option<&File>) -> Result<String, String> {
     let end = Instant::now() + limits::COLDPLUG_WAIT;
     let mut troubles = Vec::new();
     let mut modules = Modules::open().map_err(|error| error.to_string())?;
-    troubles.extend(pstore::begin(&mut modules).err());
-    let mut names = modules.matching(all_aliases().iter().map(String::as_str));
+    let mut names = modules.matching(network_aliases().iter().map(String::as_str));
     names.retain(|name| modules.is_network(name));
     let mut count = modules.load_all(&names, &mut troubles);
+    troubles.extend(pstore::begin(&mut modules).err());
     let mut said = word(&mut heard, limits::BUTTONS_WAIT);
     count += modules.load_all(&BUTTONS.map(str::to_owned), &mut troubles);
     drop(modules);
@@ -76,6 +79,7 @@ fn work(mut heard: PipeReader) -> Result<String, String> {
         console::say("berth", &error);
     }
     let _ = be_patient();
+    troubles.extend(initrd.and_then(|folder| free(folder).err()).map(|error| format!("initrd: {error}")));
     if !early {
         count += rest(&mut troubles)?;
     }

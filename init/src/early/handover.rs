@@ -3,6 +3,7 @@
 use super::{Cmdline, Firmware, Timeline, Watchdog};
 use berth_updater::layout::Slot;
 use berth_updater::steps::StepRecord;
+use std::fs::File;
 use std::path::PathBuf;
 
 /// See the module.
@@ -26,6 +27,8 @@ pub struct Handover {
     pub previous_step: Option<StepRecord>,
     /// The armed watchdog.
     pub watchdog: Option<Watchdog>,
+    /// The initrd's folder.
+    pub old_root: Option<File>,
     /// Steps so far.
     pub timeline: Timeline,
     /// What went wrong and did not stop the boot.

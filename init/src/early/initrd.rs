@@ -11,14 +11,14 @@ use super::runner::{self, OnFailure, Step};
 use super::uevents::{Uevent, Uevents};
 use super::watchdog::{self, Watchdog};
 use super::{Firmware, console, dm, limits, mounts};
-use crate::sys::child;
-use crate::sys::early::{be_patient, freeze_mount};
+use crate::sys::early::freeze_mount;
 use berth_updater::assess;
 use berth_updater::layout::Slot;
 use berth_updater::steps::{Status, StepRecord};
 use berth_updater::verity::{self, BLOCK, RootHash};
 use nix::mount::{MsFlags, mount};
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -93,6 +93,9 @@ pub struct Initrd {
     boot: u64,
     previous_step: Option<StepRecord>,
     device: PathBuf,
+    old_root: Option<File>,
+    /// Modules that fit the devices found first.
+    fitting: Vec<String>,
 }
 
 impl runner::Stage for Initrd {
@@ -147,6 +150,8 @@ pub fn initrd_stage() -> Handover {
         boot: 1,
         previous_step: None,
         device: PathBuf::new(),
+        old_root: None,
+        fitting: Vec::new(),
     };
     runner::run(&STEPS, &mut stage);
     match stage.found.take() {
@@ -174,8 +179,8 @@ fn kernel_file_systems(stage: &mut Initrd) -> Result<String, String> {
 fn arm_watchdog(stage: &mut Initrd) -> Result<String, String> {
     stage.modules = Modules::open().map_err(|error| error.to_string())?;
     let aliases = modules::disk_aliases();
-    let fitting = stage.modules.matching(aliases.iter().map(String::as_str));
-    let hardware = fitting.into_iter().find(|name| watchdog::HARDWARE.contains(&name.as_str()));
+    stage.fitting = stage.modules.matching(aliases.iter().map(String::as_str));
+    let hardware = stage.fitting.iter().find(|name| watchdog::HARDWARE.contains(&name.as_str())).cloned();
     let seconds = stage.cmdline.number("berth.watchdog").unwrap_or(limits::WATCHDOG_SECONDS);
     let seconds = seconds.clamp(*limits::WATCHDOG_RANGE.start(), *limits::WATCHDOG_RANGE.end());
 
@@ -200,8 +205,7 @@ fn arm_watchdog(stage: &mut Initrd) -> Result<String, String> {
 
 /// What a verified root needs, and drivers of the disks that machines boot from most often.
 fn load_drivers(stage: &mut Initrd) -> Result<String, String> {
-    let aliases = modules::disk_aliases();
-    let mut names = stage.modules.matching(aliases.iter().map(String::as_str));
+    let mut names = std::mem::take(&mut stage.fitting);
     names.retain(|name| modules::FAST_DISKS.contains(&name.as_str()));
     for name in &names {
         if let Err(error) = stage.modules.load(name) {
@@ -345,26 +349,23 @@ fn switch_root(stage: &mut Initrd) -> Result<String, String> {
         let from = Path::new(api.target);
         mounts::shift(from, &root.join(from.strip_prefix("/").unwrap_or(from)))?;
     }
-    let _ = stage;
     let moved = (|| {
-        let old = std::fs::File::open("/")?;
+        let old = File::open("/")?;
         std::env::set_current_dir(root)?;
         mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
         std::os::unix::fs::chroot(".")?;
         std::env::set_current_dir("/")?;
         Ok::<_, std::io::Error>(old)
     })();
-    let old = moved.map_err(|error| format!("the verified root did not become /: {error}"))?;
-    // The initrd's files are memory. They are reached by the descriptor only, and a child gives them back when
-    // nobody else wants the processor. PID 1's program stays, without a name: nobody may write to it.
-    let folder = format!("/proc/self/fd/{}", old.as_raw_fd());
-    let freeing = child::start(move || {
-        let _ = be_patient();
-        empty(&folder);
-        freeze_mount(old.as_fd()).map(|()| String::new()).map_err(|error| error.to_string())
-    });
-    freeing.map_err(|error| error.to_string())?;
+    stage.old_root = Some(moved.map_err(|error| format!("the verified root did not become /: {error}"))?);
     Ok(String::new())
+}
+
+/// The initrd's files are memory, reached by this descriptor only. PID 1's program stays, without a name: nobody may
+/// write to it. For a child.
+pub fn free(old_root: &File) -> std::io::Result<()> {
+    empty(&format!("/proc/self/fd/{}", old_root.as_raw_fd()));
+    freeze_mount(old_root.as_fd())
 }
 
 /// Deletes everything in a folder of the initrd's own file system; mounts were moved away before.
@@ -392,6 +393,7 @@ fn hand_over(stage: Initrd, found: Candidate) -> Handover {
         boot: stage.boot,
         previous_step: stage.previous_step,
         watchdog: stage.watchdog,
+        old_root: stage.old_root,
         timeline: stage.timeline,
         degraded: stage.degraded,
     }

@@ -79,6 +79,17 @@ fn slim(file: &File) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// The same for whoever builds an initrd, from which modules are never loaded any other way. `None` if it is no module as
+/// we know them.
+pub fn slimmed(file: &[u8]) -> Option<Vec<u8>> {
+    let append = |module: &mut Vec<u8>, at: usize, count: usize| {
+        let bytes = at.checked_add(count).and_then(|end| file.get(at..end));
+        module.extend_from_slice(bytes.ok_or(Trouble::Unexpected)?);
+        Ok(())
+    };
+    pack(append).ok()
+}
+
 /// Why a file is not packed.
 #[derive(Debug)]
 enum Trouble {
@@ -136,15 +147,6 @@ fn number(bytes: &[u8], at: usize, length: usize) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn packed(file: &[u8]) -> Option<Vec<u8>> {
-        let append = |module: &mut Vec<u8>, at: usize, count: usize| {
-            let bytes = at.checked_add(count).and_then(|end| file.get(at..end));
-            module.extend_from_slice(bytes.ok_or(Trouble::Unexpected)?);
-            Ok(())
-        };
-        pack(append).ok()
-    }
-
     const NAMES: &[u8] = b"\0.BTF\0.text\0.bss\0.shstrtab\0";
 
     /// `.BTF`, `.text`, `.bss` and the names; a signature behind.
@@ -179,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_is_named_goes_and_the_signature_and_nothing_else() {
-        let module = packed(&elf()).unwrap();
+        let module = slimmed(&elf()).unwrap();
         assert_eq!(content(&module, 0), b"");
         assert_eq!(content(&module, 1), b"CODE!");
         assert_eq!(content(&module, 3), NAMES);
@@ -193,12 +195,12 @@ mod tests {
     #[test]
     fn what_is_no_module_is_left_to_the_kernel() {
         for file in [&b""[..], b"#!/bin/sh", &elf()[..200], &[0; 64]] {
-            assert_eq!(packed(file), None);
+            assert_eq!(slimmed(file), None);
         }
         let mut lying = elf();
         let headers = usize::from(lying[0x28]);
         lying[headers + HEADER + 0x27] = 0xff;
-        assert_eq!(packed(&lying), None);
+        assert_eq!(slimmed(&lying), None);
     }
 
     proptest::proptest! {
@@ -209,8 +211,8 @@ mod tests {
             if at < end {
                 file[at..end].copy_from_slice(&bytes[..end - at]);
             }
-            let _ = packed(&file);
-            let _ = packed(&bytes);
+            let _ = slimmed(&file);
+            let _ = slimmed(&bytes);
         }
     }
 }

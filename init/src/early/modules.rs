@@ -3,8 +3,9 @@
 //!
 //! The index files are read when needed and dropped again; PID 1 keeps none of them in memory.
 
-use super::{files, limits, module_file};
+use super::{console, files, limits, module_file};
 use crate::sys::child::{self, Child, ChildError};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,9 @@ const NOT_BY_THEMSELVES: [&str; 4] = ["kvm_amd", "kvm_intel", "ccp", "aesni_inte
 /// Buses whose devices are looked at when the machine is coldplugged.
 const BUSES_FOR_DISK: [&str; 8] = ["virtio", "pci", "scsi", "usb", "mmc", "vmbus", "xen", "nd"];
 
+/// Buses that network cards hang on.
+const BUSES_FOR_NETWORK: [&str; 5] = ["virtio", "pci", "usb", "vmbus", "xen"];
+
 /// Why a module is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
@@ -68,7 +72,8 @@ pub struct Modules {
     folder: PathBuf,
     dep: String,
     soft: String,
-    alias: String,
+    /// Large, and only needed to find out what fits a device.
+    alias: OnceCell<String>,
     loaded: BTreeSet<String>,
 }
 
@@ -77,15 +82,24 @@ impl Modules {
     pub fn open() -> Result<Modules, ModuleError> {
         let release = files::line("/proc/sys/kernel/osrelease").unwrap_or_default();
         let folder = Path::new(berth_units::paths::MODULES).join(release);
-        let read = |name: &str| {
-            let path = folder.join(name);
-            files::read(&path, limits::MODULE_INDEX_BYTES).map_err(|error| ModuleError::Index { path, error })
-        };
-        let (dep, alias) = (read("modules.dep")?, read("modules.alias")?);
-        let soft = read("modules.softdep").unwrap_or_default();
+        let path = folder.join("modules.dep");
+        let dep = files::read(&path, limits::MODULE_INDEX_BYTES)
+            .map_err(|error| ModuleError::Index { path, error })?;
+        let soft =
+            files::read(folder.join("modules.softdep"), limits::MODULE_INDEX_BYTES).unwrap_or_default();
         let loaded = files::read("/proc/modules", limits::MODULE_INDEX_BYTES).unwrap_or_default();
         let loaded = loaded.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
-        Ok(Modules { folder, dep, soft, alias, loaded })
+        Ok(Modules { folder, dep, soft, alias: OnceCell::new(), loaded })
+    }
+
+    fn alias(&self) -> &str {
+        self.alias.get_or_init(|| {
+            let path = self.folder.join("modules.alias");
+            files::read(&path, limits::MODULE_INDEX_BYTES).unwrap_or_else(|error| {
+                console::say("drivers", format_args!("{}: {error}; no driver is found", path.display()));
+                String::new()
+            })
+        })
     }
 
     /// Names of the modules that fit any of these devices, in the index's order; one pass over it.
@@ -96,7 +110,7 @@ impl Modules {
             buses.entry(bus(modalias)).or_default().push(modalias);
         }
         let mut names: Vec<String> = Vec::new();
-        for (pattern, module) in self.alias.lines().filter_map(alias_line) {
+        for (pattern, module) in self.alias().lines().filter_map(alias_line) {
             let Some(devices) = buses.get(bus(pattern)) else { continue };
             if devices.iter().any(|device| matches(pattern.as_bytes(), device.as_bytes()))
                 && !names.iter().any(|name| name == module)
@@ -231,10 +245,16 @@ pub fn hotplug(modaliases: Vec<String>) -> Result<Child, ChildError> {
 
 /// The modaliases of every device on the buses that a disk or a watchdog may hang on.
 pub fn disk_aliases() -> BTreeSet<String> {
-    BUSES_FOR_DISK
-        .iter()
-        .flat_map(|bus| bus_aliases(&Path::new("/sys/bus").join(bus).join("devices")))
-        .collect()
+    aliases_on(&BUSES_FOR_DISK)
+}
+
+/// The same for a network card.
+pub fn network_aliases() -> BTreeSet<String> {
+    aliases_on(&BUSES_FOR_NETWORK)
+}
+
+fn aliases_on(buses: &[&str]) -> BTreeSet<String> {
+    buses.iter().flat_map(|bus| bus_aliases(&Path::new("/sys/bus").join(bus).join("devices"))).collect()
 }
 
 /// The modaliases of every device.
@@ -324,7 +344,7 @@ mod tests {
         alias pci:v00008086d000025ABsv*sd*bc*sc*i* i6300esb\nalias cpu:type:x86,ven*fam*mod*:feature:*00C9* aesni_intel\n";
 
     fn sample() -> Modules {
-        Modules { dep: DEP.into(), alias: ALIAS.into(), ..Modules::default() }
+        Modules { dep: DEP.into(), alias: OnceCell::from(ALIAS.to_owned()), ..Modules::default() }
     }
 
     #[test]

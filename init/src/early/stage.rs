@@ -7,7 +7,7 @@ use super::runner::{self, OnFailure, Step};
 use super::{Booted, Coldplug, Firmware, State, Uevents, Watchdog};
 use super::{clock, console, fail, files, identity, limits, mounts, state, sysctl, wishes};
 use crate::sys::child;
-use crate::sys::early::{ctrl_alt_del_as_signal, lock_memory};
+use crate::sys::early::{be_patient, ctrl_alt_del_as_signal, lock_memory};
 use berth_units::paths;
 use berth_updater::assess;
 use berth_updater::steps::Status;
@@ -210,7 +210,7 @@ fn cgroups(_: &mut Main) -> Result<String, String> {
 
 /// Starts loading drivers, in a child that nobody waits for. Devices that come up by that are uevents.
 fn devices(stage: &mut Main) -> Result<String, String> {
-    stage.coldplug = Some(Coldplug::start()?);
+    stage.coldplug = Some(Coldplug::start(stage.handover.old_root.take())?);
     Ok(String::new())
 }
 
@@ -251,6 +251,7 @@ fn random_seed(stage: &mut Main) -> Result<String, String> {
         Err(error) => return Err(error.to_string()),
     };
     let work = || {
+        let _ = be_patient();
         if stage.new_id {
             identity::keep(&stage.machine_id)?;
         }
