@@ -29,6 +29,8 @@ pub enum Uevent {
         /// In a sentence: `data block 5120 differs`.
         what: String,
     },
+    /// A keyboard, a button or the like can be read from now on.
+    Input,
     /// Something happened to a network interface.
     Net {
         /// `add`, `remove`.
@@ -89,6 +91,8 @@ pub fn parse(message: &[u8]) -> Option<Uevent> {
             name: get("DEVNAME")?.into(),
             disk: get("DEVTYPE") == Some("disk"),
         }),
+        // The node; the device above it has a modalias and comes before.
+        Some("input") if action == "add" && get("DEVNAME").is_some() => Some(Uevent::Input),
         Some("net") => Some(Uevent::Net { action: action.into(), name: get("INTERFACE")?.into() }),
         _ if action == "add" => Some(Uevent::Device { modalias: get("MODALIAS")?.into() }),
         _ => None,
@@ -121,6 +125,8 @@ mod tests {
             what: "data block 5120 differs from what was signed".into(),
         };
         assert_eq!(parse(bad), Some(expected));
+        let node = b"add@/devices/LNXSYSTM:00/input/input2/event2\0SUBSYSTEM=input\0DEVNAME=input/event2\0";
+        assert_eq!(parse(node), Some(Uevent::Input));
         assert_eq!(parse(b"libudev\0\xfe\xed"), None);
     }
 }

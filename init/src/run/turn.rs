@@ -259,7 +259,6 @@ impl Loop {
         for event in self.machine.booted.uevents.read() {
             match event {
                 Uevent::Device { modalias } => {
-                    look = true;
                     modaliases.push(modalias);
                 }
                 Uevent::Corrupt { device, what } => {
@@ -275,6 +274,7 @@ impl Loop {
                         self.machine.inbox.push_back(Input::DisksChanged);
                     }
                 }
+                Uevent::Input => look = true,
                 Uevent::Net { .. } => {}
             }
         }
