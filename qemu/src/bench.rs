@@ -11,7 +11,7 @@ use crate::scratch::{self, Scratch};
 use crate::{accel, demo, disk, floor, http};
 use anyhow::{Context, Result};
 use berth_image::tools::Tools;
-use berth_image::{Options, Outputs};
+use berth_image::{Compression, Options, Outputs};
 use berth_units::control::API_PORT;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ struct Bench {
 /// Runs it all; `json` prints one object on standard output instead of the table.
 pub fn boot(n: u32, json: bool) -> Result<()> {
     scratch::remove_on(&scratch::ENDS)?;
-    let bench = Bench::prepare(json)?;
+    let bench = Bench::prepare(&Options::default(), json)?;
     let floor_kernel = floor::kernel(&bench.tools, &bench.outputs, bench.folder.path())?;
 
     let (mut floors, mut berths) = (Vec::new(), Vec::new());
@@ -95,6 +95,32 @@ pub fn boot(n: u32, json: bool) -> Result<()> {
     Ok(())
 }
 
+/// `bench root`: what the root's compression costs and saves, as the table of `docs/image.md`. The images are booted in
+/// turn, warm and direct.
+pub fn root(n: u32) -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("berth-bench-").tempdir()?;
+    let kinds =
+        [("uncompressed", Compression::None), ("lz4hc,9", Compression::Lz4hc), ("zstd,9", Compression::Zstd)];
+    let mut benches = Vec::new();
+    for (name, compression) in kinds {
+        let options = Options { compression, out: folder.path().join(name), ..Options::default() };
+        benches.push((name, Bench::prepare(&options, false)?, Vec::new()));
+    }
+    for round in 1..=n {
+        eprintln!("boot {round} of {n}");
+        for (_, bench, seconds) in &mut benches {
+            seconds.push(bench.page(bench.warm(Firmware::Direct)?)?);
+        }
+    }
+    println!("| root | erofs, MB | `zstd -9` of the disk, MB | time, s |\n|---|---|---|---|");
+    for (name, bench, mut seconds) in benches {
+        let erofs = std::fs::metadata(&bench.outputs.bundle.root)?.len() / 100_000;
+        let disk = compressed_mb(&bench.tools, &bench.outputs.raw)?;
+        println!("| {name} | {}.{} | {disk:.1} | {:.2} |", erofs / 10, erofs % 10, median(&mut seconds));
+    }
+    Ok(())
+}
+
 /// What each figure is, for the page.
 const MEANING: [(&str, &str); 13] = [
     ("accelerator", "what carried out the guest's instructions"),
@@ -137,10 +163,10 @@ fn print_table(result: &Value) {
 }
 
 impl Bench {
-    fn prepare(quiet: bool) -> Result<Bench> {
+    fn prepare(options: &Options, quiet: bool) -> Result<Bench> {
         let say = |line: &str| eprintln!("{line}");
         let tools = berth_image::tools::ensure(&say)?;
-        let outputs = berth_image::build(&Options::default(), &say)?;
+        let outputs = berth_image::build(options, &say)?;
         let folder = Scratch::new("bench")?;
         let web = folder.path().join("web.oci.tar");
         demo::write_web_image(&tools, &web)?;

@@ -74,6 +74,12 @@ enum BenchCommand {
         #[arg(short, long, default_value_t = 5)]
         n: u32,
     },
+    /// What the root's compression costs and saves; see docs/image.md.
+    Root {
+        /// Boots of each image.
+        #[arg(short, long, default_value_t = 5)]
+        n: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -83,6 +89,7 @@ fn main() -> ExitCode {
         Some(Command::Run(options)) => interactive::run(&options),
         Some(Command::Build { qcow2, install }) => interactive::build(qcow2, install),
         Some(Command::Bench(BenchCommand::Boot { json, n })) => bench::boot(n, json),
+        Some(Command::Bench(BenchCommand::Root { n })) => bench::root(n),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
