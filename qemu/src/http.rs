@@ -52,5 +52,18 @@ pub fn wait_200(port: u16, path: &str, limit: Duration) -> Result<(String, Insta
 
 /// A port on loopback that nobody listens on right now.
 pub fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    let [port] = free_ports()?;
+    Ok(port)
+}
+
+/// Several, no two the same.
+pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    // All are held before one is let go.
+    let held: Vec<_> =
+        (0..N).map(|_| std::net::TcpListener::bind(("127.0.0.1", 0))).collect::<Result<_, _>>()?;
+    let mut ports = [0; N];
+    for (port, listener) in ports.iter_mut().zip(&held) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
 }

@@ -158,9 +158,20 @@ impl Plan {
         Ok(Guest { plan: self, running, web_port, api_port, api_line: None })
     }
 
+    /// Another program may take a port between its choice and QEMU's start: then with others.
     fn start(&self) -> Result<(Running, u16, u16)> {
+        for _ in 0..3 {
+            match self.try_start() {
+                Err(error) if format!("{error:#}").contains("host forwarding rule") => {}
+                result => return result,
+            }
+        }
+        self.try_start()
+    }
+
+    fn try_start(&self) -> Result<(Running, u16, u16)> {
         let built = built()?;
-        let (web_port, api_port) = (http::free_port()?, http::free_port()?);
+        let [web_port, api_port] = http::free_ports()?;
         let machine = Machine::new(&built.tools, self.firmware);
         let machine = match self.read_only {
             true => machine.read_only_disk(&self.disk, self.bus),
