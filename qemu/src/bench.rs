@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use crate::machine::{Bus, Firmware, Kernel, Machine};
+use crate::running::Running;
 use crate::scratch::{self, Scratch};
 use crate::{accel, demo, disk, floor, http};
 use anyhow::{Context, Result};
@@ -54,10 +55,16 @@ pub fn boot(n: u32, json: bool) -> Result<()> {
     }
     let mut ratios: Vec<f64> = floors.iter().zip(&berths).map(|(f, b)| b / f).collect();
     let (mut uefi, mut bios, mut first, mut bridge) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut uefi_before, mut bios_before) = (Vec::new(), Vec::new());
     for round in 1..=n.min(3) {
         bench.say(&format!("UEFI, BIOS, first boot: {round} of {}", n.min(3)));
-        uefi.push(bench.page(bench.warm(Firmware::Uefi)?)?);
-        bios.push(bench.page(bench.warm(Firmware::Bios)?)?);
+        for (firmware, pages, befores) in
+            [(Firmware::Uefi, &mut uefi, &mut uefi_before), (Firmware::Bios, &mut bios, &mut bios_before)]
+        {
+            let (page, before) = bench.page_and_before_kernel(bench.warm(firmware)?)?;
+            pages.push(page);
+            befores.push(before);
+        }
         bridge.push(bench.page(bench.machine(Firmware::Direct, &bench.warm_bridge, BRIDGE)?.snapshot())?);
         first.push(bench.page(bench.cold(Firmware::Direct)?)?);
     }
@@ -78,7 +85,9 @@ pub fn boot(n: u32, json: bool) -> Result<()> {
         "seconds_direct_bridge": round(median(&mut bridge)),
         "seconds_direct_first_boot": round(median(&mut first)),
         "seconds_uefi": round(median(&mut uefi)),
+        "seconds_uefi_before_kernel": round(median(&mut uefi_before)),
         "seconds_bios": round(median(&mut bios)),
+        "seconds_bios_before_kernel": round(median(&mut bios_before)),
         "serves_in_mib": serves,
         "pid1_rss_kib": bench.pid1_rss_kib()?,
         "disk_compressed_mb": round(compressed_mb(&bench.tools, &bench.outputs.raw)?),
@@ -122,7 +131,7 @@ pub fn root(n: u32) -> Result<()> {
 }
 
 /// What each figure is, for the page.
-const MEANING: [(&str, &str); 13] = [
+const MEANING: [(&str, &str); 15] = [
     ("accelerator", "what carried out the guest's instructions"),
     ("boots", "boots of each kind (at most 3 of UEFI, BIOS and first boots)"),
     (
@@ -134,7 +143,9 @@ const MEANING: [(&str, &str); 13] = [
     ("seconds_direct_bridge", "the same with the web unit on the bridge, its port published"),
     ("seconds_direct_first_boot", "the same on a new disk: state grown, config found, image unpacked"),
     ("seconds_uefi", "Berth through OVMF and GRUB"),
+    ("seconds_uefi_before_kernel", "of these, until the kernel's first instruction: firmware and loader"),
     ("seconds_bios", "Berth through SeaBIOS and GRUB"),
+    ("seconds_bios_before_kernel", "of these, until the kernel's first instruction"),
     ("serves_in_mib", "smallest of 128, 112, 96, 80, 64 MiB in which the page is served; goal 128"),
     ("pid1_rss_kib", "resident memory of PID 1, KiB; goal 3,072"),
     ("disk_compressed_mb", "the whole disk through zstd -9, MB; goal 40"),
@@ -216,16 +227,31 @@ impl Bench {
         Ok(at.duration_since(running.started()).as_secs_f64())
     }
 
+    /// The same; and seconds until the kernel's first instruction, of which the machine keeps account.
+    fn page_and_before_kernel(&self, machine: Machine) -> Result<(f64, f64)> {
+        let [web, api] = http::free_ports()?;
+        let mut running = machine.forward(web, 8080).forward(api, API_PORT).boot()?;
+        let (_, at) = http::wait_200(web, "/", PATIENCE).with_context(|| running.console().tail())?;
+        let page = at.duration_since(running.started()).as_secs_f64();
+        let times = client(&mut running, api)?.boot_times()?;
+        let before = times.loader_us.context("the machine does not know when its kernel started")?
+            + times.firmware_us.unwrap_or_default();
+        Ok((page, Duration::from_micros(before).as_secs_f64()))
+    }
+
     fn pid1_rss_kib(&self) -> Result<u64> {
         let port = http::free_port()?;
         let mut running = self.warm(Firmware::Direct)?.forward(port, API_PORT).boot()?;
-        let line = running.wait_for(crate::lines::API_KEY, PATIENCE)?;
-        running.wait_for(crate::lines::CONFIRMED, PATIENCE)?;
-        let pin = crate::lines::fingerprint(&line.text);
-        let client = berth_ctl::Client::new("bench", "127.0.0.1", port, pin, &berth_ctl::ensure_key()?)?;
-        let machine = client.machine()?;
-        Ok(machine.pid1_rss_kib)
+        Ok(client(&mut running, port)?.machine()?.pid1_rss_kib)
     }
+}
+
+/// For the machine whose API is forwarded there, once all is healthy.
+fn client(running: &mut Running, port: u16) -> Result<berth_ctl::Client> {
+    let line = running.wait_for(crate::lines::API_KEY, PATIENCE)?;
+    running.wait_for(crate::lines::CONFIRMED, PATIENCE)?;
+    let pin = crate::lines::fingerprint(&line.text);
+    Ok(berth_ctl::Client::new("bench", "127.0.0.1", port, pin, &berth_ctl::ensure_key()?)?)
 }
 
 fn median(values: &mut [f64]) -> f64 {
