@@ -26,8 +26,11 @@ pub fn write_web_image(tools: &Tools, to: &Path) -> Result<()> {
         .dir("etc", 0o755)
         .file("etc/passwd", 0o644, "root:x:0:0:root:/:/bin/sh\nwww:x:33:33:www:/srv:/bin/false\n")
         .file("etc/group", 0o644, "root:x:0:\nwww:x:33:\n")
-        .dir("tmp", 0o1777);
-    let content = LayerBuilder::new().dir("srv", 0o755).file(
+        .dir("tmp", 0o1777)
+        .dir("srv", 0o755)
+        .file("srv/draft.html", 0o644, "not yet\n");
+    // The second layer takes the draft away.
+    let content = LayerBuilder::new().dir("srv", 0o755).file("srv/.wh.draft.html", 0o644, "").file(
         "srv/index.html",
         0o644,
         PAGE.replace("{HEADING}", HEADING),

@@ -8,6 +8,7 @@ fn serves_and_answers(firmware: Firmware, name: &str) -> Result<()> {
     let mut guest = Guest::new(firmware)?.with_config(WEB)?.boot()?;
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));
+    guest.page("/draft.html").expect_err("its second layer takes it away");
 
     guest.healthy("web")?;
     let web = guest.unit("web")?;

@@ -64,15 +64,15 @@ fn work(mut heard: PipeReader, initrd: Option<&File>) -> Result<String, String> 
     count += modules.load_all(&BUTTONS.map(str::to_owned), &mut troubles);
     drop(modules);
 
-    let rest = |troubles: &mut Vec<String>| -> Result<usize, String> {
-        let mut modules = Modules::open().map_err(|error| error.to_string())?;
-        Ok(modules.load_for(all_aliases().iter().map(String::as_str), troubles))
+    let rest = |count: &mut usize, troubles: &mut Vec<String>| match Modules::open() {
+        Ok(mut modules) => *count += modules.load_for(all_aliases().iter().map(String::as_str), troubles),
+        Err(error) => troubles.push(error.to_string()),
     };
     let mut early = false;
     while said.or_else(|| word(&mut heard, end.saturating_duration_since(Instant::now()))) == Some(DEVICES) {
         said = None;
         if !std::mem::replace(&mut early, true) {
-            count += rest(&mut troubles)?;
+            rest(&mut count, &mut troubles);
         }
     }
     if let Err(error) = settle() {
@@ -81,7 +81,7 @@ fn work(mut heard: PipeReader, initrd: Option<&File>) -> Result<String, String> 
     let _ = be_patient();
     troubles.extend(initrd.and_then(|folder| free(folder).err()).map(|error| format!("initrd: {error}")));
     if !early {
-        count += rest(&mut troubles)?;
+        rest(&mut count, &mut troubles);
     }
     for trouble in &troubles {
         console::say("drivers", trouble);

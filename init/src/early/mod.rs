@@ -63,6 +63,12 @@ fn hurry(yes: bool) {
     let _ = files::poke("/sys/kernel/rcu_expedited", if yes { "1" } else { "0" });
 }
 
+/// Whether [`settle`] has done its work.
+pub fn is_settled() -> bool {
+    files::line("/sys/module/module/parameters/sig_enforce").as_deref() == Some("Y")
+        && files::line("/sys/kernel/rcu_expedited").as_deref() != Some("1")
+}
+
 /// The boot is over: the kernel takes only signed modules from now on, locks itself against its own root user, and
 /// takes its time again. The first two cannot be undone. Called by [`Coldplug`]'s child.
 pub fn settle() -> Result<(), String> {

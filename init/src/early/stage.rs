@@ -7,7 +7,7 @@ use super::runner::{self, OnFailure, Step};
 use super::{Booted, Coldplug, Firmware, State, Uevents, Watchdog};
 use super::{clock, console, fail, files, identity, limits, mounts, state, sysctl, wishes};
 use crate::sys::child;
-use crate::sys::early::{be_patient, ctrl_alt_del_as_signal, lock_memory};
+use crate::sys::early::{be_patient, ctrl_alt_del_as_signal, lock_memory, raise_open_files};
 use berth_units::paths;
 use berth_updater::assess;
 use berth_updater::steps::Status;
@@ -185,6 +185,8 @@ fn finish(mut stage: Main) -> Booted {
 
 fn kernel_file_systems(stage: &mut Main) -> Result<String, String> {
     mounts::make_private()?;
+    // Each running unit holds eight.
+    raise_open_files().map_err(|error| format!("limit of open files: {error}"))?;
     for api in &mounts::SECOND {
         mounts::api(api)?;
     }

@@ -37,6 +37,8 @@ pub enum Job {
     Hotplug,
     /// Modules for devices that were there at the start.
     Coldplug,
+    /// Locks the kernel down.
+    Settle,
     /// Clock, entropy, sync, unmount.
     Last(Halt),
 }

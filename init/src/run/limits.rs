@@ -7,6 +7,8 @@ use std::time::Duration;
 pub const CONFIG_SEARCH: Duration = Duration::from_secs(10);
 /// A slot that is not healthy after this is not good. Slow disks and emulated CPUs need about 20 s.
 pub const HEALTH_DEADLINE: Duration = Duration::from_secs(90);
+/// After this, boot records that could not be written are tried again.
+pub const CONFIRM_AGAIN: Duration = Duration::from_secs(10);
 /// What `berth.health-deadline=` may say, seconds: long enough to boot at all, short enough to matter.
 pub const HEALTH_DEADLINE_RANGE: std::ops::RangeInclusive<u64> = 5..=600;
 /// The API and the other drivers start when every unit has had its first try and the machine has an address, or after
@@ -58,8 +60,6 @@ pub const QUEUE: usize = berth_units::limits::UNITS + 64;
 pub const PACKETS_PER_PASS: usize = 16;
 /// An operator connection that asked nothing, or a peer that does not read, is dropped after this.
 pub const CONNECTION_IDLE: Duration = Duration::from_secs(10);
-/// Bytes waiting for a slow console; what comes on top is dropped (the log keeps it).
-pub const CONSOLE_BYTES: usize = 64 * 1024;
 /// Bytes of a short-lived child's answer: an image's description, its layers' names escaped.
 pub const ANSWER_BYTES: usize = 2 * berth_units::limits::IMAGE_INDEX_BYTES;
 /// Children that look for images at once; each is one small read.

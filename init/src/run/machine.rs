@@ -8,7 +8,7 @@ use super::peers::Peers;
 use super::reactor::Reactor;
 use super::supervisor::{API, META};
 use super::{devices, files, limits};
-use crate::early::{Booted, Coldplug, Content, RecordStore, console, modules};
+use crate::early::{Booted, Coldplug, Content, RecordStore, console, is_settled, modules, settle};
 use berth_units::control::ToWorker;
 use berth_units::image::PreparedImage;
 use berth_units::logs::Stream;
@@ -264,10 +264,15 @@ impl Machine {
                     self.hotplug(more);
                 }
             }
+            Job::Settle => complain("the kernel is not locked down", &outcome),
             Job::Feature(set) => self.features_loaded(set, &outcome),
             Job::Coldplug => {
                 complain("drivers", &outcome);
                 self.inbox.push_back(Input::DriversLoaded);
+                // It does this as its last work but one, and may not have come so far.
+                if !is_settled() {
+                    self.start(Job::Settle, limits::CHILD_MODULES, || settle().map(|()| String::new()));
+                }
             }
             Job::Last(halt) => {
                 if let Err(why) = outcome {
@@ -472,7 +477,9 @@ impl Kernel for Machine {
         }
         self.condemned = true;
         self.next_step = None;
+        // What they would still write must not come after.
         self.chores.kill_all(&mut self.reactor, &Job::Step);
+        self.chores.kill_all(&mut self.reactor, &Job::Confirm);
         let (record, slot, step) = (&mut self.booted.record, self.booted.slot, &self.step);
         let work = || {
             record.step("main", step, Status::Failed, reason);

@@ -300,6 +300,11 @@ impl Supervisor {
         units.chain(boot).chain(self.images.next()).chain(self.next_stop()).min()
     }
 
+    /// The last pass ended before everything was done.
+    pub fn has_work(&self) -> bool {
+        self.look_again || !self.events.is_empty()
+    }
+
     /// The machine is on its way down.
     pub fn is_stopping(&self) -> bool {
         self.stopping.is_some()

@@ -123,6 +123,9 @@ impl Loop {
 
     /// How long nothing has to be done.
     fn patience(&self) -> Duration {
+        if self.supervisor.has_work() || !self.machine.inbox.is_empty() {
+            return LEAST;
+        }
         let watchdog = self.machine.booted.watchdog.as_ref().map(|dog| now().saturating_add(dog.interval()));
         let deadlines = [
             self.supervisor.next_deadline(),

@@ -163,7 +163,7 @@ fn furnish(plan: &Plan) -> Step<Inside> {
     }
     inside.folder(&plan.cwd)?;
     if matches!(plan.root, Root::System(_)) {
-        for path in ["/etc", "/var"] {
+        for path in ["/etc", "/var", "/dev"] {
             inside.protect(path)?;
         }
     } else if plan.read_only {

@@ -218,8 +218,10 @@ impl Setup<'_> {
     /// A detached copy of the mount at `source`, in the container's ids.
     fn take(&self, source: &Path) -> Step<OwnedFd> {
         let name = || source.display().to_string();
-        let path = c_path(source)?;
-        let tree = mount::open_tree(nix::fcntl::AT_FDCWD, &path, false).at(|| format!("open {}", name()))?;
+        // Workers write to the folders that these lie in: what they put there leads nowhere else.
+        let folder = mount::open_plain(&c_path(source)?, libc::O_PATH | libc::O_DIRECTORY, 0)
+            .at(|| format!("open {}", name()))?;
+        let tree = mount::open_tree(folder.as_fd(), c"", false).at(|| format!("open {}", name()))?;
         if let Some(userns) = self.userns {
             mount::idmap(tree.as_fd(), userns).at(|| format!("map the ids of {}", name()))?;
         }
@@ -318,8 +320,13 @@ impl Setup<'_> {
             if let Some(folder) = source.parent() {
                 fs::create_dir_all(folder).at(failed)?;
             }
-            fs::OpenOptions::new().create(true).append(true).open(source).at(failed)?;
-            let tree = mount::open_tree(nix::fcntl::AT_FDCWD, &c_path(source)?, false).at(failed)?;
+            // As above, and a pipe would keep the start waiting.
+            let flags = libc::O_RDONLY | libc::O_CREAT | libc::O_NONBLOCK | libc::O_NOCTTY;
+            let file = fs::File::from(mount::open_plain(&c_path(source)?, flags, 0o644).at(failed)?);
+            if !file.metadata().at(failed)?.is_file() {
+                return Err(Fault::new(failed(), "it is not a file"));
+            }
+            let tree = mount::open_tree(file.as_fd(), c"", false).at(failed)?;
             mount::restrict(tree.as_fd(), ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC, false)
                 .at(failed)?;
             mount::attach(tree.as_fd(), path_fd(Path::new("resolv.conf"))?.as_fd()).at(failed)?;

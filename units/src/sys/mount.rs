@@ -152,11 +152,20 @@ impl FsContext {
 
 /// `openat2` below `dir`, which is the root for absolute paths, links and `..`; `flags` get `O_CLOEXEC` added.
 pub(crate) fn open_in_root(dir: BorrowedFd<'_>, path: &CStr, flags: i32, mode: u32) -> io::Result<OwnedFd> {
+    openat2(dir, path, flags, mode, libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS)
+}
+
+/// `openat2` of an absolute path in which nothing may be a link.
+pub(crate) fn open_plain(path: &CStr, flags: i32, mode: u32) -> io::Result<OwnedFd> {
+    openat2(nix::fcntl::AT_FDCWD, path, flags, mode, libc::RESOLVE_NO_SYMLINKS)
+}
+
+fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: i32, mode: u32, resolve: u64) -> io::Result<OwnedFd> {
     // SAFETY: `open_how` consists of integers only; all zero is valid.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = u64::from((flags | libc::O_CLOEXEC).cast_unsigned());
     how.mode = u64::from(mode);
-    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+    how.resolve = resolve;
     let mut tries = 0;
     loop {
         // SAFETY: `dir` is open, `path` a C string, `how` an `open_how` of the size given.

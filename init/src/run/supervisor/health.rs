@@ -4,7 +4,7 @@
 //! (a start that never becomes healthy is counted by the loader, and three of them end in rescue). A rescue that can be
 //! reached is healthy, and the next start is a normal one.
 
-use super::{API, META, NET, Run, Supervisor};
+use super::{API, META, NET, Run, STORE, Supervisor};
 use crate::run::kernel::{Halt, Kernel};
 use crate::run::{console, limits, text};
 use berth_units::lifecycle::State;
@@ -25,6 +25,11 @@ pub(super) enum Health {
     Degraded,
     /// Healthy; the records are being written.
     Healthy,
+    /// Healthy, but the records could not be written.
+    Unwritten {
+        /// When to try again.
+        again: Duration,
+    },
     /// The records say so.
     Confirmed,
 }
@@ -33,13 +38,14 @@ impl Health {
     pub(super) fn next(&self) -> Option<Duration> {
         match self {
             Self::Pending { by } => Some(*by),
+            Self::Unwritten { again } => Some(*again),
             _ => None,
         }
     }
 
     /// The boot is over, one way or the other.
     pub(super) fn is_settled(&self) -> bool {
-        matches!(self, Self::Healthy | Self::Confirmed | Self::Degraded)
+        !matches!(self, Self::Pending { .. })
     }
 
     pub(super) fn is_confirmed(&self) -> bool {
@@ -76,7 +82,11 @@ impl Supervisor {
                     console::slot_good(slot, now)
                 });
             }
-            Err(why) => k.say(console::slot_not_written(slot, &text::bounded(&why, limits::TEXT_BYTES))),
+            // Unconfirmed, a good start counts as a bad one.
+            Err(why) => {
+                k.say(console::slot_not_written(slot, &text::bounded(&why, limits::TEXT_BYTES)));
+                self.health = Health::Unwritten { again: now.saturating_add(limits::CONFIRM_AGAIN) };
+            }
         }
     }
 
@@ -99,6 +109,11 @@ impl Supervisor {
 
     pub(super) fn tick_health(&mut self, now: Duration, k: &mut dyn Kernel) {
         if self.stopping.is_some() || self.health.next().is_none_or(|by| by > now) {
+            return;
+        }
+        if matches!(self.health, Health::Unwritten { .. }) {
+            self.health = Health::Healthy;
+            k.confirm();
             return;
         }
         self.health = Health::Degraded;
@@ -137,10 +152,11 @@ impl Supervisor {
     }
 }
 
-/// The slot's health depends on it. Without meta a machine comes up all the same.
+/// The slot's health depends on it. Without meta or store a machine comes up all the same; whoever needs an image of the
+/// store's is counted by itself.
 fn counts(run: &Run) -> bool {
     match run.unit.name.as_str() {
-        META => false,
+        META | STORE => false,
         NET | API => true,
         _ if run.is_system() => run.life.wanted(),
         _ => run.unit.required_for_boot,

@@ -67,6 +67,18 @@ fn a_crash_loop_is_slow_and_ends() {
 }
 
 #[test]
+fn boot_records_that_could_not_be_written_are_written_later() {
+    let mut machine = Machine::boot("*web");
+    machine.k.confirm_fails = true;
+    machine.ready(NET);
+    machine.ready(API);
+    machine.seconds(3);
+    assert_eq!((machine.called("confirm"), machine.supervisor.is_confirmed()), (1, false));
+    machine.pass(limits::CONFIRM_AGAIN);
+    assert_eq!((machine.called("confirm"), machine.supervisor.is_confirmed()), (2, true));
+}
+
+#[test]
 fn what_can_wait_waits_for_an_address_and_not_for_ever() {
     let mut machine = Machine::new(facts());
     machine.begin(Some("web"));

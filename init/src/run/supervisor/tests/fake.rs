@@ -31,6 +31,8 @@ pub struct Fake {
     pub said: Vec<String>,
     pub calls: Vec<String>,
     pub halted: Option<Halt>,
+    /// The next time, the boot records cannot be written.
+    pub confirm_fails: bool,
     pub next_pid: i32,
 }
 
@@ -130,7 +132,9 @@ impl Kernel for Fake {
     }
     fn confirm(&mut self) {
         self.calls.push("confirm".into());
-        self.inbox.push_back(Input::Confirmed(Ok(())));
+        let result =
+            if std::mem::take(&mut self.confirm_fails) { Err("disk is slow".into()) } else { Ok(()) };
+        self.inbox.push_back(Input::Confirmed(result));
     }
     fn condemn(&mut self, reason: &str, broken: bool) {
         self.calls.push(format!("condemn {reason}, {broken}"));
