@@ -217,6 +217,11 @@ impl Guest {
         Ok(http::wait_200(self.web_port, path, SOON).with_context(|| self.running.console().tail())?.0)
     }
 
+    /// What the web unit, which is up, answers to one request, headers included.
+    pub fn answer(&self, path: &str) -> Result<String> {
+        http::get(self.web_port, path, SOON)
+    }
+
     /// Whether anything answers on the web unit's port now.
     pub fn serves(&self) -> bool {
         http::get(self.web_port, "/", Duration::from_secs(3)).is_ok()
