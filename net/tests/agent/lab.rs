@@ -224,27 +224,35 @@ impl Lab {
         init
     }
 
-    /// A router advertisement (RFC 4861, 4.2) to the machine, with nothing in it but a name server (RFC 8106, 5.1).
+    /// A router advertisement (RFC 4861, 4.2) to the machine, with a name server (RFC 8106, 5.1).
     pub fn advertise(&self, lifetime: u32, server: Ipv6Addr) {
+        self.advertise_option(&[&[25, 3, 0, 0][..], &lifetime.to_be_bytes(), &server.octets()].concat());
+    }
+
+    /// One with a prefix of 64 bits (RFC 4861, 4.6.2) that is on the link and that addresses may be made from, for an hour.
+    pub fn advertise_prefix(&self, prefix: Ipv6Addr) {
+        let hour = 3600_u32.to_be_bytes();
+        self.advertise_option(&[&[3, 4, 64, 0xc0], &hour[..], &hour, &[0; 4], &prefix.octets()].concat());
+    }
+
+    /// The machine's address on the cable, as soon as it has one.
+    pub fn link_local(&self) -> Option<Ipv6Addr> {
         let link_local = |address: &Addr| match address.ip {
             IpAddr::V6(ip) if ip.is_unicast_link_local() => Some(ip),
             _ => None,
         };
-        let to = self.machine.run(|| {
+        self.machine.run(|| {
             let mut rtnl = rtnl();
             let index = rtnl.link("up0").expect("up0").expect("up0").index;
             let addresses = rtnl.addresses().expect("addresses");
             addresses.iter().filter(|address| address.index == index).find_map(link_local)
-        });
-        let Some(to) = to else { return };
-        let message = [
-            &[134, 0, 0, 0, 64, 0, 0, 0][..],
-            &[0; 8],
-            &[25, 3, 0, 0],
-            &lifetime.to_be_bytes(),
-            &server.octets(),
-        ]
-        .concat();
+        })
+    }
+
+    /// From a router that is nobody's default.
+    fn advertise_option(&self, option: &[u8]) {
+        let Some(to) = self.link_local() else { return };
+        let message = [&[134, 0, 0, 0, 64, 0, 0, 0][..], &[0; 8], option].concat();
         self.world.run(|| {
             let kind = (SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::IcmpV6);
             let socket = socket(AddressFamily::Inet6, kind.0, kind.1, kind.2).expect("raw socket");

@@ -7,11 +7,11 @@ use berth_net::plan;
 use berth_units::control::{FromWorker, ToWorker};
 use berth_units::model::{Interface, Port, Protocol};
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-pub const ALL: [(&str, fn()); 8] = [
+pub const ALL: [(&str, fn()); 9] = [
     ("a_lease_is_had_and_told", a_lease_is_had_and_told),
     ("a_lease_is_renewed_until_it_is_refused", a_lease_is_renewed_until_it_is_refused),
     ("no_answer_is_said_and_not_fatal", no_answer_is_said_and_not_fatal),
@@ -20,6 +20,7 @@ pub const ALL: [(&str, fn()); 8] = [
     ("a_new_agent_disturbs_nobody", a_new_agent_disturbs_nobody),
     ("what_cannot_be_attached_says_why", what_cannot_be_attached_says_why),
     ("routers_advertise_name_servers", routers_advertise_name_servers),
+    ("an_address_is_made_from_what_routers_advertise", an_address_is_made_from_what_routers_advertise),
 ];
 
 const UNIT1: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 2);
@@ -155,6 +156,29 @@ fn routers_advertise_name_servers() {
     lab.cable(false);
     init.wait_status("no carrier");
     assert!(!lab.resolv().contains("2001:db8"), "{}", lab.resolv());
+}
+
+/// SLAAC (RFC 4862), which the kernel does and the agent tells of.
+fn an_address_is_made_from_what_routers_advertise() {
+    let lab = Lab::new();
+    let mut init = up(&lab);
+    let prefix: Ipv6Addr = "2001:db8:5::".parse().unwrap();
+    let made = |link_local: Ipv6Addr| {
+        let own = u128::from(link_local) & u128::from(u64::MAX);
+        Ipv6Addr::from(u128::from(prefix) | own)
+    };
+    let has = |address: Ipv6Addr| {
+        let addresses = lab.machine.run(|| rtnl().addresses()).unwrap();
+        addresses.iter().any(|known| known.ip == IpAddr::from(address) && known.prefix == 64)
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !lab.link_local().map(made).is_some_and(has) {
+        assert!(Instant::now() < deadline, "no address out of {prefix}");
+        lab.advertise_prefix(prefix);
+        std::thread::sleep(SHORT);
+    }
+    let address = format!("{}/64", made(lab.link_local().unwrap()));
+    init.wait_addresses(&[("up0", "192.0.2.50/24"), ("up0", &address)]);
 }
 
 /// A machine with a lease.
