@@ -1,6 +1,9 @@
 //! Pages that are made from the code are what the code says. `BERTH_BLESS=1` rewrites them.
 
 use anyhow::{Context, Result};
+use berth_units::model::{NetworkMode, Origin, Unit};
+use berth_units::schema;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -76,5 +79,70 @@ fn the_page_of_limits_is_what_the_code_says() -> Result<()> {
         kept == page,
         "docs/limits.md is not what the code says; BERTH_BLESS=1 cargo test --test docs rewrites it"
     );
+    Ok(())
+}
+
+/// What stands in backquotes in a cell of a table.
+fn quoted(cell: &str) -> BTreeSet<String> {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// A system unit's row of `docs/privileges.md` against what its file asks for: users, network, capabilities, what it may
+/// read, what it may write. Nothing in the file may be missing in the row, nor the other way round.
+fn is_told(unit: &Unit, row: &[&str]) {
+    let [_, users, network, capabilities, reads, writes, ..] = row else {
+        panic!("{}: a row of {} cells", unit.name, row.len())
+    };
+    let name = &unit.name;
+    let system = unit.system.clone().unwrap_or_default();
+    assert_eq!(*users, if system.host_users { "the host's" } else { "its own" }, "{name}: users");
+    let expected = match unit.network.mode {
+        NetworkMode::Host => "the host's",
+        NetworkMode::None => "none",
+        NetworkMode::Bridge => "the bridge",
+    };
+    assert_eq!(*network, expected, "{name}: network");
+    match (system.capabilities.as_slice(), system.host_users) {
+        ([], true) => assert_eq!(*capabilities, "none", "{name}"),
+        ([], false) => assert!(capabilities.starts_with("those of every container"), "{name}"),
+        (some, _) => assert_eq!(quoted(capabilities), some.iter().cloned().collect(), "{name}"),
+    }
+    let bound = |writable: bool| {
+        let mounts = system.mounts.iter().filter(move |mount| mount.writable == writable);
+        mounts.map(|mount| mount.source.clone()).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(quoted(reads), bound(false), "{name}: may read");
+    assert_eq!(reads.contains("disks that are not Berth's"), system.block_devices, "{name}: disks");
+    let mut writable = bound(true);
+    if system.data {
+        writable.insert(format!("/var/lib/{name}"));
+    }
+    assert_eq!(quoted(writes), writable, "{name}: may write");
+    assert!(unit.container.read_only, "{name}: its root is not read-only");
+    assert_eq!(unit.resources.memory.is_none(), name == "repair", "{name}: memory limit");
+    assert_eq!(system.control, name != "repair", "{name}: control socket");
+}
+
+#[test]
+fn the_page_of_privileges_is_what_the_unit_files_ask_for() -> Result<()> {
+    let page = std::fs::read_to_string(repo().join("docs/privileges.md"))?;
+    let table = page.split("\n## ").find(|part| part.starts_with("System units")).context("no table")?;
+    let mut rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let mut files = vec![repo().join("init/src/early/repair.toml")];
+    for file in std::fs::read_dir(repo().join("init/units"))? {
+        files.push(file?.path());
+    }
+    for file in files {
+        let name = file.file_stem().and_then(|name| name.to_str()).context("a unit without a name")?;
+        let unit = schema::parse_unit("unit", name, &std::fs::read(&file)?, Origin::System)?;
+        let cell = format!("`{name}`");
+        let at = rows.iter().position(|row| row.first() == Some(&cell.as_str()));
+        is_told(&unit, &rows.remove(at.with_context(|| format!("{name} has no row"))?));
+    }
+    assert!(rows.is_empty(), "rows without a unit: {rows:?}");
     Ok(())
 }
