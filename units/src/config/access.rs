@@ -119,7 +119,7 @@ mod tests {
             let at = at.min(whole.len());
             let rest = if cut { "" } else { &whole[at..] };
             for key in access_keys(format!("{}{with}{rest}", &whole[..at]).as_bytes()) {
-                let word = |key: &str| key.split(' ').nth(1).unwrap_or_default().to_owned();
+                let word = |key: &str| key.split_whitespace().nth(1).unwrap_or_default().to_owned();
                 prop_assert!([word(ONE), word(TWO)].contains(&word(&key)), "{key}");
             }
         }
