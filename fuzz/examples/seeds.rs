@@ -1,7 +1,10 @@
 //! Writes each target's first inputs to `corpus/<target>/`: what our own writers make, and the samples and examples
 //! of the repository. A fuzzer that starts from nothing spends its time on finding a signature.
 
+use berth_api::spki::Spki;
+use berth_net::netlink::wire;
 use berth_store::build::{ImageBuilder, LayerBuilder};
+use berth_units::signatures::TABLE;
 use berth_updater::gpt::{Partition, Table};
 use berth_updater::guid::Guid;
 use berth_updater::layout::Slot;
@@ -92,6 +95,9 @@ fn main() -> Result<()> {
     put("dhcp", "offer", &offer)?;
     put("dhcp", "packet", &berth_net::dhcp::packet::broadcast([0, 0, 0, 0].into(), &offer))?;
 
+    certificates_and_keys(&put, &root)?;
+    of_the_kernel_and_of_disks(&put)?;
+
     for (n, packet) in [
         r#"{"request":{"request":"ps"}}"#,
         r#"{"request":{"request":"logs","unit":"web"}}"#,
@@ -105,6 +111,89 @@ fn main() -> Result<()> {
         put("control", &n.to_string(), packet.as_bytes())?;
     }
     Ok(())
+}
+
+type Put<'a> = &'a dyn Fn(&str, &str, &[u8]) -> Result<()>;
+
+fn certificates_and_keys(put: Put<'_>, root: &Path) -> Result<()> {
+    let point = [4; 65];
+    for (name, key) in [("ed25519", Spki::ed25519(&[7; 32])), ("p256", Spki::p256(&point))] {
+        // tbsCertificate: version, serial number, algorithm, issuer, validity, subject, key.
+        let before: &[u8] = &[0xa0, 3, 2, 1, 2, 2, 1, 1, 0x30, 0, 0x30, 0, 0x30, 0, 0x30, 0];
+        let tbs = der(0x30, &[before, key.as_der()].concat());
+        put("certificate", name, &der(0x30, &[&tbs[..], &[0x30, 0, 3, 1, 0]].concat()))?;
+    }
+    let text = std::fs::read_to_string(root.join("api/src/keys.rs"))?;
+    let lines = text.split('"').filter(|text| text.starts_with("ssh-") || text.starts_with("ecdsa-"));
+    for (n, line) in lines.enumerate() {
+        put("key_line", &n.to_string(), line.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len();
+    match u8::try_from(length) {
+        Ok(short) if short < 128 => [&[tag, short], content].concat(),
+        _ => [&[tag, 0x82, (length >> 8) as u8, length as u8], content].concat(),
+    }
+}
+
+fn of_the_kernel_and_of_disks(put: Put<'_>) -> Result<()> {
+    let mut block = vec![0; 1024];
+    (block[0x38], block[0x39], block[0x3a], block[0x18], block[5]) = (0x53, 0xef, 1, 2, 0x80);
+    put("ext4", "clean", &block)?;
+    let mut block = vec![0; 128];
+    block[..4].copy_from_slice(&[0xe2, 0xe1, 0xf5, 0xe0]);
+    block[64..69].copy_from_slice(b"1.2.3");
+    put("erofs", "labelled", &block)?;
+    for (n, row) in TABLE.iter().enumerate().filter(|(_, row)| row.at <= 1 << 15) {
+        let mut disk = vec![0; 64 << 10];
+        let at = row.at as usize;
+        disk[at..at + row.magic.len()].copy_from_slice(row.magic);
+        put("signatures", &n.to_string(), &disk)?;
+    }
+    let record = "Panic#1 Part2\n<4>[ 1.0] before\n<0>[ 1.1] Kernel panic - not syncing: x\n\0Panic#1 Part1\nlast words\n";
+    put("panic_record", "two-parts", record.as_bytes())?;
+    for (n, event) in [
+        "add@/devices/x\0ACTION=add\0SUBSYSTEM=pci\0MODALIAS=pci:v1AF4\0SEQNUM=7\0",
+        "change@/devices/virtual/block/dm-0\0DEVNAME=dm-0\0DM_VERITY_ERR_BLOCK_NR=0,5120\0",
+        "add@/x\0SUBSYSTEM=block\0DEVNAME=vda1\0DEVTYPE=partition\0",
+        "move@/x\0SUBSYSTEM=net\0INTERFACE=eth0\0",
+    ]
+    .iter()
+    .enumerate()
+    {
+        put("uevent", &n.to_string(), event.as_bytes())?;
+    }
+
+    let mut heard = wire::Writer::new();
+    heard.message(16, 0, 1, |m| {
+        m.put(&[0, 0, 1, 0, 2, 0, 0, 0, 0x43, 0, 1, 0, 0, 0, 0, 0]).text(3, "eth0").attr(1, &[2; 6]);
+        m.u32(4, 1500).nest(18, |m| {
+            m.text(1, "veth");
+        });
+    });
+    heard.message(20, 0, 2, |m| {
+        m.put(&[2, 24, 0, 0, 2, 0, 0, 0]).attr(1, &[10, 0, 2, 15]);
+    });
+    heard.message(68, 0, 3, |m| {
+        m.put(&[10, 0, 24, 0, 2, 0, 0, 0, 134, 0, 0, 0, 0, 0, 0, 0]);
+        m.put(&[25, 3, 0, 0, 0, 0, 2, 88]).put(&[0x20; 16]);
+    });
+    put("netlink", "heard", heard.bytes())?;
+
+    // A file header, the names of two sections behind it, and their headers.
+    let mut module = vec![0; 64];
+    module[..6].copy_from_slice(b"\x7fELF\x02\x01");
+    (module[0x28], module[0x3c], module[0x3e]) = (88, 2, 1);
+    module.extend_from_slice(b"\0.text\0.shstrtab\0\0\0\0\0\0\0");
+    for (name, at, size) in [(1, 64, 8), (7, 64, 24)] {
+        let mut header = [0; 64];
+        (header[0], header[4], header[0x18], header[0x20]) = (name, 1, at, size);
+        module.extend_from_slice(&header);
+    }
+    put("module_file", "two-sections", &module)
 }
 
 fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {

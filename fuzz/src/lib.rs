@@ -11,11 +11,20 @@
 //! | `image_index` | an image's description | the store, over the state partition |
 //! | `gpt`, `boot_record`, `verity` | partition tables, records, superblocks | any disk of the machine |
 //! | `dhcp` | DHCP packets, options of router advertisements | the local network |
+//! | `ext4`, `erofs`, `signatures` | superblocks, what else a partition may hold | any disk of the machine |
+//! | `netlink` | messages | the kernel, about names and addresses that others chose |
+//! | `uevent` | messages | the kernel, about devices that say what they are |
+//! | `module_file` | ELF | the distribution's modules; in the build, in the verified root |
+//! | `panic_record` | the last words of a kernel | the firmware's variables |
+//! | `certificate` | X.509 | anybody who reaches the API's port, before a key has been checked |
+//! | `key_line` | OpenSSH public keys | operators |
 //! | `control` | messages | workers, over PID 1's socket |
 
+use berth_net::netlink::{Addr, Link, UserOption, wire};
 use berth_units::{config, control, image, model::Origin, schema};
-use berth_updater::{gpt, layout, record, steps, verity};
+use berth_updater::{erofs, gpt, layout, record, steps, verity};
 use std::io::Cursor;
+use std::os::unix::fs::FileExt;
 
 /// A report stays small and safe to print, whatever the file was.
 fn sound(report: &berth_units::diag::Report) {
@@ -179,4 +188,90 @@ pub fn dhcp(bytes: &[u8]) {
     if let Some(payload) = berth_net::dhcp::packet::unwrap(bytes) {
         let _ = berth_net::dhcp::parse(payload);
     }
+}
+
+/// A peer's certificate, and the key in it.
+pub fn certificate(bytes: &[u8]) {
+    if let Ok(key) = berth_api::spki::Spki::of_certificate(bytes) {
+        assert!(key.as_der().len() < bytes.len());
+        assert!(key.as_ed25519().is_none() || key.as_p256().is_none());
+        assert_eq!(key.fingerprint().len(), "sha256:".len() + 64);
+    }
+}
+
+/// A line of an operator's public key.
+pub fn key_line(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match berth_api::keys::parse_line(text) {
+        Ok(key) => assert!(key.spki.as_ed25519().is_some() || key.spki.as_p256().is_some()),
+        Err(error) => assert!(error.to_string().len() < 64 * 1024),
+    }
+}
+
+/// Bytes as a disk.
+struct Bytes<'a>(&'a [u8]);
+
+impl FileExt for Bytes<'_> {
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
+        let rest = usize::try_from(at).ok().and_then(|at| self.0.get(at..)).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> std::io::Result<usize> {
+        panic!("a partition is written to while it is looked at")
+    }
+}
+
+/// Whatever a state partition may hold; also one that is shorter than it says.
+pub fn signatures(bytes: &[u8]) {
+    let size = bytes.len() as u64;
+    assert!(berth_units::signatures::foreign(&Bytes(bytes), size).is_ok());
+    let said = bytes.first_chunk().map_or(size, |chunk| u64::from_le_bytes(*chunk));
+    let _ = berth_units::signatures::foreign(&Bytes(bytes), said);
+}
+
+/// The superblock of the state's file system.
+pub fn ext4(bytes: &[u8]) {
+    let mut block = [0; 1024];
+    let length = bytes.len().min(block.len());
+    block[..length].copy_from_slice(&bytes[..length]);
+    berth_init::fuzz::ext4(&block);
+}
+
+/// The first block of a root; without the kibibyte before the superblock, which nobody looks at.
+pub fn erofs(bytes: &[u8]) {
+    let label = erofs::label(&[&[0; 1024], bytes].concat());
+    assert!(label.is_none_or(|label| label.bytes().all(|byte| byte.is_ascii_graphic())));
+}
+
+/// What the kernel kept of a panic.
+pub fn panic_record(bytes: &[u8]) {
+    berth_init::fuzz::panic_record(&String::from_utf8_lossy(bytes));
+}
+
+/// What a netlink socket hears.
+pub fn netlink(bytes: &[u8]) {
+    for frame in wire::frames(bytes) {
+        let _ = (Link::parse(frame.payload), Addr::parse(frame.payload));
+        if let Some(option) = UserOption::of(&frame) {
+            berth_net::rdnss::Rdnss::default().hear(&option, std::time::Duration::ZERO);
+        }
+        for (_, value) in wire::attrs(frame.payload) {
+            wire::attrs(value).for_each(drop);
+        }
+    }
+}
+
+/// A kernel module; what is left of it is one again.
+pub fn module_file(bytes: &[u8]) {
+    if let Some(module) = berth_init::early::module_file::slimmed(bytes) {
+        assert!(module.starts_with(b"\x7fELF"));
+    }
+}
+
+/// A message about a device.
+pub fn uevent(bytes: &[u8]) {
+    let _ = berth_init::early::uevents::parse(bytes);
 }

@@ -5,7 +5,6 @@
 //! Offsets and bytes are those of util-linux's libblkid (`libblkid/src/superblocks/*.c`), checked against the formats'
 //! own headers. Magics shorter than four bytes are left out: noise has them too often.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
@@ -89,7 +88,7 @@ pub const TABLE: [Signature; 43] = [
 ];
 
 /// Names what the partition of that many bytes holds, if it is signed as something else than ext4.
-pub fn foreign(partition: &File, bytes: u64) -> io::Result<Option<&'static str>> {
+pub fn foreign(partition: &impl FileExt, bytes: u64) -> io::Result<Option<&'static str>> {
     for signature in &TABLE {
         for n in 0..signature.times {
             if stands(partition, bytes, signature.at + n * signature.step, signature.magic)? {
@@ -110,7 +109,7 @@ pub fn foreign(partition: &File, bytes: u64) -> io::Result<Option<&'static str>>
     Ok(None)
 }
 
-fn stands(partition: &File, bytes: u64, at: u64, magic: &[u8]) -> io::Result<bool> {
+fn stands(partition: &impl FileExt, bytes: u64, at: u64, magic: &[u8]) -> io::Result<bool> {
     let mut found = [0; 32];
     let Some(found) = found.get_mut(..magic.len()) else { return Ok(false) };
     if at + magic.len() as u64 > bytes {
@@ -123,6 +122,7 @@ fn stands(partition: &File, bytes: u64, at: u64, magic: &[u8]) -> io::Result<boo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     const BYTES: u64 = 192 << 20;
 

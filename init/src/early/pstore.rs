@@ -92,6 +92,13 @@ fn join(mut parts: Vec<Part>) -> String {
     text
 }
 
+/// For fuzzing: a record in two parts.
+pub fn fuzz(text: &str) {
+    let (first, second) = text.split_once('\0').unwrap_or((text, ""));
+    let text = join([first, second].into_iter().filter_map(Part::parse).collect());
+    assert!(text.len() <= limits::PANIC_TEXT_BYTES && text.chars().all(|c| c == '\n' || !c.is_control()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

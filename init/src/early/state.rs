@@ -279,6 +279,14 @@ impl Superblock {
     }
 }
 
+/// For fuzzing.
+pub fn fuzz(bytes: &[u8; 1024]) {
+    if let Ok(found) = Superblock::parse(bytes) {
+        // A size is divided by it.
+        assert!(found.block_bytes.is_power_of_two() && (1 << 10..=1 << 16).contains(&found.block_bytes));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
