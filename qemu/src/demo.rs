@@ -16,6 +16,12 @@ const PAGE: &str = include_str!("demo.html");
 
 /// Writes the archive; the same bytes for the same busybox.
 pub fn write_web_image(tools: &Tools, to: &Path) -> Result<()> {
+    std::fs::write(to, web_image(tools)?.archive()?)
+        .with_context(|| format!("{} cannot be written", to.display()))
+}
+
+/// The image.
+pub fn web_image(tools: &Tools) -> Result<ImageBuilder> {
     let busybox = tools.resolve("usr/bin/busybox");
     let program = std::fs::read(&busybox).with_context(|| format!("{} cannot be read", busybox.display()))?;
     let base = LayerBuilder::new()
@@ -35,16 +41,15 @@ pub fn write_web_image(tools: &Tools, to: &Path) -> Result<()> {
         0o644,
         PAGE.replace("{HEADING}", HEADING),
     );
-    let archive = ImageBuilder::new(WEB_IMAGE)
+    let image = ImageBuilder::new(WEB_IMAGE)
         .layer(&base)?
         .layer(&content)?
         .env("PATH", "/bin")
         .user("www")
         .workdir("/srv")
         .entrypoint(["/bin/httpd", "-f", "-v"])
-        .cmd(["-p", "8080", "-h", "/srv"])
-        .archive()?;
-    std::fs::write(to, archive).with_context(|| format!("{} cannot be written", to.display()))
+        .cmd(["-p", "8080", "-h", "/srv"]);
+    Ok(image)
 }
 
 /// The machine config of `cargo run`: the operator's key and one unit.

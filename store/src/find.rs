@@ -116,7 +116,9 @@ fn images_of(layout: &Layout) -> Result<Vec<(Vec<String>, Hit)>, Error> {
         let images: Vec<SavedImage> = json(layout, "manifest.json", &bytes)?;
         return Ok(images.into_iter().map(|i| (i.repo_tags.clone(), Hit::Saved(i))).collect());
     }
-    Err(layout.unreadable("neither index.json (OCI) nor manifest.json (docker save) is in it".to_owned()))
+    Err(layout.unreadable(
+        "neither index.json (OCI) nor manifest.json (docker save) is in it, at the top".to_owned(),
+    ))
 }
 
 fn json<T: serde::de::DeserializeOwned>(layout: &Layout, what: &str, bytes: &[u8]) -> Result<T, Error> {

@@ -4,7 +4,8 @@
 use anyhow::Result;
 use berth_image::disk::{Damage, Disk};
 use berth_image::{Bundle, Options};
-use berth_tests::{Built, Firmware, Guest};
+use berth_qemu::demo;
+use berth_tests::{Built, Firmware, Guest, WEB, built};
 use berth_updater::layout::Slot;
 use berth_updater::record::{Record, Trial};
 use berth_updater::verity::to_hex;
@@ -93,13 +94,21 @@ fn fault(firmware: Firmware, name: &str, reason: &str) -> Result<()> {
 }
 
 on_both! {
+    // It brings the unit's image along, as a layout or as an archive; no disk but the boot disk is there.
     a_good_update_becomes_the_good_slot => |firmware| -> Result<()> {
-        let os = bundle(|_| {})?;
-        let plan = Guest::new(firmware)?.with_config("")?.prepare(|path, built| {
+        let image = demo::web_image(&built()?.tools)?;
+        let images = match firmware {
+            Firmware::Bios => vec![("web.tar".into(), image.archive()?)],
+            _ => image.layout().into_iter().map(|(path, bytes)| (format!("web/{path}"), bytes)).collect(),
+        };
+        let in_root = |(path, bytes)| (format!("usr/lib/berth/images/{path}"), bytes);
+        let os = bundle(|options| options.files = images.into_iter().map(in_root).collect())?;
+        let plan = Guest::new(firmware)?.with_config(WEB)?.without_web_image().prepare(|path, built| {
             on_trial(&mut Disk::open(path)?, built, &os)
         })?;
         let mut guest = plan.boot()?;
         guest.ready()?;
+        assert!(guest.page("/")?.contains(demo::HEADING));
         let slots = guest.client()?.slots()?;
         assert_eq!((slots.running.as_str(), slots.good.as_deref()), ("b", Some("b")));
         let mut guest = guest.power_off()?.boot()?;
@@ -168,7 +177,7 @@ on_both! {
         Ok(())
     };
     a_good_slot_that_never_becomes_healthy_comes_up_in_rescue => |firmware| {
-        let plan = Guest::new(firmware)?.with_config(berth_tests::WEB)?.prepare(|path, _| {
+        let plan = Guest::new(firmware)?.with_config(WEB)?.prepare(|path, _| {
             Disk::open(path)?.set_record(&Record { starts: 3, ..Record::fresh(Slot::A) })
         })?;
         let mut guest = plan.boot()?;

@@ -129,6 +129,29 @@ fn folders_are_layouts_too() {
     assert_eq!(machine.store.prepare(&layouts, &[], "demo/web:1").unwrap().unpacked, 2);
 }
 
+/// A layout's folder as `tar` packs it: with `./` before every name, and entries for the folders.
+#[test]
+fn a_layout_packed_by_tar_is_an_archive() {
+    let dir = tempfile::tempdir().unwrap();
+    demo().write_layout(&dir.path().join("web")).unwrap();
+    let packed = |folder: &Path, format: &str, what: &str| {
+        let mut tar = std::process::Command::new("tar");
+        tar.arg("-C").arg(folder).arg(format!("--format={format}")).args(["-cf", "-", what]);
+        let output = tar.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(crate::layout::is_tar(&Rc::<[u8]>::from(output.stdout.as_slice())));
+        layout(output.stdout)
+    };
+    for format in ["gnu", "ustar", "pax"] {
+        let layouts = [packed(&dir.path().join("web"), format, ".")];
+        assert_eq!(Machine::new().store.prepare(&layouts, &[], "demo/web:1").unwrap().unpacked, 2);
+    }
+    // With the folder itself around it, it is none, and the message says what is missing where.
+    let layouts = [packed(dir.path(), "gnu", "web")];
+    let error = Machine::new().store.prepare(&layouts, &[], "demo/web:1").unwrap_err().to_string();
+    assert!(error.contains("at the top"), "{error}");
+}
+
 #[test]
 fn a_wrong_pin_is_named() {
     let machine = Machine::new();

@@ -80,7 +80,8 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
                 default: "",
                 example: "\"example.org/web:1\"",
                 doc: "The image's name as its archive gives it, with `@sha256:…` behind it if exactly one build is \
-                      meant. Images come from OCI archives in the OS image or on an attached disk.",
+                      meant. Images come from OCI or docker-save archives that are attached as disks, and from \
+                      archives and OCI layouts in the OS image.",
                 set: Set::Text(&IMAGE, |unit, text| unit.container.image = text),
             },
             Field {
