@@ -280,7 +280,10 @@ mod tests {
             "# Boot steps\n\nMade from the tables in `init/src/early`; do not edit.\n\nWhat is being done is written \
              to the slot's step record before it is done, so that what died or hung in it can be named by whoever \
              runs next (`berth slots`). A step that \"goes on without\" is said on the console and in \
-             `berth boot-times`.\n\nThe state step takes 30 s at most, and ten minutes more if the \
+             `berth boot-times`.\n\nA limit is enforced where a step waits for a disk: what reads or writes one runs in a process \
+             of its own, which is killed when its time is over, and the search for the boot disk ends by itself. What PID 1 does in its \
+             own process nobody can stop from outside; there the limit is a promise. A step that was late says so in its outcome. One \
+             that never ends is ended by the watchdog, which is fed between steps, and the step record says which it was.\n\nThe state step takes 30 s at most, and ten minutes more if the \
              state partition has to be repaired or made. Nothing after it begins meanwhile; the watchdog is fed, \
              ctrl-alt-del and the power button are heard.\n\n{}\n{}",
             runner::markdown("initrd", &super::super::initrd::STEPS),
