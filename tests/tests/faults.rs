@@ -191,6 +191,72 @@ on_both! {
     both_slots_bad_is_said_and_tried_again => |firmware| {
         let plan = Guest::new(firmware)?.with_config("")?.prepare(|path, built| {
             let mut disk = Disk::open(path)?;
+#[test]
+fn a_good_slot_that_never_became_healthy_comes_up_in_rescue() -> Result<()> {
+    let plan = Guest::new(Firmware::Uefi)?
+        .with_config(berth_tests::WEB)?
+        .prepare(|path, _| Disk::open(path)?.set_record(&Record { starts: 3, ..Record::fresh(Slot::A) }))?;
+    in_rescue(&mut plan.boot()?)
+}
+
+/// A unit of the machine's own config: no slot is healthy with it. The one on trial is given up for it; the good one,
+/// after three starts like that, leaves it out.
+#[test]
+fn a_required_unit_of_the_config_ends_a_trial_and_three_sick_starts_end_in_rescue() -> Result<()> {
+    let os = bundle(|o| o.cmdline = "berth.health-deadline=20".into())?;
+    let sick = "[units.web.unit]\nrequired_for_boot = true\n[units.web.container]\nimage = \"berth.example/none:1\"\n";
+    let plan = Guest::new(Firmware::Bios)?
+        .with_config(sick)?
+        .prepare(|path, built| on_trial(&mut Disk::open(path)?, built, &os))?;
+    let mut guest = plan.boot()?;
+    guest.wait_for("slot b")?;
+    for starts in 1..=3 {
+        guest.wait_for("slot a")?;
+        guest.wait_for(lines::API_KEY)?;
+        let slots = guest.client()?.slots()?;
+        assert_eq!((slots.running.as_str(), slots.good.as_deref()), ("a", Some("a")));
+        assert_eq!((slots.starts, slots.confirmed, slots.rescue), (starts, false, None));
+        let b = guest.slot("b")?;
+        assert!(b.state == "failed" && b.reason.contains("web"), "{b:?}");
+        guest.rebooted();
+        guest.running().reset()?;
+    }
+    guest.wait_for(lines::API_KEY)?;
+    in_rescue(&mut guest)
+}
+
+fn in_rescue(guest: &mut Guest) -> Result<()> {
+    guest.wait_for("rescue")?;
+    let slots = guest.client()?.slots()?;
+    assert!(slots.rescue.is_some(), "{slots:?}");
+    let units = guest.client()?.units()?;
+    assert!(
+        units.iter().all(|u| u.name != "web" || u.pid.is_none()),
+        "a user unit runs in rescue: {units:?}"
+    );
+    Ok(())
+}
+
+/// Kernel files that are sound and roots that are not: only `init` can know that neither slot is any good.
+#[test]
+fn both_roots_damaged_is_said_and_tried_ever_more_slowly() -> Result<()> {
+    let os = bundle(|_| {})?;
+    let plan = Guest::new(Firmware::Bios)?.with_config("")?.prepare(|path, built| {
+        let mut disk = Disk::open(path)?;
+        disk.install(&built.tools, Slot::B, &os)?;
+        disk.flip_root_bit(Slot::A, 1024)?;
+        disk.flip_root_bit(Slot::B, 1024)
+    })?;
+    let mut guest = plan.boot()?;
+    for words in ["2 bad starts in a row; trying again in 1 s", "3 bad starts in a row; trying again in 2 s"]
+    {
+        let line = guest.wait_for("neither slot came through its last start")?;
+        assert!(line.contains(words), "{line:?} lacks {words:?}");
+        assert!(line.contains("slot a ") && line.contains("slot b ") && line.contains("block 0"), "{line:?}");
+    }
+    Ok(())
+}
+
             disk.damage_uki(&built.tools, Slot::A, Damage::Random(3), false)
         })?;
         let mut guest = plan.boot()?;
@@ -210,6 +276,11 @@ fn noise() -> [u8; 512] {
         state ^= state << 17;
         state.to_le_bytes()[0]
     })
+    let note = slots.record_note.unwrap_or_default();
+    assert!(
+        note.starts_with("boot record: ") && note.ends_with("whose files are sound was started"),
+        "{note:?}"
+    );
 }
 
 /// A record that nobody can read: hashes decide, slot A starts, the record is whole again afterwards.

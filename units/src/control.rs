@@ -231,6 +231,9 @@ pub struct SlotsStatus {
     /// this is the first start since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub panic: Option<String>,
+    /// What was wrong with the boot record when this boot began, although it may have been mended since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_note: Option<String>,
     /// `uefi`, `bios` or `direct`.
     pub firmware: String,
     /// Slot A and slot B.

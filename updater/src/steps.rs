@@ -11,6 +11,9 @@ use std::fmt;
 
 /// Bytes of a step's name.
 const STEP_BYTES: usize = 40;
+/// What the pause between starts of two bad slots grows to, seconds: an operator who mends something sees its effect
+/// within a minute.
+pub const LONGEST_PAUSE: u64 = 60;
 /// Bytes of a reason: what the sector leaves.
 const REASON_BYTES: usize = 320;
 const SIGNATURE: &str = "# Berth step record\n";
@@ -65,19 +68,27 @@ pub struct StepRecord {
     pub status: Status,
     /// One sentence, empty when all is well.
     pub reason: String,
+    /// Starts of this slot, one after the other, that did not end well before this one.
+    pub bad_before: u32,
 }
 
 impl StepRecord {
+    /// Bad starts of this slot in a row, the one that this is about among them.
+    pub fn bad_in_a_row(&self) -> u32 {
+        if self.status == Status::Ok { 0 } else { self.bad_before.saturating_add(1) }
+    }
+
     /// One sector. Text that is too long is cut; line feeds become spaces.
     pub fn to_sector(&self) -> [u8; SECTOR] {
         let mut text = format!(
-            "{SIGNATURE}slot={}\nboot={}\nstage={}\nstep={}\nstatus={}\nreason={}\n",
+            "{SIGNATURE}slot={}\nboot={}\nstage={}\nstep={}\nstatus={}\nreason={}\nbad={}\n",
             self.slot,
             self.boot,
             clean(&self.stage, 8),
             clean(&self.step, STEP_BYTES),
             self.status.name(),
             clean(&self.reason, REASON_BYTES),
+            self.bad_before,
         );
         let sum = sum(text.as_bytes());
         text.push_str("sum=");
@@ -105,8 +116,27 @@ impl StepRecord {
         let (stage, step, status) = (next("stage")?, next("step")?, next("status")?);
         let status = Status::ALL.into_iter().find(|known| known.name() == status)?;
         let reason = next("reason")?;
-        Some(StepRecord { slot, boot, stage, step, status, reason })
+        // Older systems do not write it.
+        let bad_before = next("bad").and_then(|text| text.parse().ok()).unwrap_or(0);
+        Some(StepRecord { slot, boot, stage, step, status, reason, bad_before })
     }
+}
+
+/// Neither slot came through its last start: what to say about it, and how many seconds to wait before this one.
+/// The first start after both have failed waits a second, each further one twice as long, to a bound.
+pub fn both_bad(own: Option<&StepRecord>, other: Option<&StepRecord>) -> Option<(String, u64)> {
+    let (own, other) = (own?, other?);
+    if own.bad_in_a_row() == 0 || other.bad_in_a_row() == 0 {
+        return None;
+    }
+    let bad = own.bad_in_a_row().saturating_add(other.bad_in_a_row());
+    let seconds = 1_u64.checked_shl(bad.saturating_sub(2)).map_or(LONGEST_PAUSE, |s| s.min(LONGEST_PAUSE));
+    let sentence = format!(
+        "neither slot came through its last start: slot {} {own}; slot {} {other}. {bad} bad starts in a row; \
+         trying again in {seconds} s",
+        own.slot, other.slot
+    );
+    Some((sentence, seconds))
 }
 
 /// The sentence for `berth slots`: `stopped in step "root mounted": block 5120 differs`.
@@ -156,7 +186,31 @@ mod tests {
             step: "mount root".into(),
             status: Status::Failed,
             reason: "block 5120 differs".into(),
+            bad_before: 3,
         }
+    }
+
+    #[test]
+    fn two_bad_slots_are_tried_ever_more_slowly() {
+        let of = |slot, status, bad_before| StepRecord { slot, status, bad_before, ..sample() };
+        let pause = |own: u32, other: u32| {
+            let (own, other) = (of(Slot::A, Status::Running, own), of(Slot::B, Status::Failed, other));
+            both_bad(Some(&own), Some(&other)).map(|(_, seconds)| seconds)
+        };
+        assert_eq!([(0, 0), (1, 0), (1, 1), (3, 2)].map(|(a, b)| pause(a, b)), [1, 2, 4, 32].map(Some));
+        assert_eq!((pause(3, 3), pause(40, 40), pause(u32::MAX, 9)), (Some(60), Some(60), Some(60)));
+        let (good, bad) = (of(Slot::A, Status::Ok, 9), of(Slot::B, Status::Failed, 9));
+        assert_eq!(both_bad(Some(&good), Some(&bad)), None);
+        assert_eq!(both_bad(Some(&bad), Some(&good)), None);
+        assert_eq!(both_bad(None, Some(&bad)), None);
+    }
+
+    #[test]
+    fn a_record_of_an_older_system_is_read() {
+        let text = format!("{SIGNATURE}slot=b\nboot=17\nstage=initrd\nstep=root\nstatus=failed\nreason=\n");
+        let text = format!("{text}sum={}\n", sum(text.as_bytes()));
+        let old = StepRecord::parse(&padded(text.as_bytes())).unwrap();
+        assert_eq!((old.boot, old.bad_before, old.bad_in_a_row()), (17, 0, 1));
     }
 
     #[test]

@@ -320,6 +320,7 @@ pub fn slots() -> SlotsStatus {
         confirmed: true,
         rescue: None,
         panic: None,
+        record_note: None,
         firmware: "uefi".into(),
         slots: vec![
             slot("a", "good", "0.1.0", "ab".repeat(32), ""),

@@ -21,6 +21,8 @@ pub struct Handover {
     pub disk: PathBuf,
     /// The boot record partition's, if there is one.
     pub record: Option<PathBuf>,
+    /// What was wrong with the boot record before anything was written to it.
+    pub record_trouble: Option<String>,
     /// Counts this slot's starts.
     pub boot: u64,
     /// What the step record said before this start.

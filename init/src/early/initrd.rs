@@ -14,7 +14,7 @@ use super::{Firmware, console, dm, limits, mounts};
 use crate::sys::early::freeze_mount;
 use berth_updater::assess;
 use berth_updater::layout::Slot;
-use berth_updater::steps::{Status, StepRecord};
+use berth_updater::steps::{Status, StepRecord, both_bad};
 use berth_updater::verity::{self, BLOCK, RootHash};
 use nix::mount::{MsFlags, mount};
 use std::collections::BTreeSet;
@@ -91,6 +91,7 @@ pub struct Initrd {
     root: RootHash,
     found: Option<Candidate>,
     boot: u64,
+    record_trouble: Option<String>,
     previous_step: Option<StepRecord>,
     device: PathBuf,
     old_root: Option<File>,
@@ -148,6 +149,7 @@ pub fn initrd_stage() -> Handover {
         root: [0; 32],
         found: None,
         boot: 1,
+        record_trouble: None,
         previous_step: None,
         device: PathBuf::new(),
         old_root: None,
@@ -312,13 +314,41 @@ fn open_record(stage: &mut Initrd, path: &Path, slot: Slot) {
     stage.boot = record.boot();
     stage.previous_step = record.read_step(slot);
     record.step("initrd", "boot disk", Status::Running, "");
-    let (content, _) = record.read();
+    let (content, trouble) = record.read();
+    stage.record_trouble = trouble.map(|trouble| told(&trouble, content.is_some()));
     if let Some(next) = content.and_then(|content| assess::take_turns(&content, slot))
         && let Err(error) = record.write(&next)
     {
         stage.degraded.push(error);
     }
+    let other = record.read_step(slot.other());
     fail::keep(record);
+    if let Some((sentence, seconds)) = both_bad(stage.previous_step.as_ref(), other.as_ref()) {
+        console::say("berth", sentence);
+        rest(stage, Duration::from_secs(seconds));
+    }
+}
+
+/// Lets time pass between starts that end badly, so that nothing is worn out by them.
+fn rest(stage: &Initrd, time: Duration) {
+    let end = Instant::now() + time;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        if let Some(dog) = &stage.watchdog {
+            let _ = dog.pet();
+        }
+        std::thread::sleep(stage.watchdog.as_ref().map_or(left, |dog| left.min(dog.interval())));
+    }
+}
+
+/// What was wrong with the record, and what that meant for this start.
+fn told(trouble: &str, copied: bool) -> String {
+    let instead =
+        if copied { "its copy was used" } else { "the first slot whose files are sound was started" };
+    format!("{trouble}; {instead}")
 }
 
 fn set_up_verity(stage: &mut Initrd) -> Result<String, String> {
@@ -390,6 +420,7 @@ fn hand_over(stage: Initrd, found: Candidate) -> Handover {
         cmdline: stage.cmdline,
         disk: found.disk,
         record: found.record,
+        record_trouble: stage.record_trouble,
         boot: stage.boot,
         previous_step: stage.previous_step,
         watchdog: stage.watchdog,

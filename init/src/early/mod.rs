@@ -141,6 +141,8 @@ pub struct Booted {
     pub disk: PathBuf,
     /// Boot record and step record; every method works (and says why it cannot) when the partition is missing.
     pub record: RecordStore,
+    /// What was wrong with the record when this boot began.
+    pub record_trouble: Option<String>,
     /// What kind of start this is; `Start::Rescue` = no user units.
     pub start: assess::Start,
     /// What this slot's step record said about its start before this one.

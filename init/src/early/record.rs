@@ -31,18 +31,19 @@ impl RecordStore {
     /// Opens the partition; `slot` is the running one. Its boot counter goes up by one over what the partition says.
     pub fn open(path: &Path, slot: Slot) -> io::Result<RecordStore> {
         let file = open_direct(path)?;
-        let boot = read_step(&file, slot).map_or(0, |step| step.boot) + 1;
-        Ok(RecordStore { file: Some(file), path: path.into(), now: blank(slot, boot), complained: false })
+        let last = read_step(&file, slot);
+        let boot = last.as_ref().map_or(0, |step| step.boot) + 1;
+        let bad_before = last.map_or(0, |step| step.bad_in_a_row());
+        let now = StepRecord { bad_before, ..blank(slot, boot) };
+        Ok(RecordStore { file: Some(file), path: path.into(), now, complained: false })
     }
 
     /// As [`RecordStore::open`], for the second stage of the same boot.
     pub fn resume(path: &Path, slot: Slot, boot: u64) -> io::Result<RecordStore> {
-        Ok(RecordStore {
-            file: Some(open_direct(path)?),
-            path: path.into(),
-            now: blank(slot, boot),
-            complained: false,
-        })
+        let file = open_direct(path)?;
+        let same = read_step(&file, slot).filter(|step| step.boot == boot);
+        let now = StepRecord { bad_before: same.map_or(0, |step| step.bad_before), ..blank(slot, boot) };
+        Ok(RecordStore { file: Some(file), path: path.into(), now, complained: false })
     }
 
     /// When there is no such partition: reads find nothing, writes fail, steps are only in memory.
@@ -154,6 +155,7 @@ fn blank(slot: Slot, boot: u64) -> StepRecord {
         step: "start".into(),
         status: Status::Running,
         reason: String::new(),
+        bad_before: 0,
     }
 }
 
@@ -213,7 +215,13 @@ mod tests {
         let other = next.read_step(Slot::B).unwrap();
         assert_eq!(other.to_string(), "failed in step \"state\": no space");
         assert_eq!(next.read_step(Slot::A), None);
-        assert_eq!(RecordStore::open(disk.path(), Slot::B).unwrap().boot(), 2);
+        let mut again = RecordStore::open(disk.path(), Slot::B).unwrap();
+        assert_eq!((again.boot(), again.current().bad_before), (2, 1));
+        again.step("main", "state", Status::Running, "");
+        let mut stage = RecordStore::resume(disk.path(), Slot::B, 2).unwrap();
+        assert_eq!(stage.current().bad_before, 1);
+        stage.step("main", "event loop", Status::Ok, "");
+        assert_eq!(RecordStore::open(disk.path(), Slot::B).unwrap().current().bad_before, 0);
     }
 
     #[test]

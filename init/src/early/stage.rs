@@ -154,10 +154,11 @@ fn finish(mut stage: Main) -> Booted {
         last_words.expect_from("main", "event loop");
         fail::keep(last_words);
     }
-    let (content, trouble) = record.read();
-    if let Some(trouble) = trouble {
-        console::say("record", &trouble);
-        stage.handover.degraded.push(trouble);
+    let (content, now) = record.read();
+    let trouble = stage.handover.record_trouble.take().or(now);
+    if let Some(trouble) = &trouble {
+        console::say("record", trouble);
+        stage.handover.degraded.push(trouble.clone());
     }
     let slot = stage.handover.slot;
     let counted = stage.handover.firmware != Firmware::Direct;
@@ -173,6 +174,7 @@ fn finish(mut stage: Main) -> Booted {
         record,
         state: stage.state,
         watchdog: stage.handover.watchdog,
+        record_trouble: trouble,
         timeline: stage.handover.timeline,
         uevents,
         coldplug: stage.coldplug,

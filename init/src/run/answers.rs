@@ -115,6 +115,7 @@ fn slots(machine: &Machine, confirmed: bool) -> SlotsStatus {
         confirmed,
         rescue,
         panic: crate::early::pstore::last_words(),
+        record_note: booted.record_trouble.clone(),
         firmware: booted.firmware.name().into(),
         slots: Slot::ALL.map(one).into(),
     }

@@ -69,6 +69,10 @@ pub fn slots(slots: &SlotsStatus, style: Style) -> String {
         text.push_str(&style.paint(Tone::Bad, &format!("rescue: {}", clean(why))));
         text.push('\n');
     }
+    if let Some(note) = &slots.record_note {
+        text.push_str(&style.paint(Tone::Notice, &format!("when this boot began: {}", clean(note))));
+        text.push('\n');
+    }
     let mut table = Table::new(&[
         Column { head: "SLOT", right: false, expendable: 0 },
         Column { head: "STATE", right: false, expendable: 0 },
