@@ -14,9 +14,11 @@ pub const HEADING: &str = "Hello from a container on Berth";
 
 const PAGE: &str = include_str!("demo.html");
 
-/// Writes the archive; the same bytes for the same busybox.
+/// Writes the archive; the same bytes for the same busybox. A machine that reads an older one keeps that.
 pub fn write_web_image(tools: &Tools, to: &Path) -> Result<()> {
-    std::fs::write(to, web_image(tools)?.archive()?)
+    let beside = to.with_extension("new");
+    std::fs::write(&beside, web_image(tools)?.archive()?)
+        .and_then(|()| std::fs::rename(&beside, to))
         .with_context(|| format!("{} cannot be written", to.display()))
 }
 

@@ -8,8 +8,11 @@ use berth_qemu::machine::{Bus, Firmware, Kernel, Machine};
 use berth_qemu::running::Running;
 use berth_qemu::{accel, demo, disk, http, lines, scratch};
 use berth_units::control::API_PORT;
+use berth_units::limits::NAME_BYTES;
 use sha2::{Digest, Sha256};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,8 +20,6 @@ use std::time::{Duration, Instant};
 
 /// The machine's disk for `cargo run`: room for images, sparse on the host.
 const DISK_BYTES: u64 = 4 << 30;
-/// Context of the machine that `cargo run` boots.
-const CONTEXT: &str = "local";
 /// Emulated machines take their time; after this, something is wrong.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -39,11 +40,43 @@ fn image(install: bool, qcow2: bool) -> Result<(Tools, Outputs)> {
     Ok((tools, outputs))
 }
 
+/// What a machine may be called: its folder and its context get the name.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if text.is_empty() || text.len() > NAME_BYTES || !text.bytes().all(plain) {
+        return Err(format!("a-z, 0-9 and \"-\", at most {NAME_BYTES} of them"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The folder of a machine, which is this process's alone as long as the file is open.
+fn claim(name: &str) -> Result<(PathBuf, File)> {
+    let folder = berth_image::workspace::cache().join("run").join(name);
+    std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    let path = folder.join("runs");
+    let mut lock = File::options().create(true).truncate(false).read(true).write(true).open(&path)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let pid = std::fs::read_to_string(&path).unwrap_or_default();
+            bail!(
+                "the machine \"{name}\" runs already (process {}): end it there with Ctrl-C, or with \"berth poweroff\", \
+                 or start another one beside it with --name other",
+                pid.trim()
+            );
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(error).with_context(|| format!("{} cannot be locked", path.display()));
+        }
+    }
+    lock.set_len(0)?;
+    writeln!(lock, "{}", std::process::id())?;
+    Ok((folder, lock))
+}
+
 pub(crate) fn run(options: &RunOptions) -> Result<()> {
+    let (folder, _claim) = claim(&options.name)?;
     let (tools, outputs) = image(options.install, false)?;
-    let folder =
-        outputs.raw.parent().and_then(Path::parent).context("the image lies in no folder")?.join("run");
-    std::fs::create_dir_all(&folder)?;
     let web = folder.join("web.oci.tar");
     demo::write_web_image(&tools, &web)?;
 
@@ -82,7 +115,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
     let mut running = machine.boot()?;
     let interrupts = interrupts()?;
     let port = if options.config.is_none() { Some(web_port) } else { None };
-    greet(&mut running, port, api_port)?;
+    greet(&mut running, &options.name, port, api_port)?;
     attend(&mut running, &interrupts)
 }
 
@@ -96,17 +129,24 @@ fn fresh_disk(options: &RunOptions, outputs: &Outputs, folder: &Path, config: &s
     let made_from: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
     let same = std::fs::read_to_string(&mark).is_ok_and(|old| old == made_from);
     if !same || options.fresh || !disk.exists() {
-        disk::copy(&outputs.raw, &disk)?;
-        disk::grow(&disk, DISK_BYTES)?;
+        // The mark is there only beside a disk that it tells of.
+        match std::fs::remove_file(&mark) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let beside = folder.join("disk.raw.new");
+        disk::copy(&outputs.raw, &beside)?;
+        disk::grow(&beside, DISK_BYTES)?;
+        std::fs::rename(&beside, &disk)?;
         std::fs::write(&mark, made_from)?;
     }
     Ok(disk)
 }
 
 /// Pins the machine's key for the context, waits for the page, says how to go on.
-fn greet(running: &mut Running, web_port: Option<u16>, api_port: u16) -> Result<()> {
+fn greet(running: &mut Running, name: &str, web_port: Option<u16>, api_port: u16) -> Result<()> {
     let line = running.wait_for(lines::API_KEY, PATIENCE)?;
-    berth_ctl::write_context(CONTEXT, "127.0.0.1", api_port, lines::fingerprint(&line.text), true)?;
+    berth_ctl::write_context(name, "127.0.0.1", api_port, lines::fingerprint(&line.text), true)?;
     if let Some(port) = web_port {
         let (_, at) = http::wait_200(port, "/", PATIENCE)?;
         let seconds = at.duration_since(running.started()).as_secs_f64();

@@ -20,4 +20,4 @@ pub mod machine;
 pub mod qmp;
 pub mod running;
 pub mod scratch;
-mod sys;
+pub mod sys;

@@ -49,6 +49,9 @@ pub(crate) struct RunOptions {
     /// Port on this computer for the web page; the next free one is taken when it is in use.
     #[arg(long, default_value_t = 8080)]
     port: u16,
+    /// What the machine is called; each has a disk and a context of its own, and several can run at once.
+    #[arg(long, default_value = "local", value_parser = interactive::name)]
+    name: String,
     /// Start with a new disk instead of the one of the last run.
     #[arg(long)]
     fresh: bool,

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// Makes the child die with the thread that starts it, so that a killed harness leaves no guest behind.
-pub(crate) fn die_with_parent(command: &mut Command) {
+pub fn die_with_parent(command: &mut Command) {
     let parent = std::process::id();
     // SAFETY: the closure runs in the forked child before exec and only calls prctl(2) and getppid(2), which are
     // async-signal-safe and take no pointer here; making an error from an error number does not allocate.
