@@ -8,6 +8,7 @@ use std::process::Command;
 
 #[test]
 fn only_the_operators_key_comes_in_and_curl_can_use_it() -> Result<()> {
+    berth_image::host::need("curl", "curl", &|line| eprintln!("{line}"))?;
     let plan = Guest::new(Firmware::Direct)?;
     let key = PrivateKey::create(&plan.file("key"), "operator")?;
     let config = format!("format = 1\nhostname = \"test\"\n[access]\nkeys = [\"{}\"]\n", key.public_line());
