@@ -32,11 +32,20 @@ pub mod server;
 pub mod spki;
 pub mod tls;
 
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-/// `berth worker api`: serves until PID 1 goes away. What it prints is the unit's log.
+/// `berth worker api`: serves until SIGTERM. What it prints is the unit's log.
 pub fn run() -> ExitCode {
-    match server::serve(&server::Settings::machine()) {
+    let stop = UnixStream::pair().and_then(|(stop, tell)| {
+        signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, tell)?;
+        Ok(stop)
+    });
+    let served = match stop {
+        Ok(stop) => server::serve(&server::Settings::machine(), stop),
+        Err(error) => Err(server::ServeError::Runtime(error)),
+    };
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -23,6 +23,8 @@ pub const HEADER: Duration = Duration::from_secs(30);
 pub const IDLE: Duration = Duration::from_secs(60);
 /// Between asking a connection to finish and cutting it.
 pub const GOODBYE: Duration = Duration::from_secs(5);
+/// When the server is told to stop, connections have this long to get their answers and go.
+pub const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// A peer that acknowledges nothing for this long is gone (`TCP_USER_TIMEOUT`), milliseconds.
 pub const UNACKNOWLEDGED_MS: u32 = 60_000;
 /// Bytes of a request's header, HTTP/1.1 and HTTP/2 alike. Routes and queries here are short.

@@ -38,7 +38,7 @@ pub struct Version {
 /// Answer to an accepted `POST`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// `reboot`, `poweroff` or `config reload`.
+    /// `reboot`, `poweroff`, `halt` or `config reload`.
     pub accepted: String,
 }
 
@@ -99,6 +99,7 @@ enum AskKind {
 enum Act {
     Reboot,
     Poweroff,
+    Halt,
     ConfigReload,
 }
 
@@ -117,12 +118,13 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         ["v1", "config", "reload"] => ("POST", Route::Act(Act::ConfigReload)),
         ["v1", "reboot"] => ("POST", Route::Act(Act::Reboot)),
         ["v1", "poweroff"] => ("POST", Route::Act(Act::Poweroff)),
+        ["v1", "halt"] => ("POST", Route::Act(Act::Halt)),
         _ => {
             return Err(Refusal::new(
                 "not-found",
                 "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/boot-times, \
                  /v1/slots, /v1/config, /v1/machine, /v1/version and POST /v1/config/reload, /v1/reboot, \
-                 /v1/poweroff",
+                 /v1/poweroff, /v1/halt",
             ));
         }
     };
@@ -186,6 +188,7 @@ async fn try_answer(
             let (word, ask) = match act {
                 Act::Reboot => ("reboot", Ask::Reboot),
                 Act::Poweroff => ("poweroff", Ask::Poweroff),
+                Act::Halt => ("halt", Ask::Halt),
                 Act::ConfigReload => ("config reload", Ask::ConfigReload),
             };
             eprintln!("{word} asked for by {who}");

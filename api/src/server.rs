@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,8 +72,9 @@ pub enum ServeError {
     Runtime(io::Error),
 }
 
-/// Serves until PID 1 closes the worker connection, which is an error: PID 1 outlives its units.
-pub fn serve(settings: &Settings) -> Result<(), ServeError> {
+/// Serves until something can be read from `stop`, which leaves open connections [`limits::LAST_ANSWERS`], or until PID 1
+/// closes the worker connection, which is an error: PID 1 outlives its units.
+pub fn serve(settings: &Settings, stop: UnixStream) -> Result<(), ServeError> {
     let (identity, note) = identity::load_or_make(&settings.data)?;
     let mut init = hello(&settings.socket).map_err(ServeError::Control)?;
     let voice = Voice { client: init.try_clone().map_err(ServeError::Control)?, note };
@@ -86,7 +88,8 @@ pub fn serve(settings: &Settings) -> Result<(), ServeError> {
         .max_blocking_threads(limits::THREADS)
         .build()
         .map_err(ServeError::Runtime)?;
-    runtime.block_on(run(settings, identity, voice, heard))
+    stop.set_nonblocking(true).map_err(ServeError::Runtime)?;
+    runtime.block_on(run(settings, identity, voice, heard, stop))
 }
 
 /// The worker connection.
@@ -175,7 +178,9 @@ async fn run(
     identity: Identity,
     voice: Voice,
     mut access: watch::Receiver<Access>,
+    stop: UnixStream,
 ) -> Result<(), ServeError> {
+    let stop = tokio::net::UnixStream::from_std(stop).map_err(ServeError::Runtime)?;
     let listener = bind(&settings.listen).await?;
     let port = listener.local_addr().map_err(ServeError::Runtime)?.port();
     let shared = Shared::new(settings.socket.clone(), access.clone());
@@ -196,6 +201,12 @@ async fn run(
                 }
                 Err(error) => pause(&error).await,
             },
+            // Whoever asked for the machine's end gets an answer before it.
+            _ = stop.readable() => {
+                drop(listener);
+                door.emptied(limits::LAST_ANSWERS).await;
+                return Ok(());
+            }
             changed = access.changed() => {
                 if changed.is_err() {
                     return Err(ServeError::Control(io::ErrorKind::UnexpectedEof.into()));

@@ -55,7 +55,7 @@ fn curl(fake: &Fake, path: &str, more: &[&str]) -> Answer {
         .arg(format!("https://127.0.0.1:{}{path}", fake.port))
         .env("HOME", "/nonexistent")
         .output()
-        .expect("these tests need curl");
+        .expect("these tests need curl (apt-get install curl)");
     let text = String::from_utf8(stdout).unwrap();
     let (body, end) = text.rsplit_once('\n').unwrap_or(("", &text));
     let (code, version) = end.split_once(' ').unwrap_or(("", ""));
@@ -165,7 +165,9 @@ fn errors_are_json_with_a_fitting_status() {
 fn orders_reach_pid_1() {
     let me = Operator::new();
     let fake = Fake::start(&[&me.line]);
-    for (word, asked) in [("reboot", "Reboot"), ("poweroff", "Poweroff"), ("config reload", "ConfigReload")] {
+    for (word, asked) in
+        [("reboot", "Reboot"), ("poweroff", "Poweroff"), ("halt", "Halt"), ("config reload", "ConfigReload")]
+    {
         let path = format!("/v1/{}", word.replace(' ', "/"));
         let answer = me.curl(&fake, &path, &["--data", ""]);
         assert_eq!(
@@ -174,6 +176,16 @@ fn orders_reach_pid_1() {
         );
         assert_eq!(fake.asked().last().unwrap(), asked);
     }
+}
+
+#[test]
+fn whoever_asks_for_the_end_gets_an_answer_first() {
+    let me = Operator::new();
+    let fake = Fake::start(&[&me.line]);
+    fake.stop_at(&Request::Halt);
+    let answer = me.curl(&fake, "/v1/halt", &["--data", ""]);
+    assert_eq!((answer.status.as_str(), answer.body.trim()), ("202", "{\"accepted\":\"halt\"}"));
+    fake.ended();
 }
 
 #[test]

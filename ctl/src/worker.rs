@@ -6,17 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Runs one worker. A unit's first process ignores every signal that it has no handler for (pid_namespaces(7)), so
-/// that SIGTERM ends it only because of the one here; nothing needs to be put away, for all state is written
-/// beside and flipped.
+/// that SIGTERM ends it only because of the one here, or, in the API server, of its own; nothing needs to be put away,
+/// for all state is written beside and flipped.
 pub fn run(name: Option<&OsStr>) -> ExitCode {
-    if let Err(error) = signal_hook::flag::register_conditional_shutdown(
-        signal_hook::consts::SIGTERM,
-        0,
-        Arc::new(AtomicBool::new(true)),
-    ) {
+    let name = name.and_then(OsStr::to_str);
+    if name != Some("api")
+        && let Err(error) = signal_hook::flag::register_conditional_shutdown(
+            signal_hook::consts::SIGTERM,
+            0,
+            Arc::new(AtomicBool::new(true)),
+        )
+    {
         eprintln!("SIGTERM cannot be caught: {error}; stopping will take its whole time limit");
     }
-    match name.and_then(OsStr::to_str) {
+    match name {
         Some("api") => berth_api::run(),
         Some("net") => berth_net::run(),
         Some("meta") => berth_meta::run(),

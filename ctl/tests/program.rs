@@ -8,6 +8,7 @@ mod fake;
 use berth_ctl::Home;
 use fake::Fake;
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -172,13 +173,60 @@ state       state partition in use
 "
     );
     assert_eq!(laptop.prints(&["reboot"]), "web1 stops its units and reboots\n");
-    assert_eq!(laptop.prints(&["poweroff", "--json"]), "{\n  \"accepted\": \"poweroff\"\n}\n");
+    assert_eq!(laptop.prints(&["poweroff"]), "web1 stops its units and powers off\n");
+    assert_eq!(laptop.prints(&["halt"]), "web1 stops its units and halts\n");
+    for word in ["reboot", "poweroff", "halt"] {
+        let accepted = format!("{{\n  \"accepted\": \"{word}\"\n}}\n");
+        assert_eq!(laptop.prints(&[word, "--json"]), accepted);
+    }
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(laptop.prints(&["version"]), format!("berth {version}\nweb1 runs Berth {version}, API 1\n"));
-    for words in [["slots", "--json"], ["boot-times", "--json"], ["machine", "--json"], ["version", "--json"]]
-    {
-        serde_json::from_str::<serde_json::Value>(&laptop.prints(&words)).unwrap();
+    for (words, field) in [
+        (&["slots"][..], "running"),
+        (&["boot-times"], "steps"),
+        (&["machine"], "hostname"),
+        (&["version"], "machine"),
+        (&["inspect", "web"], "status"),
+        (&["config", "status"], "looked"),
+        (&["config", "reload"], "report"),
+    ] {
+        let text = laptop.prints(&[words, &["--json"]].concat());
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(value.get(field).is_some(), "{words:?}: {text}");
     }
+}
+
+/// What a command prints to a terminal of its own.
+fn on_a_terminal(mut command: Command) -> String {
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let mut child = command.stdout(pty.slave).stderr(Stdio::null()).spawn().unwrap();
+    // It holds the other end of the terminal.
+    drop(command);
+    let mut text = Vec::new();
+    // A terminal whose other end is closed is an error, not an end.
+    let _ = fs::File::from(pty.master).read_to_end(&mut text);
+    assert!(child.wait().unwrap().success());
+    String::from_utf8(text).unwrap().replace("\r\n", "\n")
+}
+
+#[test]
+fn colours_are_for_terminals() {
+    let (laptop, _fake) = acquainted();
+    for words in [&["ps"][..], &["slots"], &["boot-times"], &["config", "status"]] {
+        let plain = laptop.prints(words);
+        let with = |name: &str, value: &str| {
+            let mut command = laptop.command(words);
+            command.env("TERM", "xterm").env(name, value);
+            on_a_terminal(command)
+        };
+        let coloured = with("TERM", "xterm");
+        assert!(coloured.contains("\x1b[") && !plain.contains('\x1b'), "{words:?}: {coloured:?} {plain:?}");
+        assert_eq!(with("NO_COLOR", "1"), plain, "{words:?}");
+        assert_eq!(with("TERM", "dumb"), plain, "{words:?}");
+    }
+    let mut json = laptop.command(&["slots", "--json"]);
+    json.env("TERM", "xterm");
+    assert!(!on_a_terminal(json).contains('\x1b'));
 }
 
 #[test]
@@ -319,7 +367,7 @@ fn another_key_and_curl() {
             .arg(&pem)
             .arg(format!("https://127.0.0.1:{}/v1/units/web", fake.port))
             .output()
-            .expect("this test needs curl");
+            .expect("this test needs curl (apt-get install curl)");
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         let unit: berth_units::control::UnitDetail = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(unit, fake::detail());
@@ -382,6 +430,7 @@ fn help() {
         "unit check",
         "reboot",
         "poweroff",
+        "halt",
         "version",
         "key",
         "key new",

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use berth_qemu::demo::HEADING;
-use berth_tests::{Bus, Firmware, Guest, WEB, config};
+use berth_tests::{Bus, Firmware, Guest, SOON, WEB, config};
+use serde_json::Value;
+use std::time::{Duration, Instant};
 
 fn serves_and_answers(firmware: Firmware, name: &str) -> Result<()> {
     let mut guest = Guest::new(firmware)?.with_config(WEB)?.boot()?;
@@ -97,18 +99,36 @@ fn operator_reboots_and_powers_off() -> Result<()> {
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));
     guest.client()?.poweroff()?;
-    guest.running().wait_off(berth_tests::SOON)?;
+    guest.running().wait_off(SOON)?;
     Ok(())
 }
 
 #[test]
-fn ctrl_alt_del_reboots() -> Result<()> {
+fn ctrl_alt_del_reboots_and_an_operator_halts() -> Result<()> {
     let mut guest = Guest::new(Firmware::Direct)?.with_config("")?.boot()?;
     guest.ready()?;
     guest.running().press_ctrl_alt_del()?;
     guest.wait_for("reboot: ")?;
     guest.rebooted();
-    guest.ready()
+    guest.ready()?;
+
+    // Halted, it stays on: state unmounted, watchdog disarmed.
+    guest.client()?.halt()?;
+    guest.wait_for("halted; the machine may be switched off")?;
+    let deadline = Instant::now() + SOON;
+    while !guest.running().console().tail().contains("System halted") {
+        assert!(Instant::now() < deadline, "{}", guest.running().console().tail());
+        // The processor stops before the line ends, so there is no line to wait for.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(guest.running().qmp("query-status", Value::Null)?["status"], "running");
+    let last = guest.running().console().tail();
+    assert!(
+        !last.contains("gave up") && !last.contains("watchdog not") && !last.contains("did not stop"),
+        "{last}"
+    );
+    guest.cut_power()?;
+    Ok(())
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub enum Request {
     Reboot,
     /// Stop everything and power off.
     Poweroff,
+    /// Stop everything and halt: the machine stays on and does nothing more.
+    Halt,
 }
 
 /// PID 1's answer to a [`Request`].

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -49,6 +49,13 @@ impl Door {
     /// The same door with another certificate on it.
     pub fn with_machine(&self, machine: Machine) -> Self {
         Self { machine: Arc::new(machine), ..self.clone() }
+    }
+
+    /// Waits until nobody is inside, but no longer than this.
+    pub async fn emptied(&self, limit: Duration) {
+        let all = u32::try_from(limits::CONNECTIONS).unwrap_or(u32::MAX);
+        // Who is still here then follows a log, or is idle.
+        let _ = timeout(limit, self.connections.acquire_many(all)).await;
     }
 
     /// Finds out who it is, and serves them in a task of their own.

@@ -15,7 +15,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -32,6 +32,7 @@ pub struct Fake {
     pub fingerprint: String,
     state: Arc<State>,
     said: Receiver<FromWorker>,
+    stop: UnixStream,
     server: Option<JoinHandle<Result<(), ServeError>>>,
 }
 
@@ -41,6 +42,8 @@ struct State {
     log: Mutex<Log>,
     /// Replies that differ from the usual ones, by the request's `Debug`.
     replies: Mutex<HashMap<String, Reply>>,
+    /// Tells the server to stop, when this is asked for.
+    stop_at: Mutex<Option<(String, UnixStream)>>,
 }
 
 /// Two segments, as PID 1 keeps them.
@@ -69,6 +72,7 @@ impl Fake {
             asked: Mutex::default(),
             log: Mutex::new(Log { folder: folder.path().to_owned(), generation: 0, segments: Vec::new() }),
             replies: Mutex::default(),
+            stop_at: Mutex::default(),
         });
         state.log.lock().unwrap().rotate();
         let (say, said) = channel();
@@ -84,8 +88,9 @@ impl Fake {
 
         let listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
         let settings = Settings { socket: socket_path, data, listen };
-        let server = Some(std::thread::spawn(move || serve(&settings)));
-        let mut fake = Self { folder, port: 0, fingerprint: String::new(), state, said, server };
+        let (stop, told) = UnixStream::pair().unwrap();
+        let server = Some(std::thread::spawn(move || serve(&settings, told)));
+        let mut fake = Self { folder, port: 0, fingerprint: String::new(), state, said, stop, server };
         let FromWorker::ApiKey { fingerprint, port } = fake.hear() else { panic!("the key comes first") };
         (fake.port, fake.fingerprint) = (port, fingerprint);
         assert!(matches!(fake.hear(), FromWorker::Status { .. }));
@@ -130,6 +135,16 @@ impl Fake {
     /// A new segment; the third oldest goes.
     pub fn rotate(&self) {
         self.state.log.lock().unwrap().rotate();
+    }
+
+    /// The server is told to stop just before `request` is answered.
+    pub fn stop_at(&self, request: &Request) {
+        *self.state.stop_at.lock().unwrap() = Some((format!("{request:?}"), self.stop.try_clone().unwrap()));
+    }
+
+    /// Waits until the server, told to stop, has ended.
+    pub fn ended(mut self) {
+        self.server.take().unwrap().join().unwrap().unwrap();
     }
 
     /// PID 1 goes away; returns why the server ended.
@@ -187,6 +202,11 @@ impl State {
     }
 
     fn answer(&self, request: &Request) -> (Reply, Vec<File>) {
+        if let Some((at, stop)) = &mut *self.stop_at.lock().unwrap()
+            && *at == format!("{request:?}")
+        {
+            stop.write_all(b"!").unwrap();
+        }
         if let Some(reply) = self.replies.lock().unwrap().get(&format!("{request:?}")) {
             return (reply.clone(), Vec::new());
         }
@@ -206,7 +226,7 @@ impl State {
             Request::Slots => Reply::Slots(slots()),
             Request::ConfigStatus => Reply::ConfigStatus(config()),
             Request::Machine => Reply::Machine(machine()),
-            Request::Reboot | Request::Poweroff | Request::ConfigReload => Reply::Done,
+            Request::Reboot | Request::Poweroff | Request::Halt | Request::ConfigReload => Reply::Done,
         };
         (reply, Vec::new())
     }

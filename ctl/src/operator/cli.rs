@@ -84,6 +84,8 @@ pub enum Command {
     Reboot,
     /// Stop all units and power off
     Poweroff,
+    /// Stop all units and halt: the machine stays on until it is switched off
+    Halt,
     /// The versions of this program and of the machine
     Version,
     /// Your own key

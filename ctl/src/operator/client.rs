@@ -248,6 +248,11 @@ impl Client {
         self.post("/v1/poweroff")
     }
 
+    /// `POST /v1/halt`.
+    pub fn halt(&self) -> Result<Accepted, ClientError> {
+        self.post("/v1/halt")
+    }
+
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.understand(&self.http.whole("GET", path)?)
     }

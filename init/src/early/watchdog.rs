@@ -1,10 +1,10 @@
 //! The watchdog: hardware if there is one, else the kernel's own (`softdog`). Armed by opening it; from then on it
-//! resets the machine unless it is petted. It is never closed.
+//! resets the machine unless it is petted. It is closed only to halt.
 
 use super::limits;
 use crate::sys::early::{watchdog_keepalive, watchdog_set_timeout};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 /// Drivers in order of preference; a machine's own come by its devices' aliases.
@@ -43,6 +43,12 @@ impl Watchdog {
     pub fn set_seconds(&mut self, seconds: u32) -> io::Result<u32> {
         self.seconds = watchdog_set_timeout(&self.file, seconds)?;
         Ok(self.seconds)
+    }
+
+    /// Ends it for good; a driver that is told never to stop (`nowayout`) goes on.
+    pub fn disarm(mut self) -> io::Result<()> {
+        // Without this letter before the end the driver takes the end for a crash.
+        self.file.write_all(b"V")
     }
 
     /// How often to pet it: four times a period, so that one late turn costs nothing.

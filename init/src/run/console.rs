@@ -171,6 +171,7 @@ pub fn halting(halt: Halt, why: &str) -> String {
     let verb = match halt {
         Halt::Reboot => "reboot",
         Halt::Poweroff => "power off",
+        Halt::Halt => "halt",
     };
     line("stop", format_args!("{verb}: {why}"))
 }
@@ -185,6 +186,9 @@ pub fn gave_up(doing: &str, why: &str) -> String {
     let doing = if doing.is_empty() { "the last steps" } else { doing };
     line("stop", format_args!("gave up {doing}: {why}"))
 }
+
+/// The last line of a machine that is halted.
+pub const HALTED: &str = "halted; the machine may be switched off";
 
 /// Last line before the last steps.
 pub fn halt_finish() -> String {

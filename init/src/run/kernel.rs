@@ -25,6 +25,8 @@ pub enum Halt {
     Reboot,
     /// Power off.
     Poweroff,
+    /// Stay on, and do nothing more.
+    Halt,
 }
 
 /// What PID 1 can do. No method blocks; what takes long is reported later as an [`Input`].

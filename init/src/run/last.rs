@@ -1,8 +1,9 @@
 //! The end: what is kept for the next boot, then the disks are left in order, then the machine goes down. Whatever
 //! hangs in here runs in one child with a deadline; a stuck mount costs its clean state, never the reboot.
 
+use super::console::HALTED;
 use super::kernel::Halt;
-use crate::early::{State, clock, identity};
+use crate::early::{State, Watchdog, clock, console, identity};
 use berth_units::paths;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -66,11 +67,18 @@ pub fn last_steps(state: &State, doing: &Doing) -> Result<String, String> {
     if troubles.is_empty() { Ok(String::new()) } else { Err(troubles.join("; ")) }
 }
 
-/// The machine goes down, by whatever way works.
-pub fn down(halt: Halt) -> ! {
+/// The machine goes down, by whatever way works. What cannot be powered off is halted.
+pub fn down(halt: Halt, watchdog: Option<Watchdog>) -> ! {
     if halt == Halt::Poweroff {
         // Comes back only when it cannot be done.
         let _ = reboot(RebootMode::RB_POWER_OFF);
+    }
+    if halt != Halt::Reboot {
+        // It would start the machine again.
+        if let Some(Err(error)) = watchdog.map(Watchdog::disarm) {
+            console::say("stop", format_args!("watchdog not disarmed, it will reset the machine: {error}"));
+        }
+        console::say("stop", HALTED);
         let _ = reboot(RebootMode::RB_HALT_SYSTEM);
     }
     crate::early::reboot_now()

@@ -114,7 +114,7 @@ impl Loop {
         self.guarded("fault", |_| crate::early::faults::strike("loop", "turn"));
         self.work();
         if let Some(halt) = self.machine.down.filter(|_| !self.machine.chores.busy(&Job::Condemn)) {
-            last::down(halt);
+            last::down(halt, self.machine.booted.watchdog.take());
         }
         if self.panics == panics {
             self.pet();

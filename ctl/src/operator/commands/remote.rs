@@ -39,6 +39,7 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
         Command::Config(ConfigCommand::Reload) => reload(&asker, out),
         Command::Reboot => act(&asker, Client::reboot, "stops its units and reboots", out),
         Command::Poweroff => act(&asker, Client::poweroff, "stops its units and powers off", out),
+        Command::Halt => act(&asker, Client::halt, "stops its units and halts", out),
         // The others ask nobody; `dispatch` has sent them elsewhere.
         _ => Err(Failure::Usage("this command asks no machine".into())),
     }

@@ -25,8 +25,12 @@ impl Supervisor {
             },
             Request::ConfigStatus => Reply::ConfigStatus(self.config_status.clone()),
             Request::ConfigReload => self.reload_config(now, k),
-            Request::Reboot | Request::Poweroff => {
-                let halt = if matches!(request, Request::Reboot) { Halt::Reboot } else { Halt::Poweroff };
+            Request::Reboot | Request::Poweroff | Request::Halt => {
+                let halt = match request {
+                    Request::Reboot => Halt::Reboot,
+                    Request::Poweroff => Halt::Poweroff,
+                    _ => Halt::Halt,
+                };
                 if self.is_stopping() {
                     return Some(refuse("busy", "the machine is already going down"));
                 }
