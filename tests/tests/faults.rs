@@ -318,7 +318,7 @@ fn the_root_goes_bad_under_a_running_machine() -> Result<()> {
     }
     guest.rebooted();
     guest.running().qmp("device_add", json!({ "driver": "usb-kbd", "bus": "xhci.0", "id": "new" }))?;
-    guest.wait_for("differs from what was signed")?;
+    guest.wait_for("differs from its hash")?;
     guest.wait_for("slot b")?;
     guest.ready()?;
     let slots = guest.client()?.slots()?;

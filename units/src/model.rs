@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
-    /// `/usr/lib/berth/units`: part of the signed OS; may carry [`SystemGrants`].
+    /// `/usr/lib/berth/units`: part of the OS image; may carry [`SystemGrants`].
     System,
     /// The machine config.
     Config,

@@ -2,7 +2,7 @@
 
 use super::{files, limits};
 
-/// The words of `/proc/cmdline`. The first of several equal names wins: what the signed UKI says comes first, so
+/// The words of `/proc/cmdline`. The first of several equal names wins: what the UKI says comes first, so
 /// that nothing appended to it can override it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cmdline {

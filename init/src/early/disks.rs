@@ -221,7 +221,7 @@ fn check_tree(disk: &File, at: u64, root: &RootHash) -> Result<Superblock, Strin
     disk.read_exact_at(&mut blocks, at).map_err(|error| error.to_string())?;
     let superblock = Superblock::parse(&blocks).map_err(|error| error.to_string())?;
     if !superblock.matches(&blocks[BLOCK..], root) {
-        return Err("its topmost hash block differs from what was signed".into());
+        return Err("its topmost hash block differs from the root hash".into());
     }
     Ok(superblock)
 }

@@ -22,7 +22,7 @@ pub enum Uevent {
         /// Is it a whole disk?
         disk: bool,
     },
-    /// dm-verity found a block that is not what was signed.
+    /// dm-verity found a block whose hash is another than the tree's.
     Corrupt {
         /// `dm-0`.
         device: String,
@@ -102,9 +102,9 @@ pub fn parse(message: &[u8]) -> Option<Uevent> {
 /// `1,5120`: the kind of block, and which (`DM_VERITY_BLOCK_TYPE_DATA` is 0, `_METADATA` 1).
 fn corrupt(value: &str) -> String {
     match value.split_once(',') {
-        Some(("0", block)) => format!("data block {block} differs from what was signed"),
-        Some(("1", block)) => format!("hash block {block} differs from what was signed"),
-        _ => "a block differs from what was signed".into(),
+        Some(("0", block)) => format!("data block {block} differs from its hash"),
+        Some(("1", block)) => format!("hash block {block} differs from its hash"),
+        _ => "a block differs from its hash".into(),
     }
 }
 
@@ -120,10 +120,8 @@ mod tests {
         let expected = Uevent::Block { action: "add".into(), name: "vda1".into(), disk: false };
         assert_eq!(parse(disk), Some(expected));
         let bad = b"change@/devices/virtual/block/dm-0\0SUBSYSTEM=block\0DEVNAME=dm-0\0DM_VERITY_ERR_BLOCK_NR=0,5120\0";
-        let expected = Uevent::Corrupt {
-            device: "dm-0".into(),
-            what: "data block 5120 differs from what was signed".into(),
-        };
+        let expected =
+            Uevent::Corrupt { device: "dm-0".into(), what: "data block 5120 differs from its hash".into() };
         assert_eq!(parse(bad), Some(expected));
         let node = b"add@/devices/LNXSYSTM:00/input/input2/event2\0SUBSYSTEM=input\0DEVNAME=input/event2\0";
         assert_eq!(parse(node), Some(Uevent::Input));

@@ -281,8 +281,8 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
                 required: false,
                 default: "`10`",
                 example: "5",
-                doc: "After so many restarts within `interval` the unit has failed and stays down until it is started by \
-                      hand. 0: no limit.",
+                doc: "After so many restarts within `interval` the unit has failed and stays down until the \
+                      next boot. 0: no limit.",
                 set: Set::Number(0, limits::RESTARTS_REMEMBERED as u64, |unit, number| {
                     unit.restart.limit = u32::try_from(number).unwrap_or(u32::MAX);
                 }),
