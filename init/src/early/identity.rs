@@ -69,17 +69,25 @@ pub fn default_hostname(machine_id: &str) -> String {
 
 /// Mixes the kept seed into the kernel's pool. It is not counted as entropy: a copied disk would share it.
 pub fn load_seed() -> io::Result<()> {
+    add_entropy(&File::open("/dev/urandom")?, &read_seed(&seed_path())?, 0)
+}
+
+fn read_seed(path: &Path) -> io::Result<Vec<u8>> {
     let mut seed = Vec::new();
-    File::open(seed_path())?.take(limits::SEED_BYTES as u64).read_to_end(&mut seed)?;
-    add_entropy(&File::open("/dev/urandom")?, &seed, 0)
+    File::open(path)?.take(limits::SEED_BYTES as u64).read_to_end(&mut seed)?;
+    Ok(seed)
 }
 
 /// Replaces the seed, so that none is used twice. Blocks; for a child.
 pub fn save_seed() -> Result<(), String> {
+    replace_seed(&seed_path())
+}
+
+fn replace_seed(path: &Path) -> Result<(), String> {
     let mut seed = [0; limits::SEED_BYTES];
     File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(&mut seed))
-        .and_then(|()| files::replace(&seed_path(), &seed, 0o600))
+        .and_then(|()| files::replace(path, &seed, 0o600))
         .map_err(|error| format!("random seed: {error}"))
 }
 
@@ -100,6 +108,24 @@ mod tests {
         ] {
             assert_eq!(from_smbios(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_seed_is_whole_secret_and_used_once() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("random-seed");
+        assert_eq!(read_seed(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        replace_seed(&path).unwrap();
+        let first = read_seed(&path).unwrap();
+        assert_eq!(first.len(), limits::SEED_BYTES);
+        assert!(first.iter().any(|&byte| byte != first[0]), "noise does not repeat one byte");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        replace_seed(&path).unwrap();
+        assert_ne!(read_seed(&path).unwrap(), first);
+        // What somebody else made of it is not read without a bound.
+        std::fs::write(&path, vec![7; 1 << 20]).unwrap();
+        assert_eq!(read_seed(&path).unwrap().len(), limits::SEED_BYTES);
     }
 
     #[test]

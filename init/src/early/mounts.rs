@@ -71,3 +71,16 @@ pub fn make_private() -> Result<(), String> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(|error| format!("mounts not made private: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_them_is_privileged_or_run_and_devices_are_in_dev_only() {
+        for api in FIRST.iter().chain(&SECOND) {
+            assert!(api.flags.contains(MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC), "{}", api.target);
+            assert_eq!(api.flags.contains(MsFlags::MS_NODEV), api.target != "/dev", "{}", api.target);
+        }
+    }
+}
