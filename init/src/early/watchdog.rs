@@ -2,7 +2,8 @@
 //! resets the machine unless it is petted. It is closed only to halt.
 
 use super::limits;
-use crate::sys::early::{watchdog_keepalive, watchdog_set_timeout};
+use crate::sys::child;
+use crate::sys::early::{watchdog_keepalive, watchdog_set_timeout, watchdog_timeout};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::time::Duration;
@@ -29,8 +30,14 @@ impl Watchdog {
         let name =
             super::files::line("/sys/class/watchdog/watchdog0/identity").unwrap_or_else(|| "watchdog".into());
         let mut dog = Watchdog { file, seconds, name };
-        // A driver that cannot keep this time says which it keeps.
-        dog.seconds = watchdog_set_timeout(&dog.file, seconds).unwrap_or(limits::WATCHDOG_SECONDS);
+        // A driver that cannot keep this time says which it keeps, or which it always has; one that says nothing is
+        // petted as often as any of them needs.
+        dog.seconds = watchdog_set_timeout(&dog.file, seconds)
+            .or_else(|_| watchdog_timeout(&dog.file))
+            .unwrap_or(*limits::WATCHDOG_RANGE.start());
+        if let Ok(file) = dog.file.try_clone() {
+            child::while_waiting(dog.interval(), move || drop(watchdog_keepalive(&file)));
+        }
         Ok(dog)
     }
 

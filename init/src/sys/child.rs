@@ -1,11 +1,26 @@
 //! Short-lived children for work that may block, the one kind of process outside a container.
 
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Bytes of text that a child may hand back.
-const ANSWER_BYTES: u64 = 4096;
+/// Bytes of text that a child may hand back: what it found on some hundred disks.
+const ANSWER_BYTES: u64 = 64 * 1024;
+
+/// What is done while somebody waits for a child, and how often.
+type Meanwhile = (Duration, Rc<dyn Fn()>);
+
+thread_local! {
+    static MEANWHILE: RefCell<Option<Meanwhile>> = const { RefCell::new(None) };
+}
+
+/// From now on, whoever waits for a child does this that often: the watchdog must not take a wait for a hang.
+pub fn while_waiting(every: Duration, work: impl Fn() + 'static) {
+    MEANWHILE.with(|slot| slot.replace(Some((every, Rc::new(work)))));
+}
 
 /// A child that was started and not waited for.
 #[derive(Debug)]
@@ -45,29 +60,27 @@ impl Child {
         (self.pid, self.answer)
     }
 
-    /// Waits until it ends or the deadline passes; then it is killed.
+    /// Waits until it has answered or the deadline passes; then it is killed.
     pub fn wait(self, limit: Duration) -> Result<String, ChildError> {
         let end = Instant::now() + limit;
         let mut text = Vec::new();
         let mut answer = std::fs::File::from(self.answer);
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || !readable(answer.as_raw_fd(), left) {
+            if !readable_by(answer.as_raw_fd(), end) || text.len() as u64 > ANSWER_BYTES {
                 // SAFETY: kill has no memory preconditions; the child has not been reaped, so the pid is its own.
                 unsafe { libc::kill(self.pid, libc::SIGKILL) };
-                reap(self.pid, libc::WNOHANG);
+                reap(self.pid);
                 return Err(ChildError::Deadline(limit));
             }
             let mut part = [0; 512];
             match answer.read(&mut part) {
                 Ok(0) => break,
-                Ok(count) if (text.len() as u64) < ANSWER_BYTES => text.extend_from_slice(&part[..count]),
-                Ok(_) => {}
+                Ok(count) => text.extend_from_slice(&part[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(ChildError::Process(error)),
             }
         }
-        reap(self.pid, 0);
+        reap(self.pid);
         let text = String::from_utf8_lossy(&text).into_owned();
         match text.split_at_checked(1) {
             Some(("+", good)) => Ok(good.to_owned()),
@@ -105,10 +118,55 @@ pub fn start(work: impl FnOnce() -> Result<String, String>) -> Result<Child, Chi
                 Ok(Err(text)) => write!(answer, "-{text}"),
                 Err(_) => write!(answer, "-it crashed"),
             };
+            // Now: a thread of its own that is stuck in the kernel would keep it open.
+            drop(answer);
             // SAFETY: always sound; no destructors or exit handlers of PID 1 may run here.
             unsafe { libc::_exit(0) }
         }
         pid => Ok(Child { pid, answer: read_end }),
+    }
+}
+
+/// Does the same with each of these at once, and takes what is done in time; the others are named after it. For a
+/// child: a thread that is stuck in the kernel is left behind when the child ends.
+pub fn each<T: Send + 'static>(
+    names: Vec<String>,
+    limit: Duration,
+    work: impl Fn(&str) -> T + Clone + Send + 'static,
+) -> (Vec<T>, Vec<String>) {
+    let end = Instant::now() + limit;
+    let (done, dones) = mpsc::channel();
+    let mut results: Vec<Option<T>> = names.iter().map(|_| None).collect();
+    for (i, name) in names.iter().cloned().enumerate() {
+        let (done, work) = (done.clone(), work.clone());
+        // One that cannot be started is as good as late.
+        let _ = std::thread::Builder::new().spawn(move || done.send((i, work(&name))));
+    }
+    drop(done);
+    while let Ok((i, result)) = dones.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        if let Some(slot) = results.get_mut(i) {
+            *slot = Some(result);
+        }
+    }
+    let late = results.iter().zip(names).filter(|(result, _)| result.is_none()).map(|(_, name)| name);
+    let late = late.collect();
+    (results.into_iter().flatten().collect(), late)
+}
+
+fn readable_by(fd: i32, end: Instant) -> bool {
+    let meanwhile = MEANWHILE.with(|slot| slot.borrow().clone());
+    let every = meanwhile.as_ref().map_or(Duration::MAX, |(every, _)| *every);
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if readable(fd, left.min(every)) {
+            return true;
+        }
+        if left <= every {
+            return false;
+        }
+        if let Some((_, work)) = &meanwhile {
+            work();
+        }
     }
 }
 
@@ -127,14 +185,10 @@ fn readable(fd: i32, limit: Duration) -> bool {
     }
 }
 
-fn reap(pid: libc::pid_t, flags: libc::c_int) {
-    loop {
-        // SAFETY: a null status pointer is allowed.
-        let result = unsafe { libc::waitpid(pid, std::ptr::null_mut(), flags) };
-        if result != -1 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            return;
-        }
-    }
+/// It has answered, or was killed. If it is not gone yet, the event loop, which reaps all children, will see it.
+fn reap(pid: libc::pid_t) {
+    // SAFETY: a null status pointer is allowed.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) };
 }
 
 #[cfg(test)]
@@ -155,5 +209,32 @@ mod tests {
         };
         let error = run(Duration::from_millis(50), hang).unwrap_err();
         assert!(matches!(error, ChildError::Deadline(_)));
+    }
+
+    #[test]
+    fn the_watchdog_is_petted_while_a_child_is_waited_for() {
+        let pets = Rc::new(std::cell::Cell::new(0));
+        let count = pets.clone();
+        while_waiting(Duration::from_millis(10), move || count.set(count.get() + 1));
+        let hang = || loop {
+            std::thread::park();
+        };
+        assert!(run(Duration::from_millis(100), hang).is_err());
+        assert!(pets.get() >= 3, "{}", pets.get());
+    }
+
+    #[test]
+    fn of_many_only_those_that_hang_are_left_out() {
+        let names = ["a", "sick", "b", "ill"].map(String::from).to_vec();
+        let work = || {
+            let (done, late) = each(names, Duration::from_millis(200), |name| {
+                while name.len() > 1 {
+                    std::thread::park();
+                }
+                name.to_owned()
+            });
+            Ok(format!("{} without {}", done.join(" "), late.join(" ")))
+        };
+        assert_eq!(run(Duration::from_secs(10), work).unwrap(), "a b without sick ill");
     }
 }

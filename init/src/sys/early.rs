@@ -24,6 +24,15 @@ pub fn watchdog_set_timeout(device: &File, seconds: u32) -> io::Result<u32> {
     Ok(u32::try_from(value).unwrap_or(seconds))
 }
 
+/// `WDIOC_GETTIMEOUT`: the seconds that the device keeps.
+pub fn watchdog_timeout(device: &File) -> io::Result<u32> {
+    const WDIOC_GETTIMEOUT: libc::c_ulong = 0x8004_5707;
+    let mut value: libc::c_int = 0;
+    // SAFETY: the request writes one int, which `value` is.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), WDIOC_GETTIMEOUT, &raw mut value) })?;
+    u32::try_from(value).ok().filter(|&seconds| seconds > 0).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// `WDIOC_KEEPALIVE`.
 pub fn watchdog_keepalive(device: &File) -> io::Result<()> {
     const WDIOC_KEEPALIVE: libc::c_ulong = 0x8004_5705;
