@@ -39,7 +39,7 @@ pub enum VerityError {
 }
 
 /// What the superblock says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Superblock {
     /// Of this tree.
     pub uuid: [u8; 16],

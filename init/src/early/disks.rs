@@ -3,20 +3,26 @@
 //! Partition UUIDs, which follow from the root hash, say where to look; the verity superblock and the top of its
 //! tree, which must have that hash, decide. So a second disk with the same names, or an older copy, is not mistaken
 //! for it. The backup partition table will do where the primary is damaged, and mends it.
+//!
+//! Any disk may hang, and most are somebody else's: a child looks, with a thread for each, and what has not answered
+//! in time is left out. Only a root that was read and is another one counts as damaged.
 
 use super::{limits, record, uevents::Uevents};
+use crate::sys::child;
 use crate::sys::early::{block_bytes, reread_partitions, sector_bytes};
 use berth_updater::gpt::{Found as FoundTable, Table};
 use berth_updater::layout::{self, KIND_RECORD, KIND_VERITY, Slot};
 use berth_updater::record::{REC0_AT, REC1_AT, Record};
 use berth_updater::verity::{BLOCK, RootHash, Superblock};
+use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A slot's root, found and checked as far as its topmost hash block.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     /// Which slot.
     pub slot: Slot,
@@ -39,7 +45,7 @@ pub struct Candidate {
 /// What a disk's boot record tells of this start. Of two disks with the same system, the one that the boot loader came
 /// from is told by it, whatever the firmware: the loader counts a start in the first copy of the record, and the second
 /// one follows when the machine is found healthy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Trace {
     /// There is no readable record.
     None,
@@ -50,7 +56,7 @@ pub enum Trace {
 }
 
 /// A slot that should be the one, by its partitions' UUIDs, and is not usable.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damaged {
     /// Which slot.
     pub slot: Slot,
@@ -61,27 +67,85 @@ pub struct Damaged {
 }
 
 /// What a look at all disks gave.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Search {
     /// Usable ones, on however many disks.
     pub candidates: Vec<Candidate>,
     /// Damaged ones.
     pub damaged: Vec<Damaged>,
+    /// Those that could not be read now; the next time they may.
+    pub unreadable: Vec<Damaged>,
+    /// Disks that did not answer in time.
+    pub late: Vec<String>,
+    /// Nothing is known: a driver that was to be loaded first hangs.
+    pub stuck: bool,
     /// Each disk that was looked at and what was found, for the message when there is none.
     pub looked: Vec<String>,
 }
 
 impl Search {
-    /// Looks at every disk that there is now.
-    pub fn now(root: &RootHash) -> Search {
+    /// Looks at every disk that there is after `drivers` were loaded, which may take `limit`.
+    pub fn now(root: &RootHash, limit: Duration, drivers: impl FnOnce()) -> Search {
+        if limit.is_zero() && disks().is_empty() {
+            return Search::default();
+        }
+        let root = *root;
+        let names = || {
+            drivers();
+            disks()
+        };
+        Search::with(names, [limit, limits::DISK_ANSWER], move |name| Search::of(name, &root))
+    }
+
+    /// In a child: what `look` finds on each of these disks, except those that are late.
+    fn with(
+        names: impl FnOnce() -> Vec<String>,
+        [before, limit]: [Duration; 2],
+        look: impl Fn(&str) -> Search + Clone + Send + 'static,
+    ) -> Search {
+        let work = || {
+            let (found, late) = child::each(names(), limit, look);
+            let mut search = Search { late, ..Search::default() };
+            found.into_iter().for_each(|other| search.add(other));
+            serde_json::to_string(&search).map_err(|error| error.to_string())
+        };
+        let answer = child::run(before + limit + limits::DISK_AGAIN, work).map_err(|error| error.to_string());
+        let answer = answer.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
+        let mut search: Search = answer.unwrap_or_else(|error| Search {
+            looked: vec![format!("drivers and disks: {error}")],
+            stuck: true,
+            ..Search::default()
+        });
+        let late = search.late.iter().map(|name| format!("{name}: no answer within {} s", limit.as_secs()));
+        search.looked.extend(late);
+        search
+    }
+
+    fn add(&mut self, other: Search) {
+        self.candidates.extend(other.candidates);
+        self.damaged.extend(other.damaged);
+        self.unreadable.extend(other.unreadable);
+        self.looked.extend(other.looked);
+    }
+
+    fn of(name: &str, root: &RootHash) -> Search {
         let mut search = Search::default();
-        for name in disks() {
-            match search.look(&name, root) {
-                Ok(()) => {}
-                Err(error) => search.looked.push(format!("{name}: {error}")),
-            }
+        if let Err(error) = search.look(name, root) {
+            search.looked.push(format!("{name}: {error}"));
         }
         search
+    }
+
+    /// Which disks were left out, for the operator.
+    pub fn left_out(&self) -> Option<String> {
+        let late = self.late.join(", ");
+        let limit = limits::DISK_ANSWER.as_secs();
+        (!late.is_empty()).then(|| format!("disk {late} did not answer within {limit} s and was left out"))
+    }
+
+    /// Is there reason to look again, although no device has appeared?
+    pub fn may_change(&self) -> bool {
+        self.stuck || !self.late.is_empty() || !self.unreadable.is_empty()
     }
 
     /// The one to use: where the boot loader counted a start, else one with a valid boot record; of equals the first.
@@ -142,14 +206,19 @@ impl Search {
                         notes: notes.clone(),
                     });
                 }
-                Err(reason) if claimed => {
-                    let reason = format!("partition {} of {}: {reason}", part.label, path.display());
-                    self.damaged.push(Damaged { slot, record: record.clone(), reason });
+                Err(error) if claimed => {
+                    let reason = format!("partition {} of {}: {error}", part.label, path.display());
+                    let list = match error {
+                        TreeError::Other(_) => &mut self.damaged,
+                        TreeError::Io(_) => &mut self.unreadable,
+                    };
+                    list.push(Damaged { slot, record: record.clone(), reason });
                 }
                 Err(_) => {}
             }
         }
-        if !self.candidates.iter().any(|candidate| candidate.disk == path) {
+        if self.candidates.is_empty() {
+            self.looked.extend(self.unreadable.iter().map(|part| part.reason.clone()));
             self.looked.push(format!("{name}: no root with this hash"));
         }
         Ok(())
@@ -215,13 +284,24 @@ fn mend(table: &Table, path: &Path) -> io::Result<()> {
     reread_partitions(&disk)
 }
 
+/// Why there is no tree with this root hash.
+#[derive(Debug, thiserror::Error)]
+enum TreeError {
+    /// What was read is something else.
+    #[error("{0}")]
+    Other(String),
+    /// It could not be read.
+    #[error("not read: {0}")]
+    Io(#[from] io::Error),
+}
+
 /// The superblock and the top of the tree at that place of the disk, if they have this root hash.
-fn check_tree(disk: &File, at: u64, root: &RootHash) -> Result<Superblock, String> {
+fn check_tree(disk: &File, at: u64, root: &RootHash) -> Result<Superblock, TreeError> {
     let mut blocks = vec![0; 2 * BLOCK];
-    disk.read_exact_at(&mut blocks, at).map_err(|error| error.to_string())?;
-    let superblock = Superblock::parse(&blocks).map_err(|error| error.to_string())?;
+    disk.read_exact_at(&mut blocks, at)?;
+    let superblock = Superblock::parse(&blocks).map_err(|error| TreeError::Other(error.to_string()))?;
     if !superblock.matches(&blocks[BLOCK..], root) {
-        return Err("its topmost hash block differs from the root hash".into());
+        return Err(TreeError::Other("its topmost hash block differs from the root hash".into()));
     }
     Ok(superblock)
 }
@@ -289,6 +369,37 @@ mod tests {
             assert!(disk == "/dev/vda" && note.contains("the first that was found"), "{note}");
         }
         assert_eq!(best([Quiet, Counted, Counted]).0, "/dev/vdb");
+    }
+
+    #[test]
+    fn a_disk_that_hangs_is_left_out_and_named() {
+        let look = |name: &str| {
+            while name == "sick" {
+                std::thread::park();
+            }
+            Search { candidates: vec![candidate(name, Trace::Quiet)], ..Search::default() }
+        };
+        let names = ["sick", "vda"].map(String::from).to_vec();
+        let search = Search::with(|| names, [Duration::from_secs(10), Duration::from_millis(200)], look);
+        assert_eq!(search.candidates, [candidate("vda", Trace::Quiet)]);
+        assert_eq!(search.late, ["sick"]);
+        assert!(search.may_change());
+        assert!(search.left_out().unwrap().contains("sick"), "{search:?}");
+
+        let hang = || loop {
+            std::thread::park();
+        };
+        let search = Search::with(hang, [Duration::ZERO; 2], look);
+        assert!(search.stuck && search.may_change());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_damaged() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&[7; BLOCK], 0).unwrap();
+        assert!(matches!(check_tree(&file, 0, &[0; 32]), Err(TreeError::Io(_))));
+        file.write_all_at(&[7; BLOCK], BLOCK as u64).unwrap();
+        assert!(matches!(check_tree(&file, 0, &[0; 32]), Err(TreeError::Other(_))));
     }
 
     #[test]

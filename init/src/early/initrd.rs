@@ -95,6 +95,8 @@ pub struct Initrd {
     previous_step: Option<StepRecord>,
     device: PathBuf,
     old_root: Option<File>,
+    /// This slot's root was read and is not what was signed.
+    damaged: bool,
     /// Modules that fit the devices found first.
     fitting: Vec<String>,
 }
@@ -114,9 +116,9 @@ impl runner::Stage for Initrd {
         self.degraded.push(sentence);
     }
 
-    /// A slot whose root is damaged will be no better the next time.
-    fn condemn(&mut self, step: &str) {
-        if !matches!(step, "boot disk" | "verity" | "root") || firmware(&self.cmdline) == Firmware::Direct {
+    /// A slot whose root is damaged will be no better the next time. Whatever else went wrong may be.
+    fn condemn(&mut self, _step: &str) {
+        if !self.damaged || firmware(&self.cmdline) == Firmware::Direct {
             return;
         }
         fail::with(|record| {
@@ -130,10 +132,12 @@ impl runner::Stage for Initrd {
     }
 
     fn explain(&mut self) -> Option<String> {
-        self.uevents.as_ref()?.read().into_iter().find_map(|event| match event {
+        let corrupt = self.uevents.as_ref()?.read().into_iter().find_map(|event| match event {
             Uevent::Corrupt { what, .. } => Some(what),
             _ => None,
-        })
+        });
+        self.damaged |= corrupt.is_some();
+        corrupt
     }
 }
 
@@ -153,6 +157,7 @@ pub fn initrd_stage() -> Handover {
         previous_step: None,
         device: PathBuf::new(),
         old_root: None,
+        damaged: false,
         fitting: Vec::new(),
     };
     runner::run(&STEPS, &mut stage);
@@ -205,24 +210,17 @@ fn arm_watchdog(stage: &mut Initrd) -> Result<String, String> {
     Err(troubles.join("; "))
 }
 
-/// What a verified root needs, and drivers of the disks that machines boot from most often.
+/// What a verified root needs. It comes before any driver of a disk, as a sick one may hold up whatever is loaded after.
 fn load_drivers(stage: &mut Initrd) -> Result<String, String> {
-    let mut names = std::mem::take(&mut stage.fitting);
-    names.retain(|name| modules::FAST_DISKS.contains(&name.as_str()));
-    for name in &names {
-        if let Err(error) = stage.modules.load(name) {
-            console::say("initrd", error);
-        }
-    }
     for feature in ["verity", "erofs"] {
         stage.modules.load_feature(feature).map_err(|error| error.to_string())?;
     }
-    Ok(names.join(", "))
+    stage.fitting.retain(|name| modules::FAST_DISKS.contains(&name.as_str()));
+    Ok(stage.fitting.join(", "))
 }
 
 /// Drivers for everything that is there on the buses that disks hang on; each may bring a bus with further devices.
-fn load_all_drivers(stage: &mut Initrd) {
-    let mut troubles = Vec::new();
+fn load_all_drivers(modules: &mut Modules, troubles: &mut Vec<String>) {
     let mut seen = BTreeSet::new();
     loop {
         let new: Vec<String> =
@@ -230,42 +228,85 @@ fn load_all_drivers(stage: &mut Initrd) {
         if new.is_empty() {
             break;
         }
-        stage.modules.load_for(new.iter().map(String::as_str), &mut troubles);
+        modules.load_for(new.iter().map(String::as_str), troubles);
     }
-    troubles.iter().for_each(|trouble| console::say("initrd", trouble));
+}
+
+/// What is to be loaded before the next look at the disks.
+enum Load {
+    Nothing,
+    /// Drivers of the disks that machines boot from most often.
+    These(Vec<String>),
+    All,
+}
+
+/// Loads drivers and looks at the disks, both in one child: either may hang.
+fn look(stage: &mut Initrd, load: Load) -> Search {
+    let limit = match &load {
+        Load::Nothing => Duration::ZERO,
+        Load::These(names) if names.is_empty() => Duration::ZERO,
+        Load::These(_) => limits::FAST_DRIVERS,
+        Load::All => limits::ALL_DRIVERS,
+    };
+    let modules = &mut stage.modules;
+    let search = Search::now(&stage.root, limit, || {
+        let mut troubles = Vec::new();
+        match &load {
+            Load::Nothing => {}
+            Load::These(names) => drop(modules.load_all(names, &mut troubles)),
+            Load::All => load_all_drivers(modules, &mut troubles),
+        }
+        troubles.iter().for_each(|trouble| console::say("initrd", trouble));
+    });
+    if let Load::These(names) = &load {
+        stage.modules.tried(names);
+    }
+    search
 }
 
 /// Looks until the root is there, first on the usual disks, then on all, waking up for each device that appears.
 fn find_disk(stage: &mut Initrd) -> Result<String, String> {
     let end = Instant::now() + limits::DISK_WAIT;
     let mut all = false;
+    let mut load = Load::These(std::mem::take(&mut stage.fitting));
     loop {
-        let search = Search::now(&stage.root);
+        let search = look(stage, std::mem::replace(&mut load, Load::Nothing));
         if let Some((found, note)) = search.best() {
             // The disk that the loader came from has a start that is being counted; if this one has none, that one may
             // still lack its driver.
             let sure = found.trace == Trace::Counted || firmware(&stage.cmdline) == Firmware::Direct;
             if sure || all {
                 let found = found.clone();
+                stage.degraded.extend(search.left_out());
                 return use_disk(stage, found, note);
             }
         }
-        if !std::mem::replace(&mut all, true) {
-            load_all_drivers(stage);
+        let left = end.saturating_duration_since(Instant::now());
+        if search.stuck && !left.is_zero() {
+            // Without what hangs.
             continue;
         }
-        if let Some(damaged) = search.damaged.first() {
-            if let Some(path) = &damaged.record {
-                open_record(stage, path, damaged.slot);
-            }
-            return Err(damaged.reason.clone());
+        if !std::mem::replace(&mut all, true) {
+            load = Load::All;
+            continue;
         }
-        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() || !search.may_change() {
+            if let Some(slot) = search.damaged.first().or(search.unreadable.first()) {
+                if let Some(path) = &slot.record {
+                    open_record(stage, path, slot.slot);
+                }
+                stage.damaged = !search.damaged.is_empty();
+                return Err(slot.reason.clone());
+            }
+        }
         let uevents = stage.uevents.as_ref().ok_or("no uevent socket")?;
         if let Some(dog) = &stage.watchdog {
             let _ = dog.pet();
         }
-        let turn = stage.watchdog.as_ref().map_or(left, |dog| left.min(dog.interval()));
+        let mut turn = stage.watchdog.as_ref().map_or(left, |dog| left.min(dog.interval()));
+        if search.may_change() {
+            turn = turn.min(limits::DISK_AGAIN);
+        }
         if !disks::wait(uevents, turn) && turn < left {
             continue;
         }
@@ -274,16 +315,11 @@ fn find_disk(stage: &mut Initrd) -> Result<String, String> {
             return Err(format!("no disk carries the root {}: {looked}", verity::to_hex(&stage.root)));
         }
         let events = uevents.read();
-        let new: Vec<&str> = events
-            .iter()
-            .filter_map(|event| match event {
-                Uevent::Device { modalias } => Some(modalias.as_str()),
-                _ => None,
-            })
-            .collect();
-        let mut troubles = Vec::new();
-        stage.modules.load_for(new, &mut troubles);
-        troubles.iter().for_each(|trouble| console::say("initrd", trouble));
+        let new = events.iter().filter_map(|event| match event {
+            Uevent::Device { modalias } => Some(modalias.as_str()),
+            _ => None,
+        });
+        load = Load::These(stage.modules.matching(new));
     }
 }
 

@@ -4,6 +4,14 @@ use std::time::Duration;
 
 /// How long the initrd stage waits for the boot disk to appear. USB and SAS controllers take some seconds.
 pub const DISK_WAIT: Duration = Duration::from_secs(30);
+/// How long a disk may take to show its partition table and the top of a root; a sleeping one is asked again.
+pub const DISK_ANSWER: Duration = Duration::from_secs(5);
+/// How long drivers of the usual disks may take to load; a sick disk holds up its driver.
+pub const FAST_DRIVERS: Duration = Duration::from_secs(5);
+/// As above, for every driver that fits a device.
+pub const ALL_DRIVERS: Duration = Duration::from_secs(20);
+/// How often disks that were late, or could not be read, are asked again.
+pub const DISK_AGAIN: Duration = Duration::from_secs(1);
 /// The watchdog's period, seconds, unless `berth.watchdog=` says otherwise: longer than any step may take, shorter
 /// than an operator's patience.
 pub const WATCHDOG_SECONDS: u32 = 60;

@@ -151,6 +151,11 @@ impl Modules {
         Ok(true)
     }
 
+    /// Somebody else loads these, or hangs in it: they are not to be tried again.
+    pub fn tried(&mut self, names: &[String]) {
+        self.loaded.extend(names.iter().map(|name| name.replace('-', "_")));
+    }
+
     fn load_file(&mut self, file: &str, name: &str) -> Result<(), ModuleError> {
         match module_file::insert(&self.folder.join(file)) {
             Ok(()) => {}
