@@ -6,23 +6,28 @@
 //! 3. Mount.
 //! 4. Grow the file system to the partition.
 //!
-//! All of it blocks, so a child does it, within the step's time. Where 2 or 3 finds damage, e2fsck repairs it, unless
+//! All of it blocks, so children do it. The first three steps have a deadline; what they mount is attached nowhere until
+//! PID 1 attaches it, so a mount that comes after the deadline is never seen, and no temporary state is ever on top of
+//! a real one or below it. The fourth takes as long as it takes, and nobody waits for it. Where 2 or 3 finds damage, e2fsck repairs it, unless
 //! the partition is signed as something else ([`signatures`]): then it is left alone. Where 2 finds nothing at all, an empty file system is written ([`repair`]); then all of it once more. What cannot be
 //! repaired is left as it is: nothing is ever made new over what may hold data.
 
 use super::modules::Modules;
 use super::{State, Watchdog, console, disks, fail, limits, repair};
 use crate::sys::child::{self, ChildError};
-use crate::sys::early::{block_bytes, ext4_resize, resize_partition, sector_bytes};
+use crate::sys::early::{attach, block_bytes, ext4_resize, mount_detached, resize_partition, sector_bytes};
 use berth_units::{blank, paths, signatures};
 use berth_updater::gpt::Table;
 use berth_updater::layout;
 use berth_updater::steps::Status;
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::{MsFlags, mount};
 use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,6 +35,8 @@ use std::time::Duration;
 /// Where the superblock lies in an ext4, in bytes.
 const SUPERBLOCK_AT: u64 = 1024;
 const FLAGS: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOATIME);
+/// The same for a mount that is attached nowhere.
+const ATTRIBUTES: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOATIME;
 /// What the kernel answers to a damaged file system: by its structure, its fields (`EFSCORRUPTED`), its sums
 /// (`EFSBADCRC`). Not `EIO`: a disk that cannot be read is not made better by writing to it.
 const DAMAGE: [Errno; 3] = [Errno::EINVAL, Errno::EUCLEAN, Errno::EBADMSG];
@@ -37,12 +44,19 @@ const DAMAGE: [Errno; 3] = [Errno::EINVAL, Errno::EUCLEAN, Errno::EBADMSG];
 /// What a child found.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Found {
-    /// It is mounted; what to say about it.
-    Mounted(Vec<String>),
+    /// It is mounted; what to say about it, and to what size it is to grow.
+    Mounted(Vec<String>, Option<Growth>),
     /// It is to be repaired first, and why.
     Damaged(String),
     /// It was never formatted.
     Blank,
+}
+
+/// What a file system is to grow to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Growth {
+    blocks: u64,
+    bytes: u64,
 }
 
 /// Mounts the state of that disk, repaired or made if need be, or a temporary one. `limit` is for each attempt.
@@ -61,7 +75,7 @@ fn persistent(
     let (device, found) = attempt(disk, limit, true)?;
     let name = device.display();
     let mended = match found {
-        Found::Mounted(notes) => return Ok((device, notes)),
+        Found::Mounted(notes, _) => return Ok((device, notes)),
         Found::Damaged(what) => {
             announce(&format!(
                 "{name} {what}: e2fsck repairs it, in {} s at most",
@@ -79,7 +93,7 @@ fn persistent(
         }
     };
     match attempt(disk, limit, false)? {
-        (device, Found::Mounted(mut notes)) => {
+        (device, Found::Mounted(mut notes, _)) => {
             notes.insert(0, mended);
             Ok((device, notes))
         }
@@ -104,17 +118,42 @@ fn left_alone(device: &Path, what: &str, why: &str) -> String {
     )
 }
 
-/// In a child: steps 1 to 4.
+/// In a child: steps 1 to 3. Attaches what it mounted, and starts step 4.
 fn attempt(disk: &Path, limit: Duration, flag_counts: bool) -> Result<(PathBuf, Found), String> {
     let work = || {
-        let found = look_and_mount(disk, flag_counts)?;
-        serde_json::to_string(&found).map_err(|error| error.to_string())
+        let (device, found, mount) = look_and_mount(disk, flag_counts)?;
+        let text = serde_json::to_string(&(device, found)).map_err(|error| error.to_string())?;
+        Ok((text, mount))
     };
-    let answer = child::run(limit, work).map_err(|error| match error {
+    let (answer, mount) = child::run_for_fd(limit, work).map_err(|error| match error {
         ChildError::Failed(reason) => reason,
         other => other.to_string(),
     })?;
-    serde_json::from_str(&answer).map_err(|error| format!("helper process: {error}"))
+    let (device, found): (PathBuf, Found) =
+        serde_json::from_str(&answer).map_err(|error| format!("helper process: {error}"))?;
+    if let Found::Mounted(_, growth) = &found {
+        let target = CString::new(paths::STATE).map_err(|error| error.to_string())?;
+        mount
+            .ok_or_else(|| "helper process: no mount came with its answer".to_owned())
+            .and_then(|mount| attach(mount.as_fd(), &target).map_err(|error| error.to_string()))
+            .map_err(|error| format!("{}: not mounted: {error}", device.display()))?;
+        if let Some(growth) = *growth
+            && let Err(error) = child::start(move || grow_file_system(growth))
+        {
+            console::say("state", format_args!("file system not grown: {error}"));
+        }
+    }
+    Ok((device, found))
+}
+
+/// Step 4. Blocks; for a child that nobody waits for.
+fn grow_file_system(growth: Growth) -> Result<String, String> {
+    let resized = File::open(paths::STATE).and_then(|mounted| ext4_resize(&mounted, growth.blocks));
+    match resized {
+        Ok(()) => console::say("state", format_args!("grown to {} MiB", growth.bytes >> 20)),
+        Err(error) => console::say("state", format_args!("file system not grown: {error}")),
+    }
+    Ok(String::new())
 }
 
 fn mount_temporary(reason: String) -> State {
@@ -127,7 +166,10 @@ fn mount_temporary(reason: String) -> State {
     State::Temporary { reason }
 }
 
-fn look_and_mount(disk: &Path, flag_counts: bool) -> Result<(PathBuf, Found), String> {
+/// Where the state is, what it is, and its mount.
+type Looked = (PathBuf, Found, Option<OwnedFd>);
+
+fn look_and_mount(disk: &Path, flag_counts: bool) -> Result<Looked, String> {
     let (device, number, table) = find(disk)?;
     let about = |error: &dyn std::fmt::Display| format!("{}: {error}", device.display());
     let mut notes = Vec::new();
@@ -148,7 +190,7 @@ fn look_and_mount(disk: &Path, flag_counts: bool) -> Result<(PathBuf, Found), St
         Ok(found) => found,
         Err(what) => {
             if blank::is_blank(&partition, bytes).map_err(|error| about(&error))? {
-                return Ok((device, Found::Blank));
+                return Ok((device, Found::Blank, None));
             }
             return damaged(device, &partition, bytes, what);
         }
@@ -156,31 +198,31 @@ fn look_and_mount(disk: &Path, flag_counts: bool) -> Result<(PathBuf, Found), St
 
     let mut modules = Modules::open().map_err(|error| error.to_string())?;
     modules.load_feature("ext4").map_err(|error| error.to_string())?;
-    match mount(Some(&device), paths::STATE, Some("ext4"), FLAGS, Some("errors=remount-ro")) {
-        Ok(()) => {}
+    let source = CString::new(device.as_os_str().as_bytes()).map_err(|error| about(&error))?;
+    let options = [(c"source", source.as_c_str()), (c"errors", c"remount-ro")];
+    let mounted = mount_detached(c"ext4", &options, ATTRIBUTES);
+    let mounted = mounted.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
+    let mounted = match mounted {
+        Ok(mounted) => mounted,
         Err(error) if DAMAGE.contains(&error) => {
             return damaged(device, &partition, bytes, format!("cannot be mounted ({error})"));
         }
         Err(error) => return Err(about(&format!("not mounted: {}", mount_error(error)))),
-    }
+    };
 
     let blocks = bytes / found.block_bytes;
-    if blocks > found.blocks {
-        let resized = File::open(paths::STATE).and_then(|mounted| ext4_resize(&mounted, blocks));
-        notes.push(match resized {
-            Ok(()) => format!("grown to {} MiB", bytes >> 20),
-            Err(error) => format!("file system not grown: {error}"),
-        });
+    let growth = (blocks > found.blocks).then_some(Growth { blocks, bytes });
+    if growth.is_none() {
+        room(&device, &mounted)?;
     }
-    room(&device)?;
-    Ok((device, Found::Mounted(notes)))
+    Ok((device, Found::Mounted(notes, growth), Some(mounted)))
 }
 
 /// To be repaired, unless it is somebody else's: old copies of a superblock lie in many a partition that has long
 /// been given to something else.
-fn damaged(device: PathBuf, partition: &File, bytes: u64, what: String) -> Result<(PathBuf, Found), String> {
+fn damaged(device: PathBuf, partition: &File, bytes: u64, what: String) -> Result<Looked, String> {
     match signatures::foreign(partition, bytes) {
-        Ok(None) => Ok((device, Found::Damaged(what))),
+        Ok(None) => Ok((device, Found::Damaged(what), None)),
         Ok(Some(other)) => Err(format!(
             "{name} holds {other}, no ext4: nothing was written to it. Give the machine another disk, or fill the \
              partition with zeros from another system, and the next start makes an empty file system",
@@ -200,17 +242,18 @@ fn mount_error(error: Errno) -> String {
 
 /// A machine that has lived keeps its state however full it is: what it needs is there. One that cannot even begin to
 /// keep something is better off with a temporary one.
-fn room(device: &Path) -> Result<(), String> {
-    if Path::new(paths::STATE_CONFIG).exists() {
+fn room(device: &Path, mounted: &OwnedFd) -> Result<(), String> {
+    let top = PathBuf::from(format!("/proc/self/fd/{}", mounted.as_raw_fd()));
+    let config = Path::new(paths::STATE_CONFIG).strip_prefix(paths::STATE).unwrap_or(Path::new("config"));
+    if top.join(config).exists() {
         return Ok(());
     }
-    let free = statvfs(paths::STATE)
+    let free = statvfs(&top)
         .map(|stat| stat.blocks_available().saturating_mul(stat.fragment_size()))
         .map_err(|error| format!("{}: {error}", device.display()))?;
     if free >= limits::NEW_STATE_BYTES {
         return Ok(());
     }
-    umount(paths::STATE).map_err(|error| format!("{} not unmounted: {error}", device.display()))?;
     Err(format!(
         "{} holds no machine's state and is full ({} KiB free): remove what fills it, from another system",
         device.display(),

@@ -1,8 +1,10 @@
 //! Short-lived children for work that may block, the one kind of process outside a container.
 
+use berth_units::control::packet;
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -93,6 +95,24 @@ impl Child {
 /// Runs `work` in a child process and waits for its text, at most `limit`.
 pub fn run(limit: Duration, work: impl FnOnce() -> Result<String, String>) -> Result<String, ChildError> {
     start(work)?.wait(limit)
+}
+
+/// As [`run`], for work that also hands over a descriptor: it comes only with a good answer, in time.
+pub fn run_for_fd(
+    limit: Duration,
+    work: impl FnOnce() -> Result<(String, Option<OwnedFd>), String>,
+) -> Result<(String, Option<OwnedFd>), ChildError> {
+    let (ours, theirs) = UnixDatagram::pair().map_err(ChildError::Process)?;
+    let answer = run(limit, || {
+        let (text, fd) = work()?;
+        if let Some(fd) = fd {
+            packet::send(theirs.as_fd(), &(), &[fd.as_fd()]).map_err(|error| error.to_string())?;
+        }
+        Ok(text)
+    })?;
+    ours.set_nonblocking(true).map_err(ChildError::Process)?;
+    let fds = packet::recv::<()>(ours.as_fd(), &mut [0; 16]).map_or_else(|_| Vec::new(), |(_, fds)| fds);
+    Ok((answer, fds.into_iter().next()))
 }
 
 /// Starts `work` in a child process.
@@ -209,6 +229,16 @@ mod tests {
         };
         let error = run(Duration::from_millis(50), hang).unwrap_err();
         assert!(matches!(error, ChildError::Deadline(_)));
+    }
+
+    #[test]
+    fn a_descriptor_comes_with_a_good_answer_only() {
+        let limit = Duration::from_secs(10);
+        let open = || std::fs::File::open("/dev/null").map(OwnedFd::from).map_err(|error| error.to_string());
+        let (text, fd) = run_for_fd(limit, || Ok(("here".into(), Some(open()?)))).unwrap();
+        assert!(text == "here" && fd.is_some());
+        assert!(run_for_fd(limit, || Ok((String::new(), None))).unwrap().1.is_none());
+        assert!(run_for_fd(limit, || Err("no".into())).is_err());
     }
 
     #[test]
