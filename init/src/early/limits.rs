@@ -47,6 +47,8 @@ pub const TEMPORARY_STATE_PERCENT: u32 = 25;
 pub const NEW_STATE_BYTES: u64 = 1 << 20;
 /// A child that writes the boot record, or loads a module for a device that appeared.
 pub const CHILD: Duration = Duration::from_secs(10);
+/// How long the reason of a failing start may take to be written.
+pub const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long a failing start leaves its reason on the screen before it reboots.
 pub const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// Repairing the state partition, or making its first file system: e2fsck reads a terabyte's metadata in some minutes.

@@ -119,14 +119,22 @@ impl RecordStore {
         }
     }
 
-    /// As [`RecordStore::step`] for the step that is being done, and flushed (in a child): last words.
+    /// As [`RecordStore::step`] for the step that is being done, and flushed: last words. In a child, as the disk may be
+    /// what failed, and the reboot that follows must not wait for it.
     pub fn last_words(&mut self, status: Status, reason: &str) {
-        let (stage, step) = (self.now.stage.clone(), self.now.step.clone());
-        self.step(&stage, &step, status, reason);
-        if let Some(file) = &self.file {
-            let _ = child::run(limits::CHILD, || {
-                file.sync_data().map(|()| String::new()).map_err(|error| error.to_string())
-            });
+        self.now.status = status;
+        self.now.reason = reason.into();
+        let Some(file) = &self.file else { return };
+        let work = || {
+            write_sector(file, step_at(self.now.slot), &self.now.to_sector())
+                .and_then(|()| file.sync_data())
+                .map(|()| String::new())
+                .map_err(|error| error.to_string())
+        };
+        if let Err(error) = child::run(limits::LAST_WORDS, work)
+            && !std::mem::replace(&mut self.complained, true)
+        {
+            console::say("record", format_args!("step record {} not written: {error}", self.path.display()));
         }
     }
 

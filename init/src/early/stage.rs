@@ -11,6 +11,7 @@ use crate::sys::early::{be_patient, ctrl_alt_del_as_signal, lock_memory, raise_o
 use berth_units::paths;
 use berth_updater::assess;
 use berth_updater::steps::Status;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
 
@@ -77,7 +78,7 @@ pub const STEPS: [Step<Main>; 9] = [
         needs: &["state"],
         limit: Duration::from_secs(1),
         on_failure: OnFailure::GoOn,
-        run: |stage| clock::raise(&stage.os_release, clock::stored().as_deref()),
+        run: |stage| clock::raise(&stage.os_release, stage.kept.clock.as_deref()),
     },
 ];
 
@@ -93,8 +94,25 @@ pub struct Main {
     coldplug: Option<Coldplug>,
     state: State,
     machine_id: String,
-    new_id: bool,
+    kept: Kept,
     hostname: String,
+}
+
+/// What an earlier boot left about this machine.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    id: String,
+    is_new: bool,
+    /// How mixing the seed in went.
+    seed: Result<String, String>,
+    clock: Option<String>,
+}
+
+impl Default for Kept {
+    fn default() -> Kept {
+        let seed = Err("the state was not read".into());
+        Kept { id: String::new(), is_new: false, seed, clock: None }
+    }
 }
 
 impl runner::Stage for Main {
@@ -124,7 +142,7 @@ pub fn main_stage(mut handover: Handover) -> Booted {
         coldplug: None,
         state: State::Temporary { reason: "not tried".into() },
         machine_id: String::new(),
-        new_id: false,
+        kept: Kept::default(),
         hostname: String::new(),
         handover,
     };
@@ -232,38 +250,44 @@ fn mount_state(stage: &mut Main) -> Result<String, String> {
 }
 
 fn identify(stage: &mut Main) -> Result<String, String> {
-    // Read by a child, as any disk may hang.
+    // Read by a child, as any disk may hang: all that the state holds of who this machine is.
     let answer = child::run(limits::CHILD, || {
         let found = identity::machine_id();
-        Ok(format!("{}{}", if found.is_new { '+' } else { '=' }, found.id))
+        let kept = Kept { id: found.id, is_new: found.is_new, seed: load_seed(), clock: clock::stored() };
+        serde_json::to_string(&kept).map_err(|error| error.to_string())
     });
     let answer = answer.map_err(|error| error.to_string())?;
-    stage.new_id = answer.starts_with('+');
-    stage.machine_id = answer.get(1..).unwrap_or_default().to_owned();
+    stage.kept = serde_json::from_str(&answer).map_err(|error| format!("helper process: {error}"))?;
+    stage.machine_id.clone_from(&stage.kept.id);
     stage.hostname = identity::default_hostname(&stage.machine_id);
     nix::unistd::sethostname(&stage.hostname).map_err(|error| format!("host name: {error}"))?;
     std::fs::write(identity::MACHINE_ID, format!("{}\n", stage.machine_id))
         .map_err(|error| format!("{}: {error}", identity::MACHINE_ID))?;
-    Ok(if stage.new_id { "new machine id".into() } else { String::new() })
+    Ok(if stage.kept.is_new { "new machine id".into() } else { String::new() })
 }
 
-/// Mixes the old seed in. What has to be written, a new seed among it, a child writes, and nobody waits for it.
+/// Mixes the old seed in.
+fn load_seed() -> Result<String, String> {
+    match identity::load_seed() {
+        Ok(()) => Ok(String::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok("none yet".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The old seed was mixed in with what else was read. What has to be written, a new seed among it, a child writes, and
+/// nobody waits for it.
 fn random_seed(stage: &mut Main) -> Result<String, String> {
-    let note = match identity::load_seed() {
-        Ok(()) => "",
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "none yet",
-        Err(error) => return Err(error.to_string()),
-    };
     let work = || {
         let _ = be_patient();
-        if stage.new_id {
+        if stage.kept.is_new {
             identity::keep(&stage.machine_id)?;
         }
         identity::save_seed()?;
         clock::save()
     };
     child::start(work).map_err(|error| error.to_string())?;
-    Ok(note.to_owned())
+    stage.kept.seed.clone()
 }
 
 #[cfg(test)]
