@@ -374,8 +374,8 @@ mod tests {
     #[test]
     fn a_disk_that_hangs_is_left_out_and_named() {
         let look = |name: &str| {
-            while name == "sick" {
-                std::thread::park();
+            if name == "sick" {
+                child::hang();
             }
             Search { candidates: vec![candidate(name, Trace::Quiet)], ..Search::default() }
         };
@@ -386,10 +386,7 @@ mod tests {
         assert!(search.may_change());
         assert!(search.left_out().unwrap().contains("sick"), "{search:?}");
 
-        let hang = || loop {
-            std::thread::park();
-        };
-        let search = Search::with(hang, [Duration::ZERO; 2], look);
+        let search = Search::with(|| child::hang(), [Duration::ZERO; 2], look);
         assert!(search.stuck && search.may_change());
     }
 

@@ -290,14 +290,14 @@ fn find_disk(stage: &mut Initrd) -> Result<String, String> {
             load = Load::All;
             continue;
         }
-        if left.is_zero() || !search.may_change() {
-            if let Some(slot) = search.damaged.first().or(search.unreadable.first()) {
-                if let Some(path) = &slot.record {
-                    open_record(stage, path, slot.slot);
-                }
-                stage.damaged = !search.damaged.is_empty();
-                return Err(slot.reason.clone());
+        if (left.is_zero() || !search.may_change())
+            && let Some(slot) = search.damaged.first().or(search.unreadable.first())
+        {
+            if let Some(path) = &slot.record {
+                open_record(stage, path, slot.slot);
             }
+            stage.damaged = !search.damaged.is_empty();
+            return Err(slot.reason.clone());
         }
         let uevents = stage.uevents.as_ref().ok_or("no uevent socket")?;
         if let Some(dog) = &stage.watchdog {

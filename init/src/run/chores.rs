@@ -19,6 +19,8 @@ pub enum Job {
     Config,
     /// Keeps the id table.
     Ids,
+    /// Opens disks for this unit.
+    Disks(String),
     /// Looks for the description of this image.
     Image(String),
     /// Reads the boot record.

@@ -1,12 +1,19 @@
 //! Devices that the main loop cares about: power buttons, and disks that workers may read.
 
+use super::limits;
 use super::reactor::{Reactor, Source, Watch};
 use crate::early::buttons;
+use crate::sys::child;
+use berth_units::control::packet;
+use berth_units::limits::MESSAGE_FDS;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::time::Duration;
 
 /// Power buttons watched; machines have one or two.
 const BUTTONS: usize = 8;
@@ -44,9 +51,54 @@ impl Buttons {
     }
 }
 
-/// Read-only descriptors of every disk and partition that is not on Berth's own disk, by name. Opening does not wait
-/// for a medium.
-pub fn foreign_disks(own: &Path) -> Vec<(String, OwnedFd)> {
+/// Where a child hands over the disks that it opens. Opening one may hang, whatever it is asked not to wait for.
+#[derive(Debug)]
+pub struct Opened(UnixDatagram);
+
+impl Opened {
+    /// Nothing yet; the second end is the child's.
+    pub fn new() -> io::Result<(Opened, UnixDatagram)> {
+        let (ours, theirs) = UnixDatagram::pair()?;
+        ours.set_nonblocking(true)?;
+        theirs.set_nonblocking(true)?;
+        Ok((Opened(ours), theirs))
+    }
+
+    /// What has come, by name.
+    pub fn take(self) -> Vec<(String, OwnedFd)> {
+        let mut buffer = [0; 4096];
+        let mut all = Vec::new();
+        while let Ok((names, fds)) = packet::recv::<Vec<String>>(self.0.as_fd(), &mut buffer) {
+            all.extend(names.into_iter().zip(fds));
+        }
+        all
+    }
+}
+
+/// In a child: read-only descriptors of every disk and partition that is not on Berth's own disk. Says which are left
+/// out because they did not open in time.
+pub fn open_foreign(own: &Path, to: &UnixDatagram) -> Result<String, String> {
+    hand_over(foreign_disks(own), limits::DISK_OPEN, to, open)
+}
+
+fn hand_over(
+    names: Vec<String>,
+    limit: Duration,
+    to: &UnixDatagram,
+    open: impl Fn(&str) -> Option<(String, OwnedFd)> + Clone + Send + 'static,
+) -> Result<String, String> {
+    let (opened, late) = child::each(names, limit, open);
+    let opened: Vec<_> = opened.into_iter().flatten().collect();
+    for part in opened.chunks(MESSAGE_FDS) {
+        let names: Vec<&str> = part.iter().map(|(name, _)| name.as_str()).collect();
+        let fds: Vec<_> = part.iter().map(|(_, fd)| fd.as_fd()).collect();
+        packet::send(to.as_fd(), &names, &fds).map_err(|error| error.to_string())?;
+    }
+    Ok(late.join(", "))
+}
+
+/// Names of these disks and partitions.
+fn foreign_disks(own: &Path) -> Vec<String> {
     let own = own.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let mut names: Vec<String> = Vec::new();
     for entry in std::fs::read_dir("/sys/block").into_iter().flatten().flatten() {
@@ -60,11 +112,44 @@ pub fn foreign_disks(own: &Path) -> Vec<(String, OwnedFd)> {
         names.push(name);
     }
     names.sort();
+    names.truncate(DISKS);
+    names
+}
+
+/// Opening does not wait for a medium.
+fn open(name: &str) -> Option<(String, OwnedFd)> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
-    let open = |name: String| {
-        let file = options.open(Path::new("/dev").join(name.replace('!', "/"))).ok()?;
-        Some((name, OwnedFd::from(file)))
-    };
-    names.into_iter().take(DISKS).filter_map(open).collect()
+    let file = options.open(Path::new("/dev").join(name.replace('!', "/"))).ok()?;
+    Some((name.to_owned(), OwnedFd::from(file)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_does_not_open_is_named_and_the_others_are_there() {
+        let (opened, to) = Opened::new().unwrap();
+        let work = || {
+            let names = ["null", "sick", "none"].map(String::from).to_vec();
+            hand_over(names, Duration::from_millis(200), &to, |name| {
+                if name == "sick" {
+                    child::hang();
+                }
+                open(name)
+            })
+        };
+        assert_eq!(child::run(Duration::from_secs(10), work).unwrap(), "sick");
+        let names: Vec<String> = opened.take().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["null"]);
+        assert!(Opened::new().unwrap().0.take().is_empty());
+    }
+
+    #[test]
+    fn as_many_disks_as_there_may_be_fit() {
+        let (opened, to) = Opened::new().unwrap();
+        hand_over(vec!["null".to_owned(); DISKS], Duration::from_secs(10), &to, open).unwrap();
+        assert_eq!(opened.take().len(), DISKS);
+    }
 }

@@ -2,12 +2,13 @@
 
 use super::chores::{Chores, Job, Outcome};
 use super::containers::Containers;
+use super::devices::{self, Opened};
 use super::kernel::{Halt, Input, Kernel, Order};
 use super::last::Doing;
 use super::peers::Peers;
 use super::reactor::Reactor;
 use super::supervisor::{API, META};
-use super::{devices, files, limits};
+use super::{files, limits};
 use crate::early::{Booted, Coldplug, Content, RecordStore, console, is_settled, modules, settle};
 use berth_units::control::ToWorker;
 use berth_units::image::PreparedImage;
@@ -61,6 +62,8 @@ pub struct Machine {
     /// Feature sets that are there.
     loaded: BTreeSet<&'static str>,
     held: BTreeMap<String, Held>,
+    /// Disks that are being opened for a unit.
+    opening: BTreeMap<String, Opened>,
     next_ids: Option<String>,
     next_images: VecDeque<String>,
     step: String,
@@ -96,6 +99,7 @@ impl Machine {
             loading: BTreeMap::new(),
             loaded: BTreeSet::new(),
             held: BTreeMap::new(),
+            opening: BTreeMap::new(),
             next_ids: None,
             next_images: VecDeque::new(),
             step: "event loop".into(),
@@ -144,8 +148,15 @@ impl Machine {
             let outcome = outcome.as_ref().err().map_or("", String::as_str);
             self.booted.timeline.add("main", &format!("modules for {set}"), start_us, outcome);
         }
+        self.launch_held();
+    }
+
+    /// Launches the units that wait for nothing any more.
+    fn launch_held(&mut self) {
         for (name, held) in std::mem::take(&mut self.held) {
-            if needs(&held.unit).any(|set| self.loading.contains_key(set)) {
+            if needs(&held.unit).any(|set| self.loading.contains_key(set))
+                || self.chores.busy(&Job::Disks(name.clone()))
+            {
                 self.held.insert(name, held);
                 continue;
             }
@@ -158,11 +169,32 @@ impl Machine {
     }
 
     fn launch_now(&mut self, order: &Order<'_>) -> Result<(), String> {
-        let unit = order.unit;
-        let grants = unit.system.as_ref().filter(|_| unit.origin == Origin::System);
-        let disks = grants.is_some_and(|grants| grants.block_devices);
-        let fds = if disks { devices::foreign_disks(&self.booted.disk) } else { Vec::new() };
+        let fds = self.opening.remove(&order.unit.name).map(Opened::take).unwrap_or_default();
         self.containers.launch(&mut self.reactor, order, fds)
+    }
+
+    /// Begins to open the disks that the unit may read; whether there is something to wait for.
+    fn opens_disks(&mut self, unit: &Unit) -> bool {
+        let grants = unit.system.as_ref().filter(|_| unit.origin == Origin::System);
+        if !grants.is_some_and(|grants| grants.block_devices) {
+            return false;
+        }
+        let (opened, to) = match Opened::new() {
+            Ok(ends) => ends,
+            Err(error) => {
+                log::warn!("disks for {} not opened: {error}", unit.name);
+                return false;
+            }
+        };
+        self.opening.insert(unit.name.clone(), opened);
+        let (own, job) = (self.booted.disk.clone(), Job::Disks(unit.name.clone()));
+        self.chores.kill_all(&mut self.reactor, &job);
+        let work = move || devices::open_foreign(&own, &to);
+        let started = self.chores.start(&mut self.reactor, job, limits::CHILD_DISKS, now(), work);
+        if let Err(error) = &started {
+            log::warn!("disks for {} not opened: {error}", unit.name);
+        }
+        started.is_ok()
     }
 
     /// Looks for images that are wanted, a few at a time.
@@ -265,6 +297,14 @@ impl Machine {
                 }
             }
             Job::Settle => complain("the kernel is not locked down", &outcome),
+            Job::Disks(unit) => {
+                match &outcome {
+                    Ok(late) if late.is_empty() => {}
+                    Ok(late) => self.say(format!("disk {late} did not open in time; {unit} goes without")),
+                    Err(why) => self.say(format!("disks for {unit} not opened: {why}")),
+                }
+                self.launch_held();
+            }
             Job::Feature(set) => self.features_loaded(set, &outcome),
             Job::Coldplug => {
                 complain("drivers", &outcome);
@@ -332,7 +372,8 @@ impl Kernel for Machine {
             self.read_other_slot();
         }
         // All of them are asked for before one is waited for.
-        if needs(unit).filter(|set| !self.has_features(set)).count() > 0 {
+        let opens = self.opens_disks(unit);
+        if needs(unit).filter(|set| !self.has_features(set)).count() > 0 || opens {
             let held = Held { unit: unit.clone(), image: order.image.cloned(), id_base: order.id_base };
             self.held.insert(unit.name.clone(), held);
             return Ok(());
@@ -350,6 +391,7 @@ impl Kernel for Machine {
 
     fn kill(&mut self, unit: &str) {
         self.held.remove(unit);
+        self.opening.remove(unit);
         self.containers.kill(unit, &mut self.inbox);
     }
 

@@ -211,6 +211,14 @@ fn reap(pid: libc::pid_t) {
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) };
 }
 
+/// For tests: never comes back.
+#[cfg(test)]
+pub fn hang() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,10 +232,7 @@ mod tests {
 
     #[test]
     fn what_hangs_is_killed_at_its_deadline() {
-        let hang = || loop {
-            std::thread::park();
-        };
-        let error = run(Duration::from_millis(50), hang).unwrap_err();
+        let error = run(Duration::from_millis(50), || hang()).unwrap_err();
         assert!(matches!(error, ChildError::Deadline(_)));
     }
 
@@ -246,10 +251,7 @@ mod tests {
         let pets = Rc::new(std::cell::Cell::new(0));
         let count = pets.clone();
         while_waiting(Duration::from_millis(10), move || count.set(count.get() + 1));
-        let hang = || loop {
-            std::thread::park();
-        };
-        assert!(run(Duration::from_millis(100), hang).is_err());
+        assert!(run(Duration::from_millis(100), || hang()).is_err());
         assert!(pets.get() >= 3, "{}", pets.get());
     }
 
@@ -258,8 +260,8 @@ mod tests {
         let names = ["a", "sick", "b", "ill"].map(String::from).to_vec();
         let work = || {
             let (done, late) = each(names, Duration::from_millis(200), |name| {
-                while name.len() > 1 {
-                    std::thread::park();
+                if name.len() > 1 {
+                    hang();
                 }
                 name.to_owned()
             });
