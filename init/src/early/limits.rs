@@ -8,7 +8,7 @@ pub const DISK_WAIT: Duration = Duration::from_secs(30);
 pub const DISK_ANSWER: Duration = Duration::from_secs(5);
 /// How long drivers of the usual disks may take to load; a sick disk holds up its driver.
 pub const FAST_DRIVERS: Duration = Duration::from_secs(5);
-/// As above, for every driver that fits a device.
+/// How long every driver that fits a device may take to load, as above.
 pub const ALL_DRIVERS: Duration = Duration::from_secs(20);
 /// How often disks that were late, or could not be read, are asked again.
 pub const DISK_AGAIN: Duration = Duration::from_secs(1);

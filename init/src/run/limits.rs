@@ -34,7 +34,7 @@ pub const SHUTDOWN_KILL: Duration = Duration::from_secs(5);
 pub const FINISH: Duration = Duration::from_secs(20);
 /// How long disks that a worker may read have to be opened; its start waits for it.
 pub const DISK_OPEN: Duration = Duration::from_secs(3);
-/// A child that does so.
+/// The child that opens them.
 pub const CHILD_DISKS: Duration = Duration::from_secs(5);
 /// A short-lived child that stores a config or an id table: an fsync on a busy disk.
 pub const CHILD_STORE: Duration = Duration::from_secs(20);
