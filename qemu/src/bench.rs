@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use crate::lines::Event;
 use crate::machine::{Bus, Firmware, Kernel, Machine};
 use crate::running::Running;
 use crate::scratch::{self, Scratch};
@@ -189,7 +190,7 @@ impl Bench {
             disk::grow(disk, 2 << 30)?;
             let mut first =
                 bench.machine(Firmware::Direct, disk, network)?.boot().context("the first boot")?;
-            first.wait_for("web      healthy", PATIENCE)?;
+            first.wait_event(&Event::UnitHealthy("web".into()), PATIENCE)?;
             first.press_power_button()?;
             first.wait_off(PATIENCE)?;
         }
@@ -248,10 +249,9 @@ impl Bench {
 
 /// For the machine whose API is forwarded there, once all is healthy.
 fn client(running: &mut Running, port: u16) -> Result<berth_ctl::Client> {
-    let line = running.wait_for(crate::lines::API_KEY, PATIENCE)?;
-    running.wait_for(crate::lines::CONFIRMED, PATIENCE)?;
-    let pin = crate::lines::fingerprint(&line.text);
-    Ok(berth_ctl::Client::new("bench", "127.0.0.1", port, pin, &berth_ctl::ensure_key()?)?)
+    let pin = running.machine_key(PATIENCE)?;
+    running.wait_event_like("a good slot", PATIENCE, |e| matches!(e, Event::SlotGood(_)))?;
+    Ok(berth_ctl::Client::new("bench", "127.0.0.1", port, Some(&pin), &berth_ctl::ensure_key()?)?)
 }
 
 fn median(values: &mut [f64]) -> f64 {

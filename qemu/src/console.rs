@@ -1,7 +1,10 @@
-//! The guest's serial console: every line with the time it came, and waiting for the one that matters.
+//! What a machine says: every line of its serial console, and what QEMU tells of it, with the time it came; and waiting for
+//! the one that matters.
 
+use crate::lines::Event;
 use anyhow::{Result, bail};
-use std::io::{Read, Write};
+use serde_json::Value;
+use std::io::{BufRead, Read, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +20,8 @@ pub struct Line {
     pub at: Duration,
     /// What it says.
     pub text: String,
+    /// What that means, where it means something to us.
+    pub event: Option<Event>,
 }
 
 #[derive(Default)]
@@ -24,7 +29,18 @@ struct State {
     lines: Vec<Line>,
     partial: Vec<u8>,
     dropped: usize,
-    closed: bool,
+    /// How many still write: the machine, and QEMU.
+    open: usize,
+}
+
+impl State {
+    fn push(&mut self, line: Line) {
+        if self.lines.len() == LINES {
+            self.lines.drain(..LINES / 2);
+            self.dropped += LINES / 2;
+        }
+        self.lines.push(line);
+    }
 }
 
 /// Shared between the reader thread and those who wait.
@@ -37,6 +53,7 @@ impl Console {
     /// Reads `from` until it ends, in a thread of its own; `echo` also shows it on standard output.
     pub(crate) fn follow(from: impl Read + Send + 'static, started: Instant, echo: bool) -> Console {
         let console = Console::default();
+        console.lock().open = 1;
         let shared = console.clone();
         std::thread::spawn(move || shared.read(from, started, echo));
         console
@@ -65,19 +82,38 @@ impl Console {
                 if byte == b'\n' {
                     let text = clean(&state.partial);
                     state.partial.clear();
-                    if state.lines.len() == LINES {
-                        state.lines.drain(..LINES / 2);
-                        state.dropped += LINES / 2;
-                    }
-                    state.lines.push(Line { at: started.elapsed(), text });
+                    let event = Event::of_line(&text);
+                    state.push(Line { at: started.elapsed(), text, event });
                 } else if state.partial.len() < 8192 {
                     state.partial.push(byte);
                 }
             }
             self.state.1.notify_all();
         }
-        self.lock().closed = true;
+        self.close();
+    }
+
+    fn close(&self) {
+        self.lock().open -= 1;
         self.state.1.notify_all();
+    }
+
+    /// Puts what QEMU tells between the lines, until its socket closes, in a thread of its own.
+    pub(crate) fn hear_qemu(&self, from: impl BufRead + Send + 'static, started: Instant) {
+        self.lock().open += 1;
+        let shared = self.clone();
+        std::thread::spawn(move || {
+            for line in from.lines().map_while(Result::ok) {
+                let packet: Value = serde_json::from_str(&line).unwrap_or_default();
+                if let Some(event) = Event::of_qemu(&packet) {
+                    let text =
+                        format!("(QEMU) {} {}", packet["event"].as_str().unwrap_or_default(), packet["data"]);
+                    shared.lock().push(Line { at: started.elapsed(), text, event: Some(event) });
+                    shared.state.1.notify_all();
+                }
+            }
+            shared.close();
+        });
     }
 
     /// Every line so far.
@@ -91,7 +127,7 @@ impl Console {
         state.dropped + state.lines.len()
     }
 
-    /// Waits until a line from `mark` on satisfies `wanted`; fails at the deadline or when the console closes, and
+    /// Waits until a line from `mark` on has a text that satisfies `wanted`; fails at the deadline or when the console closes, and
     /// shows the last lines then.
     ///
     /// Returns the line and the mark behind it.
@@ -102,19 +138,41 @@ impl Console {
         limit: Duration,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<(Line, usize)> {
+        self.wait_line(mark, what, limit, |line| wanted(&line.text))
+    }
+
+    /// The same for an event.
+    pub fn wait_event(
+        &self,
+        mark: usize,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> Result<(Line, usize)> {
+        self.wait_line(mark, what, limit, |line| line.event.as_ref().is_some_and(&wanted))
+    }
+
+    fn wait_line(
+        &self,
+        mark: usize,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&Line) -> bool,
+    ) -> Result<(Line, usize)> {
         let deadline = Instant::now() + limit;
         let mut next = mark;
         let mut state = self.lock();
         loop {
             let from = next.saturating_sub(state.dropped);
             let mut fresh = state.lines.iter().enumerate().skip(from);
-            if let Some((n, line)) = fresh.find(|(_, l)| wanted(&l.text)) {
+            if let Some((n, line)) = fresh.find(|(_, line)| wanted(line)) {
                 return Ok((line.clone(), state.dropped + n + 1));
             }
             next = state.dropped + state.lines.len();
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || state.closed {
-                let why = if state.closed { "the machine ended".into() } else { format!("{limit:?} passed") };
+            if left.is_zero() || state.open == 0 {
+                let why =
+                    if state.open == 0 { "the machine ended".into() } else { format!("{limit:?} passed") };
                 bail!("{why} while waiting for {what}; the console's last lines:\n{}", last(&state));
             }
             state = self.state.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -174,6 +232,19 @@ mod tests {
         let (line, _) =
             console.wait(next, "first", Duration::from_secs(5), |l| l.starts_with("first")).unwrap();
         assert_eq!(line.text, "first again");
+    }
+
+    #[test]
+    fn events_of_the_machine_and_of_qemu_are_in_one_row() {
+        let console = Console::follow(b"web      healthy\n".as_slice(), Instant::now(), false);
+        let soon = Duration::from_secs(5);
+        let healthy = Event::UnitHealthy("web".into());
+        let (_, next) = console.wait_event(0, "web", soon, |event| *event == healthy).unwrap();
+        let told =
+            b"{\"QMP\": {}}\n{\"event\": \"WATCHDOG\", \"data\": {\"action\": \"reset\"}}\n".as_slice();
+        console.hear_qemu(told, Instant::now());
+        let (line, _) = console.wait_event(next, "a reset", soon, |event| *event == Event::Watchdog).unwrap();
+        assert!(line.text.contains("WATCHDOG"), "{}", line.text);
     }
 
     #[test]

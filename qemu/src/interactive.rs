@@ -6,7 +6,7 @@ use berth_image::tools::Tools;
 use berth_image::{Options, Outputs};
 use berth_qemu::machine::{Bus, Firmware, Kernel, Machine};
 use berth_qemu::running::Running;
-use berth_qemu::{accel, demo, disk, http, lines, scratch};
+use berth_qemu::{accel, demo, disk, http, scratch};
 use berth_units::control::API_PORT;
 use berth_units::limits::NAME_BYTES;
 use sha2::{Digest, Sha256};
@@ -145,8 +145,8 @@ fn fresh_disk(options: &RunOptions, outputs: &Outputs, folder: &Path, config: &s
 
 /// Pins the machine's key for the context, waits for the page, says how to go on.
 fn greet(running: &mut Running, name: &str, web_port: Option<u16>, api_port: u16) -> Result<()> {
-    let line = running.wait_for(lines::API_KEY, PATIENCE)?;
-    berth_ctl::write_context(name, "127.0.0.1", api_port, lines::fingerprint(&line.text), true)?;
+    let fingerprint = running.machine_key(PATIENCE)?;
+    berth_ctl::write_context(name, "127.0.0.1", api_port, Some(&fingerprint), true)?;
     if let Some(port) = web_port {
         let (_, at) = http::wait_200(port, "/", PATIENCE)?;
         let seconds = at.duration_since(running.started()).as_secs_f64();

@@ -39,6 +39,14 @@ pub enum Bus {
     Usb,
 }
 
+/// A network card of its own, on a network of its own.
+#[derive(Debug, Clone)]
+struct Card {
+    mac: String,
+    network: String,
+    restrict: bool,
+}
+
 #[derive(Debug, Clone)]
 struct Drive {
     path: PathBuf,
@@ -81,6 +89,7 @@ pub struct Machine {
     stub_cmdline: Option<String>,
     watchdog: bool,
     network: bool,
+    cards: Vec<Card>,
     no_reboot: bool,
     echo: bool,
     own_group: bool,
@@ -105,6 +114,7 @@ impl Machine {
             stub_cmdline: None,
             watchdog: true,
             network: true,
+            cards: Vec::new(),
             no_reboot: false,
             echo: false,
             own_group: false,
@@ -196,6 +206,14 @@ impl Machine {
         self
     }
 
+    /// One more network card, with this hardware address, on a network of its own (`10.0.3.0/24`) where QEMU answers DHCP;
+    /// `restrict`: nothing beyond that network can be reached.
+    #[must_use]
+    pub fn network_card(mut self, mac: &str, network: &str, restrict: bool) -> Machine {
+        self.cards.push(Card { mac: mac.to_owned(), network: network.to_owned(), restrict });
+        self
+    }
+
     /// QEMU ends where the guest would reboot.
     #[must_use]
     pub fn no_reboot(mut self) -> Machine {
@@ -245,7 +263,7 @@ impl Machine {
     pub fn boot_with(&self, accel: Accel) -> Result<Running> {
         let folder = Scratch::new("qemu")?;
         let mut command = qemu(&self.tools);
-        let socket = folder.path().join("qmp");
+        let [socket, events] = ["qmp", "events"].map(|name| folder.path().join(name));
         command
             .args(accel.arguments())
             .args(["-machine", "q35", "-nodefaults", "-no-user-config", "-display", "none"])
@@ -253,6 +271,8 @@ impl Machine {
             .args(["-serial", "stdio", "-device", "VGA,vgamem_mb=4"])
             .arg("-qmp")
             .arg(format!("unix:{},server=on,wait=off", socket.display()))
+            .arg("-qmp")
+            .arg(format!("unix:{},server=on,wait=off", events.display()))
             .arg("-gdb")
             .arg(format!("unix:{},server=on,wait=off", folder.path().join("gdb").display()))
             .args([
@@ -270,6 +290,11 @@ impl Machine {
                 user.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
             }
             command.args(["-netdev", &user, "-device", "virtio-net-pci,netdev=net,romfile="]);
+        }
+        for (n, Card { mac, network, restrict }) in self.cards.iter().enumerate() {
+            let restrict = if *restrict { "on" } else { "off" };
+            command.arg("-netdev").arg(format!("user,id=net{n},net={network},restrict={restrict}"));
+            command.arg("-device").arg(format!("virtio-net-pci,netdev=net{n},mac={mac},romfile="));
         }
         if self.watchdog {
             command.args(["-device", "i6300esb", "-action", "watchdog=reset"]);
@@ -292,9 +317,13 @@ impl Machine {
         };
         let console = Console::follow(output, started, self.echo);
         let complaints = Console::follow(errors, started, false);
-        let qmp = Qmp::connect(&socket, || matches!(child.try_wait(), Ok(None)));
-        match qmp {
-            Ok(qmp) => Ok(Running::new(child, qmp, console, started, folder)),
+        let mut connect = |socket| Qmp::connect(socket, || matches!(child.try_wait(), Ok(None)));
+        let connected = connect(&socket).and_then(|qmp| Ok((qmp, connect(&events)?.into_events()?)));
+        match connected {
+            Ok((qmp, events)) => {
+                console.hear_qemu(events, started);
+                Ok(Running::new(child, qmp, console, started, folder))
+            }
             Err(e) => {
                 let _ = child.kill();
                 let _ = child.wait();

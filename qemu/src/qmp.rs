@@ -36,6 +36,12 @@ impl Qmp {
         Ok(qmp)
     }
 
+    /// The connection, for whoever only listens to what is told on it; no deadline.
+    pub(crate) fn into_events(self) -> Result<BufReader<UnixStream>> {
+        self.stream.get_ref().set_read_timeout(None)?;
+        Ok(self.stream)
+    }
+
     fn read(&mut self) -> Result<Value> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 {
@@ -44,7 +50,7 @@ impl Qmp {
         Ok(serde_json::from_str(&line)?)
     }
 
-    /// Runs a command and returns what it returns; events in between are passed over.
+    /// Runs a command and returns what it returns; events in between are passed over (another connection is for them).
     pub fn run(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let mut packet = json!({ "execute": command });
         if !arguments.is_null() {

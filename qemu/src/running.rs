@@ -1,6 +1,7 @@
 //! A machine that runs, until it is dropped.
 
 use crate::console::{Console, Line};
+use crate::lines::Event;
 use crate::machine::node;
 use crate::qmp::Qmp;
 use crate::scratch::Scratch;
@@ -50,6 +51,32 @@ impl Running {
         let (line, next) = self.console.wait(self.mark, &what, limit, |l| l.contains(text))?;
         self.mark = next;
         Ok(line)
+    }
+
+    /// Waits for an event, after the line that the last wait found.
+    pub fn wait_event(&mut self, event: &Event, limit: Duration) -> Result<Line> {
+        self.wait_event_like(&event.to_string(), limit, |found| found == event)
+    }
+
+    /// Waits for an event that `wanted` knows.
+    pub fn wait_event_like(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> Result<Line> {
+        let (line, next) = self.console.wait_event(self.mark, what, limit, wanted)?;
+        self.mark = next;
+        Ok(line)
+    }
+
+    /// Waits until the API listens, now or before; the fingerprint of the machine's key, as the console has it.
+    pub fn machine_key(&self, limit: Duration) -> Result<String> {
+        let listens = |event: &Event| matches!(event, Event::ApiListens(_));
+        match self.console.wait_event(0, "the API to listen", limit, listens)?.0.event {
+            Some(Event::ApiListens(fingerprint)) => Ok(fingerprint),
+            other => bail!("{other:?} is no API that listens"),
+        }
     }
 
     /// From here on, waits look only at lines yet to come.

@@ -4,10 +4,11 @@ use crate::{BOOT, Built, Bus, Firmware, SOON, built, image};
 use anyhow::{Context, Result};
 use berth_ctl::{Client, LogOptions, PrivateKey};
 use berth_image::disk::Disk;
+use berth_qemu::lines::Event;
 use berth_qemu::machine::{Kernel, Machine};
 use berth_qemu::running::Running;
 use berth_qemu::scratch::{self, Scratch};
-use berth_qemu::{disk, http, lines};
+use berth_qemu::{disk, http};
 use berth_units::control::{API_PORT, SlotStatus, UnitStatus};
 use berth_updater::layout::Slot;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ pub struct Guest {
     running: Running,
     web_port: u16,
     api_port: u16,
-    api_line: Option<String>,
+    pin: Option<String>,
 }
 
 impl Guest {
@@ -155,7 +156,7 @@ impl Plan {
     /// Power on.
     pub fn boot(self) -> Result<Guest> {
         let (running, web_port, api_port) = self.start()?;
-        Ok(Guest { plan: self, running, web_port, api_port, api_line: None })
+        Ok(Guest { plan: self, running, web_port, api_port, pin: None })
     }
 
     /// Another program may take a port between its choice and QEMU's start: then with others.
@@ -197,13 +198,24 @@ impl Plan {
 impl Guest {
     /// Waits until the boot was judged healthy.
     pub fn ready(&mut self) -> Result<()> {
-        self.wait_for(lines::CONFIRMED).map(drop)
+        let good = |event: &Event| matches!(event, Event::SlotGood(_));
+        self.running.wait_event_like("the slot to be good", BOOT, good).map(drop)
+    }
+
+    /// Waits until this slot is up.
+    pub fn up(&mut self, slot: &str) -> Result<()> {
+        self.wait_event(&Event::Up { slot: slot.into() })
+    }
+
+    /// Waits for an event.
+    pub fn wait_event(&mut self, event: &Event) -> Result<()> {
+        self.running.wait_event(event, BOOT).map(drop)
     }
 
     /// Waits until the console has called a unit healthy.
     pub fn healthy(&mut self, unit: &str) -> Result<()> {
-        let line = format!("{unit:<8} healthy");
-        self.running.console().wait(0, &line, BOOT, |l| l == line).map(drop)
+        let event = Event::UnitHealthy(unit.into());
+        self.running.console().wait_event(0, &event.to_string(), BOOT, |e| *e == event).map(drop)
     }
 
     /// Waits for a console line that contains `text`.
@@ -229,16 +241,12 @@ impl Guest {
 
     /// The operator's client, with the tests' key and the machine's key from the console.
     pub fn client(&mut self) -> Result<Client> {
-        let line = match &self.api_line {
-            Some(line) => line.clone(),
-            None => {
-                let console = self.running.console();
-                console.wait(0, "the API", BOOT, |l| l.contains(lines::API_KEY))?.0.text
-            }
+        let pin = match self.pin.take() {
+            Some(pin) => pin,
+            None => self.running.machine_key(BOOT)?,
         };
-        self.api_line = Some(line.clone());
-        let fingerprint = lines::fingerprint(&line).context("no fingerprint on the console")?;
-        Ok(Client::new("test", "127.0.0.1", self.api_port, Some(fingerprint), key()?)?)
+        let pin = self.pin.insert(pin);
+        Ok(Client::new("test", "127.0.0.1", self.api_port, Some(pin), key()?)?)
     }
 
     /// Ports on this computer: web, API.
@@ -290,7 +298,7 @@ impl Guest {
     /// After the guest rebooted by itself: forget what the console said before.
     pub fn rebooted(&mut self) {
         self.running.forget_console();
-        self.api_line = None;
+        self.pin = None;
     }
 }
 

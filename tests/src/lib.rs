@@ -16,6 +16,7 @@
 mod guest;
 mod image;
 
+pub use berth_qemu::lines::Event;
 pub use berth_qemu::machine::{Bus, Firmware};
 pub use guest::{Guest, Plan, config};
 pub use image::{Built, built};

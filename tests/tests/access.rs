@@ -1,8 +1,7 @@
 //! Who comes in, and who does not: the real API of a booted machine.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use berth_ctl::{Client, PrivateKey};
-use berth_qemu::lines;
 use berth_tests::{BOOT, Firmware, Guest};
 use std::process::Command;
 
@@ -15,8 +14,7 @@ fn only_the_operators_key_comes_in_and_curl_can_use_it() -> Result<()> {
     let other = PrivateKey::create(&plan.file("other"), "stranger")?;
     let mut guest = plan.with_exact_config(&config).boot()?;
     guest.ready()?;
-    let line = guest.running().console().wait(0, "the API", BOOT, |l| l.contains(lines::API_KEY))?.0.text;
-    let pin = lines::fingerprint(&line).context("no fingerprint on the console")?.to_owned();
+    let pin = guest.running().machine_key(BOOT)?;
     let (_, port) = guest.ports();
 
     assert_eq!(Client::new("test", "127.0.0.1", port, Some(&pin), &key)?.machine()?.hostname, "test");

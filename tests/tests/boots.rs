@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use berth_qemu::demo::HEADING;
-use berth_tests::{Bus, Firmware, Guest, SOON, WEB, config};
+use berth_tests::{Bus, Event, Firmware, Guest, SOON, WEB, config};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -81,7 +81,8 @@ fn config_and_identity_outlive_a_changed_source_until_it_is_asked_again() -> Res
     let client = guest.client()?;
     assert_eq!((client.machine()?.hostname.as_str(), client.config_status()?.sha256), ("test", first.sha256));
     client.reboot()?;
-    guest.wait_for("reboot: ")?;
+    guest.wait_event(&Event::Rebooting)?;
+    guest.wait_event(&Event::Reset { by_guest: true })?;
     guest.rebooted();
     guest.ready()?;
     assert_eq!(guest.client()?.machine()?.hostname, "other");
@@ -91,14 +92,25 @@ fn config_and_identity_outlive_a_changed_source_until_it_is_asked_again() -> Res
 
 #[test]
 fn operator_reboots_and_powers_off() -> Result<()> {
-    let mut guest = Guest::new(Firmware::Direct)?.with_config(WEB)?.boot()?;
+    // With a second card, on a network that leads nowhere.
+    let plan = Guest::new(Firmware::Direct)?.with_config(WEB)?;
+    let plan = plan.machine(|machine| machine.network_card("52:54:00:be:00:02", "10.0.3.0/24", true));
+    let mut guest = plan.boot()?;
     guest.ready()?;
+    guest.wait_for("10.0.3.15/24")?;
+    let addresses = guest.client()?.machine()?.addresses;
+    for network in ["10.0.2.15/24", "10.0.3.15/24"] {
+        assert!(addresses.iter().any(|(_, address)| address == network), "{addresses:?}");
+    }
     guest.client()?.reboot()?;
-    guest.wait_for("reboot: ")?;
+    guest.wait_event(&Event::Rebooting)?;
+    guest.wait_event(&Event::Reset { by_guest: true })?;
     guest.rebooted();
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));
     guest.client()?.poweroff()?;
+    guest.wait_event(&Event::PoweringOff)?;
+    guest.wait_event(&Event::Shutdown { by_guest: true })?;
     guest.running().wait_off(SOON)?;
     Ok(())
 }
@@ -108,7 +120,8 @@ fn ctrl_alt_del_reboots_and_an_operator_halts() -> Result<()> {
     let mut guest = Guest::new(Firmware::Direct)?.with_config("")?.boot()?;
     guest.ready()?;
     guest.running().press_ctrl_alt_del()?;
-    guest.wait_for("reboot: ")?;
+    guest.wait_event(&Event::Rebooting)?;
+    guest.wait_event(&Event::Reset { by_guest: true })?;
     guest.rebooted();
     guest.ready()?;
 

@@ -5,7 +5,7 @@ use anyhow::Result;
 use berth_image::disk::{Damage, Disk};
 use berth_image::{Bundle, Options};
 use berth_qemu::demo;
-use berth_tests::{Built, Firmware, Guest, WEB, built};
+use berth_tests::{Built, Event, Firmware, Guest, WEB, built};
 use berth_updater::layout::Slot;
 use berth_updater::record::{Record, Trial};
 use berth_updater::verity::to_hex;
@@ -50,7 +50,7 @@ fn falls_back(
     })?;
     let mut guest = plan.boot()?;
     during(&mut guest)?;
-    guest.wait_for("slot a")?;
+    guest.up("a")?;
     guest.ready()?;
     let slots = guest.client()?.slots()?;
     assert_eq!((slots.running.as_str(), slots.good.as_deref(), slots.confirmed), ("a", Some("a"), true));
@@ -128,8 +128,10 @@ on_both! {
     kernel_hangs => |firmware| {
         let os = bundle(|o| o.cmdline = WATCHDOG.into())?;
         let hang = |guest: &mut Guest| {
-            guest.wait_for(", slot b, host")?;
-            guest.running().hang_cpu()
+            guest.up("b")?;
+            guest.running().hang_cpu()?;
+            guest.wait_event(&Event::Watchdog)?;
+            guest.wait_event(&Event::Reset { by_guest: true })
         };
         falls_back(firmware, &os, undamaged, hang, "stopped without a word")
     };
@@ -170,7 +172,7 @@ on_both! {
             disk.flip_root_bit(Slot::A, 1024)
         })?;
         let mut guest = plan.boot()?;
-        guest.wait_for("slot b")?;
+        guest.up("b")?;
         guest.ready()?;
         let a = guest.slot("a")?;
         assert!(a.reason.contains("block 0"), "{a:?}");
@@ -181,7 +183,7 @@ on_both! {
             Disk::open(path)?.set_record(&Record { starts: 3, ..Record::fresh(Slot::A) })
         })?;
         let mut guest = plan.boot()?;
-        guest.wait_for("rescue")?;
+        guest.wait_event(&Event::Rescue)?;
         let slots = guest.client()?.slots()?;
         assert!(slots.rescue.is_some(), "{slots:?}");
         let units = guest.client()?.units()?;
@@ -319,7 +321,7 @@ fn the_root_goes_bad_under_a_running_machine() -> Result<()> {
     guest.rebooted();
     guest.running().qmp("device_add", json!({ "driver": "usb-kbd", "bus": "xhci.0", "id": "new" }))?;
     guest.wait_for("differs from its hash")?;
-    guest.wait_for("slot b")?;
+    guest.up("b")?;
     guest.ready()?;
     let slots = guest.client()?.slots()?;
     assert_eq!((slots.running.as_str(), slots.good.as_deref()), ("b", Some("b")));
@@ -351,8 +353,8 @@ fn a_panic_is_told_by_the_other_slot() -> Result<()> {
         .with_config("")?
         .prepare(|path, built| on_trial(&mut Disk::open(path)?, built, &os))?;
     let mut guest = plan.boot()?;
-    guest.wait_for("Attempted to kill init")?;
-    guest.wait_for("slot a")?;
+    guest.wait_event(&Event::Panic)?;
+    guest.up("a")?;
     guest.ready()?;
     let panic = guest.client()?.slots()?.panic.unwrap_or_default();
     assert!(panic.contains("Kernel panic - not syncing: Attempted to kill init"), "{panic:?}");
@@ -360,7 +362,7 @@ fn a_panic_is_told_by_the_other_slot() -> Result<()> {
     // Told once, and gone from the firmware.
     guest.rebooted();
     guest.running().press_ctrl_alt_del()?;
-    guest.wait_for("slot a")?;
+    guest.up("a")?;
     guest.ready()?;
     assert_eq!(guest.client()?.slots()?.panic, None);
     Ok(())

@@ -1,7 +1,7 @@
 //! The harness itself: it leaves nothing behind, whatever ends it; a machine can be kept and put back.
 
 use anyhow::{Context, Result, ensure};
-use berth_tests::{Firmware, Guest, SOON, WEB};
+use berth_tests::{Event, Firmware, Guest, SOON, WEB};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -95,7 +95,7 @@ fn a_machine_is_kept_and_put_back() -> Result<()> {
     ensure!(count > 0);
     // The whole machine goes down, on disk too.
     guest.client()?.reboot()?;
-    guest.wait_for("all units stopped")?;
+    guest.wait_event(&Event::UnitsStopped)?;
     guest.running().restore("healthy")?;
     let after = guest.unit("web")?;
     ensure!(

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use berth_image::disk::Disk;
 use berth_qemu::{demo::HEADING, disk};
-use berth_tests::{Built, Firmware, Guest, WEB};
+use berth_tests::{Built, Event, Firmware, Guest, WEB};
 use berth_updater::layout;
 use std::path::Path;
 use std::time::Duration;
@@ -120,11 +120,13 @@ fn a_blank_partition_gets_a_file_system_that_lasts() -> Result<()> {
 }
 
 #[test]
-fn a_power_cut_while_it_is_made_costs_nothing() -> Result<()> {
+fn a_reset_while_it_is_made_costs_nothing() -> Result<()> {
     let plan = Guest::new(Firmware::Direct)?.with_config("")?.without_web_image();
     let mut guest = plan.prepare(|path, _| blank(path))?.boot()?;
     guest.wait_for("was never formatted")?;
-    let mut guest = guest.cut_power()?.boot()?;
+    guest.running().reset()?;
+    guest.wait_event(&Event::Reset { by_guest: false })?;
+    guest.rebooted();
     guest.ready()?;
     assert_eq!(guest.client()?.machine()?.state_problem, "");
     let plan = guest.power_off()?;

@@ -2,7 +2,7 @@
 //! order in which they come and go.
 
 use anyhow::{Context, Result};
-use berth_tests::{Firmware, Guest, Plan, SOON};
+use berth_tests::{Event, Firmware, Guest, Plan, SOON};
 use std::time::{Duration, Instant};
 
 /// A unit whose program is a line of shell.
@@ -194,7 +194,7 @@ fn units_start_after_what_they_need_and_stop_before_it() -> Result<()> {
 
     let console = guest.running().console().clone();
     guest.power_off()?;
-    console.wait(0, "the end", SOON, |line| line.contains("all units stopped"))?;
+    console.wait_event(0, "the end", SOON, |event| *event == Event::UnitsStopped)?;
     let lines = console.lines();
     let stopped: Vec<&str> =
         lines.iter().filter_map(|line| line.text.strip_suffix(" stopped")).map(str::trim).collect();
