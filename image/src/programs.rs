@@ -1,6 +1,6 @@
 //! Our own programs for the machine: static, built by cargo with the profile `guest`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -31,6 +31,21 @@ pub fn build(progress: Progress<'_>) -> Result<Programs> {
     Ok(Programs { init: dir.join("init"), berth: dir.join("berth") })
 }
 
+/// PID 1 of another checkout, as [`build`] makes it: to see that the same sources give the same bytes at any path.
+pub fn init_of(checkout: &Path) -> Result<PathBuf> {
+    // Both packages are named: features of what they share are those of both.
+    let arguments = [GUEST, "--no-default-features", "-p", PROGRAMS[1].0];
+    let dir = cargo_in(checkout, "target/guest", &PROGRAMS[..1], &arguments)?;
+    Ok(dir.join("guest/init"))
+}
+
+/// Workers and command line of another checkout.
+pub fn berth_of(checkout: &Path) -> Result<PathBuf> {
+    let arguments = [GUEST, "--no-default-features", "-p", PROGRAMS[0].0];
+    let dir = cargo_in(checkout, "target/guest", &PROGRAMS[1..], &arguments)?;
+    Ok(dir.join("guest/berth"))
+}
+
 /// PID 1 with switches to misbehave, for the fault matrix; in no image but a test's.
 pub fn faulty_init(progress: Progress<'_>) -> Result<PathBuf> {
     progress("building a PID 1 that can misbehave");
@@ -48,26 +63,31 @@ pub fn launch_check(progress: Progress<'_>) -> Result<PathBuf> {
 /// The profile of what runs on the machine.
 const GUEST: &str = "--profile=guest";
 
-/// Runs cargo; the folder with a folder per profile.
 fn cargo(target: &str, programs: &[(&str, &str)], arguments: &[&str]) -> Result<PathBuf> {
-    let target = workspace::repo().join(target);
+    cargo_in(workspace::repo(), target, programs, arguments)
+}
+
+/// Runs cargo; the folder with a folder per profile.
+fn cargo_in(checkout: &Path, target: &str, programs: &[(&str, &str)], arguments: &[&str]) -> Result<PathBuf> {
+    let target = checkout.join(target);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(workspace::repo()).args(["build", "--quiet"]);
+    command.current_dir(checkout).args(["build", "--quiet"]);
     command.arg(format!("--target={TARGET}")).arg("--target-dir").arg(&target);
     for (package, program) in programs {
         command.args(["-p", package, "--bin", program]);
     }
     command.args(arguments);
     // No path of the build host in a program: the same bytes from every checkout.
-    let remap = [(workspace::repo().display().to_string(), "berth"), (cargo_home(), "cargo")];
+    let remap = [(checkout.display().to_string(), "berth"), (cargo_home(), "cargo")];
     // A program that lies anywhere in memory puts right some ten thousand addresses when it starts; packed, their list is
     // a hundredth of the size.
-    let mut flags = String::from("-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs");
-    for (from, to) in &remap {
-        flags.push_str(&format!(" --remap-path-prefix={from}=/{to}"));
-    }
-    command.env("RUSTFLAGS", flags).env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
+    let fixed = ["-C", "target-feature=+crt-static", "-C", "link-arg=-Wl,-z,pack-relative-relocs"];
+    let remap = remap.iter().map(|(from, to)| format!("--remap-path-prefix={from}=/{to}"));
+    let flags: Vec<String> = fixed.iter().map(|&flag| flag.to_owned()).chain(remap).collect();
+    // The form in which a path may hold a space.
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
     // What cargo sets for the program that runs this must not reach the build of another package.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
