@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use berth_qemu::demo::HEADING;
-use berth_tests::{Bus, Event, Firmware, Guest, SOON, WEB, config};
+use berth_tests::{BOOT, Bus, Event, Firmware, Guest, SOON, WEB, config};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -97,7 +97,8 @@ fn operator_reboots_and_powers_off() -> Result<()> {
     let plan = plan.machine(|machine| machine.network_card("52:54:00:be:00:02", "10.0.3.0/24", true));
     let mut guest = plan.boot()?;
     guest.ready()?;
-    guest.wait_for("10.0.3.15/24")?;
+    let told = |line: &str| line.contains("10.0.3.15/24");
+    guest.running().console().wait(0, "the second address", BOOT, told)?;
     let addresses = guest.client()?.machine()?.addresses;
     for network in ["10.0.2.15/24", "10.0.3.15/24"] {
         assert!(addresses.iter().any(|(_, address)| address == network), "{addresses:?}");
