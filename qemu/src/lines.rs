@@ -4,6 +4,9 @@
 use serde_json::Value;
 use std::fmt;
 
+/// The boot was judged healthy.
+pub const CONFIRMED: &str = "everything healthy at";
+
 /// Something that happened to a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -33,6 +36,8 @@ pub enum Event {
     Rebooting,
     /// The machine goes down for good.
     PoweringOff,
+    /// The machine goes down, and stays on.
+    Halting,
     /// All units have stopped.
     UnitsStopped,
     /// The kernel's last words.
@@ -81,10 +86,12 @@ impl Event {
             "ready" => Some(Event::Ready),
             "slot" => {
                 let (slot, rest) = sentence.split_once(' ')?;
-                rest.starts_with("is good, everything healthy at").then(|| Event::SlotGood(slot.into()))
+                (rest.starts_with("is good, ") && rest.contains(CONFIRMED))
+                    .then(|| Event::SlotGood(slot.into()))
             }
             "stop" if sentence.starts_with("reboot: ") => Some(Event::Rebooting),
             "stop" if sentence.starts_with("power off: ") => Some(Event::PoweringOff),
+            "stop" if sentence.starts_with("halt: ") => Some(Event::Halting),
             "stop" if sentence.starts_with("all units stopped") => Some(Event::UnitsStopped),
             unit if sentence == "healthy" => Some(Event::UnitHealthy(unit.into())),
             _ => None,
@@ -116,6 +123,7 @@ impl fmt::Display for Event {
             Event::SlotGood(slot) => write!(f, "slot {slot} to be good"),
             Event::Rebooting => f.write_str("the machine to go down and start again"),
             Event::PoweringOff => f.write_str("the machine to go down for good"),
+            Event::Halting => f.write_str("the machine to go down and stay on"),
             Event::UnitsStopped => f.write_str("all units to stop"),
             Event::Panic => f.write_str("a kernel panic"),
             Event::Reset { by_guest } => write!(f, "a reset {}", who(by_guest)),

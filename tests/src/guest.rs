@@ -207,6 +207,12 @@ impl Guest {
         self.wait_event(&Event::Up { slot: slot.into() })
     }
 
+    /// Waits until the API listens.
+    pub fn api_listens(&mut self) -> Result<()> {
+        let listens = |event: &Event| matches!(event, Event::ApiListens(_));
+        self.running.wait_event_like("the API to listen", BOOT, listens).map(drop)
+    }
+
     /// Waits for an event.
     pub fn wait_event(&mut self, event: &Event) -> Result<()> {
         self.running.wait_event(event, BOOT).map(drop)

@@ -211,10 +211,10 @@ fn a_required_unit_of_the_config_ends_a_trial_and_three_sick_starts_end_in_rescu
         .with_config(sick)?
         .prepare(|path, built| on_trial(&mut Disk::open(path)?, built, &os))?;
     let mut guest = plan.boot()?;
-    guest.wait_for("slot b")?;
+    guest.up("b")?;
     for starts in 1..=3 {
-        guest.wait_for("slot a")?;
-        guest.wait_for(lines::API_KEY)?;
+        guest.up("a")?;
+        guest.api_listens()?;
         let slots = guest.client()?.slots()?;
         assert_eq!((slots.running.as_str(), slots.good.as_deref()), ("a", Some("a")));
         assert_eq!((slots.starts, slots.confirmed, slots.rescue), (starts, false, None));
@@ -223,12 +223,12 @@ fn a_required_unit_of_the_config_ends_a_trial_and_three_sick_starts_end_in_rescu
         guest.rebooted();
         guest.running().reset()?;
     }
-    guest.wait_for(lines::API_KEY)?;
+    guest.api_listens()?;
     in_rescue(&mut guest)
 }
 
 fn in_rescue(guest: &mut Guest) -> Result<()> {
-    guest.wait_for("rescue")?;
+    guest.wait_event(&Event::Rescue)?;
     let slots = guest.client()?.slots()?;
     assert!(slots.rescue.is_some(), "{slots:?}");
     let units = guest.client()?.units()?;
