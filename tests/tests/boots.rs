@@ -1,6 +1,6 @@
 //! A good machine: every firmware, every way to tell it what to run, every way to switch it off.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use berth_qemu::demo::HEADING;
 use berth_tests::{BOOT, Bus, Event, Firmware, Guest, SOON, WEB, config};
 use serde_json::Value;
@@ -118,8 +118,22 @@ fn operator_reboots_and_powers_off() -> Result<()> {
 
 #[test]
 fn ctrl_alt_del_reboots_and_an_operator_halts() -> Result<()> {
-    let mut guest = Guest::new(Firmware::Direct)?.with_config("")?.boot()?;
+    let identity = ["-uuid", "4c4c4544-0042-3010-8051-b4c04f4e3232", "-rtc", "base=2000-01-01"];
+    let fixed = "[[network.interface]]\nmatch = \"eth0\"\naddress = [\"10.0.2.15/24\", \"10.0.2.77/24\"]\ngateway = [\"10.0.2.2\"]\n";
+    let plan = Guest::new(Firmware::Direct)?.with_config(fixed)?.machine(move |m| m.raw(&identity));
+    let mut guest = plan.boot()?;
     guest.ready()?;
+    let addresses = guest.client()?.machine()?.addresses;
+    for address in ["10.0.2.15/24", "10.0.2.77/24"] {
+        assert!(addresses.contains(&("eth0".to_owned(), address.to_owned())), "{addresses:?}");
+    }
+    assert_eq!(guest.client()?.machine()?.machine_id, identity[1].replace('-', ""));
+    // The image was built more than twenty years after that.
+    let steps = guest.client()?.boot_times()?.steps;
+    let clock = steps.iter().find(|step| step.name == "clock").map_or("", |step| step.outcome.as_str());
+    let raised = clock.strip_prefix("raised by ").and_then(|rest| rest.strip_suffix(" s"));
+    let raised: u64 = raised.with_context(|| format!("the clock was not raised: {clock:?}"))?.parse()?;
+    assert!(raised > 20 * 365 * 86_400, "{clock}");
     guest.running().press_ctrl_alt_del()?;
     guest.wait_event(&Event::Rebooting)?;
     guest.wait_event(&Event::Reset { by_guest: true })?;
@@ -147,8 +161,8 @@ fn ctrl_alt_del_reboots_and_an_operator_halts() -> Result<()> {
 
 #[test]
 fn boots_from_sata_and_nvme() -> Result<()> {
-    for bus in [Bus::Sata, Bus::Nvme] {
-        let mut guest = Guest::new(Firmware::Uefi)?.on(bus).with_config(WEB)?.boot()?;
+    for (firmware, bus) in [(Firmware::Bios, Bus::Sata), (Firmware::Uefi, Bus::Nvme)] {
+        let mut guest = Guest::new(firmware)?.on(bus).with_config(WEB)?.boot()?;
         guest.ready()?;
         assert!(guest.page("/")?.contains(HEADING));
     }
