@@ -95,7 +95,7 @@ pub struct Initrd {
     previous_step: Option<StepRecord>,
     device: PathBuf,
     old_root: Option<File>,
-    /// This slot's root was read and is not what was signed.
+    /// This slot's root was read and does not have the root hash.
     damaged: bool,
     /// Modules that fit the devices found first.
     fitting: Vec<String>,
