@@ -16,7 +16,7 @@ const SECTOR: u64 = 512;
 
 #[test]
 fn a_missing_state_partition_gives_a_temporary_one_and_says_so() -> Result<()> {
-    let plan = Guest::new(Firmware::Direct)?.with_config(WEB)?.prepare(|path, _| {
+    let plan = Guest::new(Firmware::Direct)?.on(Bus::Sata).with_config(WEB)?.prepare(|path, _| {
         let mut file = File::options().read(true).write(true).open(path)?;
         let sectors = file.metadata()?.len() / SECTOR;
         let mut table = Table::read(&mut file, 512, sectors)?.table;
@@ -33,8 +33,10 @@ fn a_missing_state_partition_gives_a_temporary_one_and_says_so() -> Result<()> {
 
 #[test]
 fn a_larger_disk_is_used_to_its_end() -> Result<()> {
-    let plan =
-        Guest::new(Firmware::Direct)?.with_config(WEB)?.prepare(|path, _| disk::grow(path, 3 << 30))?;
+    let plan = Guest::new(Firmware::Direct)?
+        .on(Bus::Nvme)
+        .with_config(WEB)?
+        .prepare(|path, _| disk::grow(path, 3 << 30))?;
     let mut guest = plan.boot()?;
     guest.wait_for("grown to 2")?;
     guest.ready()?;
@@ -49,8 +51,8 @@ fn a_larger_disk_is_used_to_its_end() -> Result<()> {
 }
 
 /// Boots a disk whose primary partition table `damage` spoilt; afterwards both copies are sound and say the same as before.
-fn is_mended(firmware: Firmware, damage: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let plan = Guest::new(firmware)?.with_config(WEB)?;
+fn is_mended(firmware: Firmware, bus: Bus, damage: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let plan = Guest::new(firmware)?.on(bus).with_config(WEB)?;
     let before = Disk::open(plan.disk())?.table().clone();
     let plan = plan.prepare(|path, _| damage(path))?;
     let mut guest = plan.boot()?;
@@ -73,17 +75,17 @@ fn wipe_primary(path: &Path) -> Result<()> {
 
 #[test]
 fn a_primary_partition_table_with_a_wrong_sum_is_mended_from_its_backup() -> Result<()> {
-    is_mended(Firmware::Uefi, |path| disk::flip_bit(path, SECTOR + 16, 0))
+    is_mended(Firmware::Uefi, Bus::Sata, |path| disk::flip_bit(path, SECTOR + 16, 0))
 }
 
 #[test]
 fn without_a_primary_partition_table_uefi_boots_and_it_is_there_again() -> Result<()> {
-    is_mended(Firmware::Uefi, wipe_primary)
+    is_mended(Firmware::Uefi, Bus::Virtio, wipe_primary)
 }
 
 #[test]
 fn without_a_primary_partition_table_and_firmware_that_could_help_it_is_there_again() -> Result<()> {
-    is_mended(Firmware::Direct, wipe_primary)
+    is_mended(Firmware::Direct, Bus::Virtio, wipe_primary)
 }
 
 #[test]
@@ -159,16 +161,16 @@ fn a_write_protected_disk_gives_a_temporary_state_and_says_so() -> Result<()> {
 }
 
 /// The disk that the firmware boots is not the one that the kernel finds first.
-fn boots_the_second_of_two(firmware: Firmware) -> Result<()> {
-    let plan = Guest::new(firmware)?.with_config(WEB)?;
+fn boots_the_second_of_two(firmware: Firmware, bus: Bus, name: &str) -> Result<()> {
+    let plan = Guest::new(firmware)?.on(bus).with_config(WEB)?;
     let booted = plan.file("booted.raw");
     disk::copy(plan.disk(), &booted)?;
     let second = booted.clone();
     // In between is the web image.
-    let mut guest = plan.machine(move |m| m.disk(&second, Bus::Virtio).boots_from(2)).boot()?;
-    guest.wait_for(
-        "carries the same system as /dev/vdc, which is used: the boot loader counted this start there",
-    )?;
+    let mut guest = plan.machine(move |m| m.disk(&second, bus).boots_from(2)).boot()?;
+    guest.wait_for(&format!(
+        "carries the same system as {name}, which is used: the boot loader counted this start there"
+    ))?;
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));
     let slots = guest.client()?.slots()?;
@@ -184,21 +186,21 @@ fn boots_the_second_of_two(firmware: Firmware) -> Result<()> {
 
 #[test]
 fn of_two_disks_uefi_boots_the_second_and_it_is_used() -> Result<()> {
-    boots_the_second_of_two(Firmware::Uefi)
+    boots_the_second_of_two(Firmware::Uefi, Bus::Virtio, "/dev/vdc")
 }
 
 #[test]
 fn of_two_disks_bios_boots_the_second_and_it_is_used() -> Result<()> {
-    boots_the_second_of_two(Firmware::Bios)
+    boots_the_second_of_two(Firmware::Bios, Bus::Virtio, "/dev/vdc")
 }
 
 #[test]
 fn of_two_disks_of_the_same_machine_one_is_used_and_the_other_left_alone() -> Result<()> {
-    let plan = Guest::new(Firmware::Direct)?.with_config(WEB)?;
+    let plan = Guest::new(Firmware::Direct)?.on(Bus::Nvme).with_config(WEB)?;
     let twin = plan.file("twin.raw");
     disk::copy(plan.disk(), &twin)?;
     let second = twin.clone();
-    let mut guest = plan.machine(move |m| m.disk(&second, Bus::Virtio)).boot()?;
+    let mut guest = plan.machine(move |m| m.disk(&second, Bus::Nvme)).boot()?;
     guest.wait_for("carries the same system as")?;
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));
