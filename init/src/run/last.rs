@@ -3,13 +3,18 @@
 
 use super::console::HALTED;
 use super::kernel::Halt;
+use super::limits;
 use crate::early::{State, Watchdog, clock, console, identity};
 use berth_units::paths;
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::time::Instant;
 
 /// What the child is doing, for whoever gives up waiting for it: memory that both see.
 #[derive(Debug)]
@@ -56,7 +61,7 @@ pub fn last_steps(state: &State, doing: &Doing) -> Result<String, String> {
     #[cfg(feature = "faults")]
     crate::early::faults::strike("shutdown", "unmount");
     if matches!(state, State::Persistent { .. })
-        && let Err(error) = umount2(paths::STATE, MntFlags::empty())
+        && let Err(error) = unmount_state()
     {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         troubles.push(match mount(None::<&str>, paths::STATE, None::<&str>, flags, None::<&str>) {
@@ -65,6 +70,29 @@ pub fn last_steps(state: &State, doing: &Doing) -> Result<String, String> {
         });
     }
     if troubles.is_empty() { Ok(String::new()) } else { Err(troubles.join("; ")) }
+}
+
+/// Other children may still be writing (a machine can be switched off while it boots): they get a moment, and are killed
+/// then. What they write is put in place as a whole or not at all.
+fn unmount_state() -> nix::Result<()> {
+    let unmount = || umount2(paths::STATE, MntFlags::empty());
+    for kill_first in [false, true] {
+        if kill_first {
+            // Everybody but PID 1 and this process.
+            let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+        }
+        let end = Instant::now() + limits::STATE_BUSY;
+        while unmount() == Err(Errno::EBUSY) && Instant::now() < end {
+            std::thread::sleep(limits::STATE_BUSY / 100);
+        }
+        match unmount() {
+            // It was not mounted any more.
+            Err(Errno::EINVAL) => return Ok(()),
+            Err(Errno::EBUSY) => {}
+            result => return result,
+        }
+    }
+    unmount()
 }
 
 /// The machine goes down, by whatever way works. What cannot be powered off is halted.

@@ -32,6 +32,8 @@ pub const SHUTDOWN_BROKEN: Duration = Duration::from_secs(8);
 pub const SHUTDOWN_KILL: Duration = Duration::from_secs(5);
 /// The last child (clock, entropy, sync, unmount) has this long before the machine goes down without it.
 pub const FINISH: Duration = Duration::from_secs(20);
+/// How long others may keep the state from being unmounted before they are killed, and after.
+pub const STATE_BUSY: Duration = Duration::from_secs(2);
 /// How long disks that a worker may read have to be opened; its start waits for it.
 pub const DISK_OPEN: Duration = Duration::from_secs(3);
 /// The child that opens them.
