@@ -187,6 +187,9 @@ pub fn add_entropy(random: &File, seed: &[u8], bits: u32) -> io::Result<()> {
 
 /// Locks what PID 1 uses in memory: all of its program now, and whatever it touches later.
 pub fn lock_memory() -> io::Result<()> {
+    // What the initrd stage allocated and freed (modules' files, indexes) would stay resident for good.
+    // SAFETY: it only gives memory back that nobody uses.
+    unsafe { libc::malloc_trim(0) };
     // SAFETY: locking has no memory preconditions.
     unsafe {
         check(libc::mlockall(libc::MCL_CURRENT))?;
