@@ -29,3 +29,8 @@ pub mod schema;
 pub mod seccomp;
 pub mod signatures;
 mod sys;
+
+/// Mounts by descriptors, for PID 1's own.
+pub mod mounts {
+    pub use crate::sys::mount::{attach, detached, restrict};
+}

@@ -1,5 +1,6 @@
 //! Power buttons, as Linux's input devices show them.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,14 +13,17 @@ const EV_KEY: u16 = 1;
 /// Bytes of a `struct input_event` on 64 bits.
 const EVENT_BYTES: usize = 24;
 
-/// Opens the power buttons that `known` does not know, by number, at most `most`.
-pub fn open(known: impl Fn(u64) -> bool, most: usize) -> Vec<(u64, File)> {
+/// Power buttons watched; machines have one or two.
+const BUTTONS: usize = 8;
+
+/// Opens the power buttons that are not among these, by number.
+pub fn open<T>(known: &BTreeMap<u64, T>) -> Vec<(u64, File)> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
     let fresh = |entry: std::fs::DirEntry| {
         let name = entry.file_name();
         let number = name.to_str()?.strip_prefix("event")?.parse::<u64>().ok()?;
-        if known(number) {
+        if known.contains_key(&number) {
             return None;
         }
         let keys = std::fs::read_to_string(entry.path().join("device/capabilities/key")).ok()?;
@@ -29,7 +33,7 @@ pub fn open(known: impl Fn(u64) -> bool, most: usize) -> Vec<(u64, File)> {
         Some((number, options.open(Path::new("/dev/input").join(&name)).ok()?))
     };
     let inputs = std::fs::read_dir("/sys/class/input").into_iter().flatten().flatten();
-    inputs.filter_map(fresh).take(most).collect()
+    inputs.filter_map(fresh).take(BUTTONS.saturating_sub(known.len())).collect()
 }
 
 /// Was it pressed? `None`: it is gone. Never waits.

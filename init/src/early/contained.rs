@@ -1,8 +1,9 @@
 //! A system unit that a boot step runs to its end, before there is an event loop: the same description and the same
 //! launcher, with the step waiting and the watchdog fed.
 
+use super::limits;
 use super::wishes::Wishes;
-use super::{Watchdog, limits};
+use crate::sys::waiting;
 use berth_units::cgroup::Cgroup;
 use berth_units::launch::{self, Message, Place, Plan, Starting};
 use berth_units::model::Unit;
@@ -32,7 +33,6 @@ pub fn run(
     unit: &Unit,
     fds: Vec<(String, OwnedFd)>,
     limit: Duration,
-    watchdog: Option<&Watchdog>,
     say: impl Fn(&str),
 ) -> Result<Ended, String> {
     let mut plan = Plan::new(unit, None, 0, &Place::default()).map_err(|error| error.to_string())?;
@@ -50,9 +50,7 @@ pub fn run(
     let end = Instant::now() + limit;
     let mut wishes = Wishes::new();
     let result = loop {
-        if let Some(dog) = watchdog {
-            let _ = dog.pet();
-        }
+        let due = waiting::meanwhile();
         match container.turn(&say) {
             Ok(None) => {}
             Ok(Some(status)) => break Ok(status),
@@ -69,7 +67,7 @@ pub fn run(
         if left.is_zero() {
             break Err(format!("not done within {:.0} s", limit.as_secs_f64()));
         }
-        container.sleep(left.min(limits::WISHES).min(watchdog.map_or(left, Watchdog::interval)));
+        container.sleep(left.min(limits::WISHES).min(due));
     };
     if result.is_err() {
         let _ = cgroup.kill();

@@ -1,8 +1,7 @@
 //! What is in a slot that does not run: told by its partitions alone, nothing of it is mounted or trusted.
 
-use super::disks::partition_node;
+use super::disks::{self, partition_node};
 use berth_updater::erofs;
-use berth_updater::gpt::Table;
 use berth_updater::layout::Slot;
 use berth_updater::verity::{BLOCK, Superblock, to_hex};
 use std::fs::File;
@@ -21,15 +20,11 @@ pub struct Content {
 impl Content {
     /// Reads it; `None` for a slot without a system. May block as long as the disk does.
     pub fn read(disk: &Path, slot: Slot) -> Result<Option<Content>, String> {
-        let why = |error: std::io::Error| format!("{}: {error}", disk.display());
-        let mut file = File::open(disk).map_err(why)?;
-        let sector = crate::sys::early::sector_bytes(&file).map_err(why)?;
-        let bytes = crate::sys::early::block_bytes(&file).map_err(why)?;
-        let found = Table::read(&mut file, sector, bytes / u64::from(sector)).map_err(|e| e.to_string())?;
+        let mut file = File::open(disk).map_err(|error| format!("{}: {error}", disk.display()))?;
+        let table = disks::table(&mut file)?.table;
         let name = disk.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let open = |part: berth_updater::layout::Part| {
-            let (number, _) = found
-                .table
+            let (number, _) = table
                 .by_label(part.kind, part.label)
                 .ok_or_else(|| format!("{} has no partition {}", disk.display(), part.label))?;
             let node = partition_node(name, number);

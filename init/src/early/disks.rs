@@ -254,12 +254,17 @@ pub fn partition_node(disk: &str, number: usize) -> PathBuf {
     format!("/dev/{disk}{separator}{number}").into()
 }
 
-/// Reads a disk's table; if the primary is damaged, writes it again from the backup and has the kernel look again.
-fn read_table(disk: &mut File, path: &Path) -> Result<(Table, Vec<String>), String> {
+/// A disk's partition table, and what is wrong with either of its copies.
+pub fn table(disk: &mut File) -> Result<FoundTable, String> {
     let bytes = block_bytes(disk).map_err(|error| error.to_string())?;
     let sector = sector_bytes(disk).map_err(|error| error.to_string())?;
-    let FoundTable { table, primary, backup } =
-        Table::read(disk, sector, bytes / u64::from(sector)).map_err(|error| error.to_string())?;
+    Table::read(disk, sector, bytes / u64::from(sector)).map_err(|error| error.to_string())
+}
+
+/// Reads a disk's table; if the primary is damaged, writes it again from the backup and has the kernel look again.
+fn read_table(disk: &mut File, path: &Path) -> Result<(Table, Vec<String>), String> {
+    let FoundTable { table, primary, backup } = self::table(disk)?;
+    let bytes = block_bytes(disk).map_err(|error| error.to_string())?;
     let mut notes = Vec::new();
     if let Some(error) = primary {
         // Only what is ours is mended.
@@ -271,7 +276,7 @@ fn read_table(disk: &mut File, path: &Path) -> Result<(Table, Vec<String>), Stri
             });
         }
     } else if let Some(error) = backup
-        && bytes / u64::from(sector) == table.disk_sectors
+        && bytes / u64::from(table.sector_bytes) == table.disk_sectors
     {
         notes.push(format!("{}: backup {error}; it will be written again", path.display()));
     }

@@ -11,7 +11,8 @@ use super::runner::{self, OnFailure, Step};
 use super::uevents::{Uevent, Uevents};
 use super::watchdog::{self, Watchdog};
 use super::{Firmware, console, dm, limits, mounts};
-use crate::sys::early::freeze_mount;
+use crate::sys::waiting;
+use berth_units::mounts::restrict;
 use berth_updater::assess;
 use berth_updater::layout::Slot;
 use berth_updater::steps::{Status, StepRecord, both_bad};
@@ -108,16 +109,12 @@ impl runner::Stage for Initrd {
         &mut self.timeline
     }
 
-    fn watchdog(&self) -> Option<&Watchdog> {
-        self.watchdog.as_ref()
-    }
-
     fn degraded(&mut self, sentence: String) {
         self.degraded.push(sentence);
     }
 
     /// A slot whose root is damaged will be no better the next time. Whatever else went wrong may be.
-    fn condemn(&mut self, _step: &str) {
+    fn condemn(&mut self) {
         if !self.damaged || firmware(&self.cmdline) == Firmware::Direct {
             return;
         }
@@ -300,10 +297,7 @@ fn find_disk(stage: &mut Initrd) -> Result<String, String> {
             return Err(slot.reason.clone());
         }
         let uevents = stage.uevents.as_ref().ok_or("no uevent socket")?;
-        if let Some(dog) = &stage.watchdog {
-            let _ = dog.pet();
-        }
-        let mut turn = stage.watchdog.as_ref().map_or(left, |dog| left.min(dog.interval()));
+        let mut turn = left.min(waiting::meanwhile());
         if search.may_change() {
             turn = turn.min(limits::DISK_AGAIN);
         }
@@ -361,22 +355,8 @@ fn open_record(stage: &mut Initrd, path: &Path, slot: Slot) {
     fail::keep(record);
     if let Some((sentence, seconds)) = both_bad(stage.previous_step.as_ref(), other.as_ref()) {
         console::say("berth", sentence);
-        rest(stage, Duration::from_secs(seconds));
-    }
-}
-
-/// Lets time pass between starts that end badly, so that nothing is worn out by them.
-fn rest(stage: &Initrd, time: Duration) {
-    let end = Instant::now() + time;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        if let Some(dog) = &stage.watchdog {
-            let _ = dog.pet();
-        }
-        std::thread::sleep(stage.watchdog.as_ref().map_or(left, |dog| left.min(dog.interval())));
+        // So that nothing is worn out by starts that end badly.
+        waiting::pause(Duration::from_secs(seconds));
     }
 }
 
@@ -431,7 +411,7 @@ fn switch_root(stage: &mut Initrd) -> Result<String, String> {
 /// write to it. For a child.
 pub fn free(old_root: &File) -> std::io::Result<()> {
     empty(&format!("/proc/self/fd/{}", old_root.as_raw_fd()));
-    freeze_mount(old_root.as_fd())
+    restrict(old_root.as_fd(), libc::MOUNT_ATTR_RDONLY, false)
 }
 
 /// Deletes everything in a folder of the initrd's own file system; mounts were moved away before.

@@ -1,8 +1,8 @@
 //! What a state partition that cannot be mounted as it is gets: e2fsck if it holds something, a first file system if
 //! it holds nothing. Both run in a container that holds that partition and nothing else.
 
+use super::console;
 use super::contained::{self, Ended};
-use super::{Watchdog, console};
 use berth_units::model::{Origin, Unit};
 use berth_units::{paths, schema};
 use std::fs::OpenOptions;
@@ -28,13 +28,13 @@ pub fn limit() -> Duration {
 
 /// Has e2fsck check and repair the file system: what is safe to repair without asking (`-p`), and when that is not
 /// enough, everything (`-y`), from a copy of the superblock if need be. Says what was done.
-pub fn check(device: &Path, watchdog: Option<&Watchdog>) -> Result<String, String> {
+pub fn check(device: &Path) -> Result<String, String> {
     let end = Instant::now() + limit();
     let mut careful = true;
     loop {
         let mode = if careful { "-p" } else { "-y" };
         let left = end.saturating_duration_since(Instant::now());
-        let ended = run(&[paths::E2FSCK, "-f", mode, DEVICE], device, left, watchdog)
+        let ended = run(&[paths::E2FSCK, "-f", mode, DEVICE], device, left)
             .map_err(|error| format!("e2fsck {mode}: {error}"))?;
         match verdict(&ended, careful) {
             Verdict::Sound(said) => return Ok(said.into()),
@@ -45,8 +45,8 @@ pub fn check(device: &Path, watchdog: Option<&Watchdog>) -> Result<String, Strin
 }
 
 /// Writes the image's empty file system.
-pub fn make(device: &Path, watchdog: Option<&Watchdog>) -> Result<(), String> {
-    let ended = run(&[paths::BERTH, "worker", "mkstate"], device, limit(), watchdog)?;
+pub fn make(device: &Path) -> Result<(), String> {
+    let ended = run(&[paths::BERTH, "worker", "mkstate"], device, limit())?;
     if ended.status == Some(0) { Ok(()) } else { Err(words(&ended)) }
 }
 
@@ -80,17 +80,12 @@ fn words(ended: &Ended) -> String {
     }
 }
 
-fn run(
-    command: &[&str],
-    device: &Path,
-    limit: Duration,
-    watchdog: Option<&Watchdog>,
-) -> Result<Ended, String> {
+fn run(command: &[&str], device: &Path, limit: Duration) -> Result<Ended, String> {
     let partition = OpenOptions::new().read(true).write(true).open(device);
     let partition = partition.map_err(|error| format!("{} not opened: {error}", device.display()))?;
     let name = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let fds = vec![(name, partition.into())];
-    contained::run(&unit(command)?, fds, limit, watchdog, |line| console::say("repair", line))
+    contained::run(&unit(command)?, fds, limit, |line| console::say("repair", line))
 }
 
 fn unit(command: &[&str]) -> Result<Unit, String> {

@@ -1,7 +1,8 @@
 //! Runs a table of steps: one row each, one after the other.
 
 use super::boot_times::{Timeline, now_us};
-use super::{Watchdog, console, fail};
+use super::{console, fail};
+use crate::sys::waiting;
 use berth_updater::steps::Status;
 use std::time::Duration;
 
@@ -45,12 +46,10 @@ pub trait Stage {
     const NAME: &'static str;
     /// Where times go.
     fn timeline(&mut self) -> &mut Timeline;
-    /// Petted between steps, once there is one.
-    fn watchdog(&self) -> Option<&Watchdog>;
     /// A step failed and the boot goes on.
     fn degraded(&mut self, sentence: String);
     /// A step failed and this start ends: what the boot record should say about it.
-    fn condemn(&mut self, _step: &str) {}
+    fn condemn(&mut self) {}
     /// More about a failure, if the kernel told.
     fn explain(&mut self) -> Option<String> {
         None
@@ -69,9 +68,8 @@ pub fn run<C: Stage>(table: &[Step<C>], stage: &mut C) {
         fail::with(|record| record.step(C::NAME, step.name, Status::Running, ""));
         #[cfg(feature = "faults")]
         super::faults::strike(C::NAME, step.name);
-        if let Some(dog) = stage.watchdog() {
-            let _ = dog.pet();
-        }
+        // The watchdog is petted between steps, once there is one.
+        let _ = waiting::meanwhile();
         match (step.run)(stage) {
             Ok(note) => {
                 done.push(step.name);
@@ -84,7 +82,7 @@ pub fn run<C: Stage>(table: &[Step<C>], stage: &mut C) {
                 };
                 finish(stage, step, start, &format!("failed: {error}"));
                 if step.on_failure == OnFailure::Reboot {
-                    stage.condemn(step.name);
+                    stage.condemn();
                     fail::die(Status::Failed, &format!("step \"{}\" failed", step.name), &error);
                 }
                 stage.degraded(format!("{}: {error}", step.name));

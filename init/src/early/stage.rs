@@ -4,7 +4,7 @@ use super::boot_times::{Timeline, now_us};
 use super::handover::Handover;
 use super::record::RecordStore;
 use super::runner::{self, OnFailure, Step};
-use super::{Booted, Coldplug, Firmware, State, Uevents, Watchdog};
+use super::{Booted, Coldplug, Firmware, State, Uevents};
 use super::{clock, console, fail, files, identity, limits, mounts, state, sysctl, wishes};
 use crate::sys::child;
 use crate::sys::early::{be_patient, ctrl_alt_del_as_signal, lock_memory, raise_open_files};
@@ -93,7 +93,6 @@ pub struct Main {
     uevents: Option<Uevents>,
     coldplug: Option<Coldplug>,
     state: State,
-    machine_id: String,
     kept: Kept,
     hostname: String,
 }
@@ -122,10 +121,6 @@ impl runner::Stage for Main {
         &mut self.handover.timeline
     }
 
-    fn watchdog(&self) -> Option<&Watchdog> {
-        self.handover.watchdog.as_ref()
-    }
-
     fn degraded(&mut self, sentence: String) {
         self.handover.degraded.push(sentence);
     }
@@ -141,7 +136,6 @@ pub fn main_stage(mut handover: Handover) -> Booted {
         uevents: None,
         coldplug: None,
         state: State::Temporary { reason: "not tried".into() },
-        machine_id: String::new(),
         kept: Kept::default(),
         hostname: String::new(),
         handover,
@@ -197,7 +191,7 @@ fn finish(mut stage: Main) -> Booted {
         uevents,
         coldplug: stage.coldplug,
         cmdline: stage.handover.cmdline,
-        machine_id: stage.machine_id,
+        machine_id: stage.kept.id,
         hostname: stage.hostname,
         degraded: stage.handover.degraded,
     }
@@ -237,7 +231,7 @@ fn devices(stage: &mut Main) -> Result<String, String> {
 }
 
 fn mount_state(stage: &mut Main) -> Result<String, String> {
-    stage.state = state::set_up(&stage.handover.disk, STATE_LIMIT, stage.handover.watchdog.as_ref());
+    stage.state = state::set_up(&stage.handover.disk, STATE_LIMIT);
     match &stage.state {
         State::Persistent { note, .. } => Ok(note.clone()),
         State::Temporary { reason } => {
@@ -258,10 +252,9 @@ fn identify(stage: &mut Main) -> Result<String, String> {
     });
     let answer = answer.map_err(|error| error.to_string())?;
     stage.kept = serde_json::from_str(&answer).map_err(|error| format!("helper process: {error}"))?;
-    stage.machine_id.clone_from(&stage.kept.id);
-    stage.hostname = identity::default_hostname(&stage.machine_id);
+    stage.hostname = identity::default_hostname(&stage.kept.id);
     nix::unistd::sethostname(&stage.hostname).map_err(|error| format!("host name: {error}"))?;
-    std::fs::write(identity::MACHINE_ID, format!("{}\n", stage.machine_id))
+    std::fs::write(identity::MACHINE_ID, format!("{}\n", stage.kept.id))
         .map_err(|error| format!("{}: {error}", identity::MACHINE_ID))?;
     Ok(if stage.kept.is_new { "new machine id".into() } else { String::new() })
 }
@@ -281,7 +274,7 @@ fn random_seed(stage: &mut Main) -> Result<String, String> {
     let work = || {
         let _ = be_patient();
         if stage.kept.is_new {
-            identity::keep(&stage.machine_id)?;
+            identity::keep(&stage.kept.id)?;
         }
         identity::save_seed()?;
         clock::save()

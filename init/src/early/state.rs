@@ -13,11 +13,12 @@
 //! repaired is left as it is: nothing is ever made new over what may hold data.
 
 use super::modules::Modules;
-use super::{State, Watchdog, console, disks, fail, limits, repair};
+use super::{State, console, disks, fail, limits, repair};
 use crate::sys::child::{self, ChildError};
-use crate::sys::early::{attach, block_bytes, ext4_resize, mount_detached, resize_partition, sector_bytes};
+use crate::sys::early::{block_bytes, ext4_resize, resize_partition};
+use berth_units::mounts::{attach, detached};
 use berth_units::{blank, paths, signatures};
-use berth_updater::gpt::Table;
+use berth_updater::gpt::Found as FoundTable;
 use berth_updater::layout;
 use berth_updater::steps::Status;
 use nix::errno::Errno;
@@ -26,9 +27,10 @@ use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,18 +62,14 @@ struct Growth {
 }
 
 /// Mounts the state of that disk, repaired or made if need be, or a temporary one. `limit` is for each attempt.
-pub fn set_up(disk: &Path, limit: Duration, watchdog: Option<&Watchdog>) -> State {
-    match persistent(disk, limit, watchdog) {
+pub fn set_up(disk: &Path, limit: Duration) -> State {
+    match persistent(disk, limit) {
         Ok((device, notes)) => State::Persistent { device, note: notes.join("; ") },
         Err(reason) => mount_temporary(reason),
     }
 }
 
-fn persistent(
-    disk: &Path,
-    limit: Duration,
-    watchdog: Option<&Watchdog>,
-) -> Result<(PathBuf, Vec<String>), String> {
+fn persistent(disk: &Path, limit: Duration) -> Result<(PathBuf, Vec<String>), String> {
     let (device, found) = attempt(disk, limit, true)?;
     let name = device.display();
     let mended = match found {
@@ -81,12 +79,12 @@ fn persistent(
                 "{name} {what}: e2fsck repairs it, in {} s at most",
                 repair::limit().as_secs()
             ));
-            let done = repair::check(&device, watchdog).map_err(|why| left_alone(&device, &what, &why))?;
+            let done = repair::check(&device).map_err(|why| left_alone(&device, &what, &why))?;
             format!("{name} {what}: {done}")
         }
         Found::Blank => {
             announce(&format!("{name} was never formatted: an empty file system is made"));
-            repair::make(&device, watchdog).map_err(|why| {
+            repair::make(&device).map_err(|why| {
                 format!("{name} was never formatted, and no file system could be made: {why}")
             })?;
             format!("{name} was never formatted; an empty file system was made")
@@ -132,10 +130,10 @@ fn attempt(disk: &Path, limit: Duration, flag_counts: bool) -> Result<(PathBuf, 
     let (device, found): (PathBuf, Found) =
         serde_json::from_str(&answer).map_err(|error| format!("helper process: {error}"))?;
     if let Found::Mounted(_, growth) = &found {
-        let target = CString::new(paths::STATE).map_err(|error| error.to_string())?;
+        let target = File::options().read(true).custom_flags(libc::O_PATH).open(paths::STATE);
         mount
-            .ok_or_else(|| "helper process: no mount came with its answer".to_owned())
-            .and_then(|mount| attach(mount.as_fd(), &target).map_err(|error| error.to_string()))
+            .ok_or_else(|| io::Error::other("no mount came with the helper process's answer"))
+            .and_then(|mount| attach(mount.as_fd(), target?.as_fd()))
             .map_err(|error| format!("{}: not mounted: {error}", device.display()))?;
         if let Some(growth) = *growth
             && let Err(error) = child::start(move || grow_file_system(growth))
@@ -170,11 +168,11 @@ fn mount_temporary(reason: String) -> State {
 type Looked = (PathBuf, Found, Option<OwnedFd>);
 
 fn look_and_mount(disk: &Path, flag_counts: bool) -> Result<Looked, String> {
-    let (device, number, table) = find(disk)?;
+    let (device, number, found) = find(disk)?;
     let about = |error: &dyn std::fmt::Display| format!("{}: {error}", device.display());
     let mut notes = Vec::new();
     let writable = OpenOptions::new().read(true).write(true).open(disk);
-    match writable.map_err(|error| error.to_string()).and_then(|mut file| grow(&mut file, table, number)) {
+    match writable.map_err(|error| error.to_string()).and_then(|mut file| grow(&mut file, found, number)) {
         Ok(note) => notes.extend(note),
         Err(error) => notes.push(format!("partition not grown: {error}")),
     }
@@ -200,7 +198,7 @@ fn look_and_mount(disk: &Path, flag_counts: bool) -> Result<Looked, String> {
     modules.load_feature("ext4").map_err(|error| error.to_string())?;
     let source = CString::new(device.as_os_str().as_bytes()).map_err(|error| about(&error))?;
     let options = [(c"source", source.as_c_str()), (c"errors", c"remount-ro")];
-    let mounted = mount_detached(c"ext4", &options, ATTRIBUTES);
+    let mounted = detached(c"ext4", &options, ATTRIBUTES);
     let mounted = mounted.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
     let mounted = match mounted {
         Ok(mounted) => mounted,
@@ -261,24 +259,22 @@ fn room(device: &Path, mounted: &OwnedFd) -> Result<(), String> {
     ))
 }
 
-fn find(disk: &Path) -> Result<(PathBuf, usize, Table), String> {
+fn find(disk: &Path) -> Result<(PathBuf, usize, FoundTable), String> {
     let name = disk.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let mut file = File::open(disk).map_err(|error| format!("{}: {error}", disk.display()))?;
-    let sector = sector_bytes(&file).map_err(|error| error.to_string())?;
-    let sectors = block_bytes(&file).map_err(|error| error.to_string())? / u64::from(sector);
-    let table = Table::read(&mut file, sector, sectors).map_err(|error| error.to_string())?.table;
-    let found = table.by_label(layout::STATE.kind, layout::STATE.label).map(|(number, _)| number);
-    let number = found.ok_or_else(|| format!("{} has no state partition", disk.display()))?;
-    Ok((disks::partition_node(name, number), number, table))
+    let found = disks::table(&mut file)?;
+    let number = found.table.by_label(layout::STATE.kind, layout::STATE.label).map(|(number, _)| number);
+    let number = number.ok_or_else(|| format!("{} has no state partition", disk.display()))?;
+    Ok((disks::partition_node(name, number), number, found))
 }
 
-/// Writes the table anew when the disk is larger than it, or its backup is not at the disk's end.
-fn grow(disk: &mut File, mut table: Table, number: usize) -> Result<Option<String>, String> {
+/// Writes the table anew when the disk is larger than it, or either of its copies is not as it should be.
+fn grow(disk: &mut File, found: FoundTable, number: usize) -> Result<Option<String>, String> {
+    let FoundTable { mut table, primary, backup } = found;
+    let before = table.clone();
     let bytes = block_bytes(disk).map_err(|error| error.to_string())?;
-    let sectors = bytes / u64::from(table.sector_bytes);
-    let found = Table::read(disk, table.sector_bytes, sectors).map_err(|error| error.to_string())?;
-    let grown = table.grow(sectors).map_err(|error| error.to_string())?;
-    if found.table == table && found.backup.is_none() && found.primary.is_none() {
+    let grown = table.grow(bytes / u64::from(table.sector_bytes)).map_err(|error| error.to_string())?;
+    if table == before && backup.is_none() && primary.is_none() {
         return Ok(None);
     }
     table.write(disk, |disk| disk.sync_all()).map_err(|error| error.to_string())?;
@@ -290,7 +286,7 @@ fn grow(disk: &mut File, mut table: Table, number: usize) -> Result<Option<Strin
         resize_partition(disk, number, bytes(partition.first), bytes(partition.sectors()))
             .map_err(|error| error.to_string())?;
     }
-    Ok(found.backup.map(|_| "backup partition table written again".to_owned()).filter(|_| grown.is_none()))
+    Ok(backup.map(|_| "backup partition table written again".to_owned()).filter(|_| grown.is_none()))
 }
 
 /// What is read of an ext4 superblock (kernel documentation, `filesystems/ext4/super.rst`).

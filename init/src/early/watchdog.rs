@@ -2,10 +2,11 @@
 //! resets the machine unless it is petted. It is closed only to halt.
 
 use super::limits;
-use crate::sys::child;
 use crate::sys::early::{watchdog_keepalive, watchdog_set_timeout, watchdog_timeout};
+use crate::sys::waiting;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Drivers in order of preference; a machine's own come by its devices' aliases.
@@ -16,7 +17,8 @@ pub const SOFTWARE: &str = "softdog";
 /// An armed watchdog.
 #[derive(Debug)]
 pub struct Watchdog {
-    file: File,
+    /// The only one that holds it: closing it is part of disarming it.
+    file: Rc<File>,
     /// Seconds without a pet after which it resets the machine.
     pub seconds: u32,
     /// The driver's name for itself.
@@ -29,15 +31,18 @@ impl Watchdog {
         let file = OpenOptions::new().write(true).open("/dev/watchdog0")?;
         let name =
             super::files::line("/sys/class/watchdog/watchdog0/identity").unwrap_or_else(|| "watchdog".into());
-        let mut dog = Watchdog { file, seconds, name };
+        let mut dog = Watchdog { file: Rc::new(file), seconds, name };
         // A driver that cannot keep this time says which it keeps, or which it always has; one that says nothing is
         // petted as often as any of them needs.
         dog.seconds = watchdog_set_timeout(&dog.file, seconds)
             .or_else(|_| watchdog_timeout(&dog.file))
             .unwrap_or(*limits::WATCHDOG_RANGE.start());
-        if let Ok(file) = dog.file.try_clone() {
-            child::while_waiting(dog.interval(), move || drop(watchdog_keepalive(&file)));
-        }
+        let file = Rc::downgrade(&dog.file);
+        waiting::set(dog.interval(), move || {
+            if let Some(file) = file.upgrade() {
+                let _ = watchdog_keepalive(&file);
+            }
+        });
         Ok(dog)
     }
 
@@ -53,9 +58,9 @@ impl Watchdog {
     }
 
     /// Ends it for good; a driver that is told never to stop (`nowayout`) goes on.
-    pub fn disarm(mut self) -> io::Result<()> {
+    pub fn disarm(self) -> io::Result<()> {
         // Without this letter before the end the driver takes the end for a crash.
-        self.file.write_all(b"V")
+        (&*self.file).write_all(b"V")
     }
 
     /// How often to pet it: four times a period, so that one late turn costs nothing.

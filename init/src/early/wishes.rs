@@ -10,9 +10,6 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::collections::BTreeMap;
 use std::fs::File;
 
-/// Power buttons watched; machines have one or two.
-const BUTTONS: usize = 8;
-
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
@@ -74,9 +71,7 @@ impl Wishes {
         if self.signals.as_ref().is_some_and(|signals| matches!(signals.read_signal(), Ok(Some(_)))) {
             return Some(Wish::Reboot);
         }
-        let room = BUTTONS.saturating_sub(self.buttons.len());
-        let new = buttons::open(|number| self.buttons.contains_key(&number), room);
-        self.buttons.extend(new);
+        self.buttons.extend(buttons::open(&self.buttons));
         let mut pressed = false;
         self.buttons.retain(|_, button| {
             let now = buttons::pressed(button);

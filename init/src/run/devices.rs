@@ -15,8 +15,6 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
-/// Power buttons watched; machines have one or two.
-const BUTTONS: usize = 8;
 /// Block devices handed to a worker.
 const DISKS: usize = 48;
 /// Kinds of block device that are never somebody's data: memory, and what is stacked on other devices.
@@ -31,8 +29,7 @@ pub struct Buttons {
 impl Buttons {
     /// Looks for buttons that are not open yet.
     pub fn look(&mut self, reactor: &mut Reactor) {
-        let room = BUTTONS.saturating_sub(self.open.len());
-        for (number, file) in buttons::open(|number| self.open.contains_key(&number), room) {
+        for (number, file) in buttons::open(&self.open) {
             if let Ok(watch) = reactor.watch(&file, Source::Button(number)) {
                 self.open.insert(number, (file, watch));
             }

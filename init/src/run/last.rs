@@ -75,24 +75,23 @@ pub fn last_steps(state: &State, doing: &Doing) -> Result<String, String> {
 /// Other children may still be writing (a machine can be switched off while it boots): they get a moment, and are killed
 /// then. What they write is put in place as a whole or not at all.
 fn unmount_state() -> nix::Result<()> {
-    let unmount = || umount2(paths::STATE, MntFlags::empty());
-    for kill_first in [false, true] {
-        if kill_first {
+    let mut end = Instant::now() + limits::STATE_BUSY;
+    let mut killed = false;
+    loop {
+        let result = umount2(paths::STATE, MntFlags::empty());
+        if result != Err(Errno::EBUSY) {
+            return result;
+        }
+        if Instant::now() < end {
+            std::thread::sleep(limits::STATE_BUSY / 100);
+        } else if std::mem::replace(&mut killed, true) {
+            return result;
+        } else {
             // Everybody but PID 1 and this process.
             let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
-        }
-        let end = Instant::now() + limits::STATE_BUSY;
-        while unmount() == Err(Errno::EBUSY) && Instant::now() < end {
-            std::thread::sleep(limits::STATE_BUSY / 100);
-        }
-        match unmount() {
-            // It was not mounted any more.
-            Err(Errno::EINVAL) => return Ok(()),
-            Err(Errno::EBUSY) => {}
-            result => return result,
+            end = Instant::now() + limits::STATE_BUSY;
         }
     }
-    unmount()
 }
 
 /// The machine goes down, by whatever way works. What cannot be powered off is halted.

@@ -1,28 +1,15 @@
 //! Short-lived children for work that may block, the one kind of process outside a container.
 
+use super::waiting;
 use berth_units::control::packet;
-use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Bytes of text that a child may hand back: what it found on some hundred disks.
 const ANSWER_BYTES: u64 = 64 * 1024;
-
-/// What is done while somebody waits for a child, and how often.
-type Meanwhile = (Duration, Rc<dyn Fn()>);
-
-thread_local! {
-    static MEANWHILE: RefCell<Option<Meanwhile>> = const { RefCell::new(None) };
-}
-
-/// From now on, whoever waits for a child does this that often: the watchdog must not take a wait for a hang.
-pub fn while_waiting(every: Duration, work: impl Fn() + 'static) {
-    MEANWHILE.with(|slot| slot.replace(Some((every, Rc::new(work)))));
-}
 
 /// A child that was started and not waited for.
 #[derive(Debug)]
@@ -174,18 +161,14 @@ pub fn each<T: Send + 'static>(
 }
 
 fn readable_by(fd: i32, end: Instant) -> bool {
-    let meanwhile = MEANWHILE.with(|slot| slot.borrow().clone());
-    let every = meanwhile.as_ref().map_or(Duration::MAX, |(every, _)| *every);
     loop {
+        let due = waiting::meanwhile();
         let left = end.saturating_duration_since(Instant::now());
-        if readable(fd, left.min(every)) {
+        if readable(fd, left.min(due)) {
             return true;
         }
-        if left <= every {
+        if left <= due {
             return false;
-        }
-        if let Some((_, work)) = &meanwhile {
-            work();
         }
     }
 }
@@ -248,9 +231,9 @@ mod tests {
 
     #[test]
     fn the_watchdog_is_petted_while_a_child_is_waited_for() {
-        let pets = Rc::new(std::cell::Cell::new(0));
+        let pets = std::rc::Rc::new(std::cell::Cell::new(0));
         let count = pets.clone();
-        while_waiting(Duration::from_millis(10), move || count.set(count.get() + 1));
+        waiting::set(Duration::from_millis(10), move || count.set(count.get() + 1));
         assert!(run(Duration::from_millis(100), || hang()).is_err());
         assert!(pets.get() >= 3, "{}", pets.get());
     }

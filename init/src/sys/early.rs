@@ -1,6 +1,5 @@
 //! What the early stages ask of the kernel.
 
-use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -222,71 +221,6 @@ pub fn ctrl_alt_del_as_signal() -> io::Result<()> {
 pub fn be_patient() -> io::Result<()> {
     // SAFETY: no memory is involved; 0 means this process.
     check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 15) }).map(|_| ())
-}
-
-/// Makes the mount whose top folder that is read-only.
-pub fn freeze_mount(folder: BorrowedFd<'_>) -> io::Result<()> {
-    let attr =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    // SAFETY: the path is a C string, and the kernel reads as many bytes of `attr` as it is told that it has.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            folder.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attr,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// A mount that is attached nowhere, and gone when its descriptor is closed. `attributes`: `MOUNT_ATTR_*`.
-pub fn mount_detached(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> io::Result<OwnedFd> {
-    const FSOPEN_CLOEXEC: libc::c_uint = 1;
-    const FSCONFIG_SET_STRING: libc::c_uint = 1;
-    const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
-    const FSMOUNT_CLOEXEC: libc::c_uint = 1;
-    // SAFETY: `kind` is a C string.
-    let context = descriptor(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
-    let configure = |command: libc::c_uint, key: *const libc::c_char, value: *const libc::c_char| {
-        // SAFETY: key and value are C strings or, for the command that takes none, null.
-        let done = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, value, 0) };
-        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    };
-    for (key, value) in options {
-        configure(FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr())?;
-    }
-    configure(FSCONFIG_CMD_CREATE, std::ptr::null(), std::ptr::null())?;
-    // SAFETY: the descriptor is open, the rest are integers.
-    descriptor(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })
-}
-
-/// Attaches such a mount.
-pub fn attach(mount: BorrowedFd<'_>, target: &CStr) -> io::Result<()> {
-    const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x4;
-    // SAFETY: the descriptor is open, both paths are C strings.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_FDCWD,
-            target.as_ptr(),
-            MOVE_MOUNT_F_EMPTY_PATH,
-        )
-    };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// What a system call that makes a descriptor returned.
-fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
-    match libc::c_int::try_from(result) {
-        // SAFETY: the callers pass the result of a system call that returns a new descriptor of its own.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 /// One request of the device mapper. `buffer` starts with the kernel's `struct dm_ioctl`.

@@ -4,3 +4,4 @@
 pub mod child;
 pub mod early;
 pub mod run;
+pub mod waiting;

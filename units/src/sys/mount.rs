@@ -57,7 +57,7 @@ pub(crate) fn open_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> io
 }
 
 /// Attaches a detached mount on top of the file or folder `target`.
-pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: both descriptors are open, both paths are empty C strings with static lifetime.
     unit(unsafe {
         libc::syscall(
@@ -87,7 +87,7 @@ fn setattr(mount: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> io::Resu
 }
 
 /// Adds `MOUNT_ATTR_*` flags to a mount.
-pub(crate) fn restrict(mount: BorrowedFd<'_>, attrs: u64, recursive: bool) -> io::Result<()> {
+pub fn restrict(mount: BorrowedFd<'_>, attrs: u64, recursive: bool) -> io::Result<()> {
     setattr(mount, recursive, &MountAttr { set: attrs, clear: 0, propagation: 0, userns: 0 })
 }
 
@@ -95,6 +95,16 @@ pub(crate) fn restrict(mount: BorrowedFd<'_>, attrs: u64, recursive: bool) -> io
 pub(crate) fn idmap(mount: BorrowedFd<'_>, userns: BorrowedFd<'_>) -> io::Result<()> {
     let userns = u64::from(userns.as_raw_fd().unsigned_abs());
     setattr(mount, false, &MountAttr { set: ATTR_IDMAP, clear: 0, propagation: 0, userns })
+}
+
+/// A new mount of that kind with these parameters, attached nowhere, and gone when its descriptor is closed. `attrs`:
+/// `MOUNT_ATTR_*`. Errors are the kernel's numbers, as they are.
+pub fn detached(kind: &CStr, options: &[(&CStr, &CStr)], attrs: u64) -> io::Result<OwnedFd> {
+    let context = FsContext::open(kind)?;
+    for (key, value) in options {
+        context.try_config(FSCONFIG_SET_STRING, Some(key), Some(value))?;
+    }
+    context.try_mount(attrs)
 }
 
 /// A file system being configured.
@@ -107,31 +117,34 @@ impl FsContext {
         fd(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) }).map(Self)
     }
 
-    fn config(&self, command: libc::c_uint, key: Option<&CStr>, value: Option<&CStr>) -> io::Result<()> {
+    fn try_config(&self, command: libc::c_uint, key: Option<&CStr>, value: Option<&CStr>) -> io::Result<()> {
         let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
         // SAFETY: key and value are C strings or null, as the command asks.
         let done = unsafe {
             libc::syscall(libc::SYS_fsconfig, self.0.as_raw_fd(), command, pointer(key), pointer(value), 0)
         };
-        unit(done).map_err(|error| self.explain(error))
+        unit(done)
+    }
+
+    fn try_mount(&self, attrs: u64) -> io::Result<OwnedFd> {
+        self.try_config(FSCONFIG_CMD_CREATE, None, None)?;
+        // SAFETY: the context's descriptor is open; the rest are integers.
+        fd(unsafe { libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), FSMOUNT_CLOEXEC, attrs) })
     }
 
     /// Sets a parameter.
     pub(crate) fn set(&self, key: &CStr, value: &CStr) -> io::Result<()> {
-        self.config(FSCONFIG_SET_STRING, Some(key), Some(value))
+        self.try_config(FSCONFIG_SET_STRING, Some(key), Some(value)).map_err(|error| self.explain(error))
     }
 
     /// Sets a flag.
     pub(crate) fn flag(&self, key: &CStr) -> io::Result<()> {
-        self.config(FSCONFIG_SET_FLAG, Some(key), None)
+        self.try_config(FSCONFIG_SET_FLAG, Some(key), None).map_err(|error| self.explain(error))
     }
 
     /// Makes the detached mount.
     pub(crate) fn mount(self, attrs: u64) -> io::Result<OwnedFd> {
-        self.config(FSCONFIG_CMD_CREATE, None, None)?;
-        // SAFETY: the context's descriptor is open; the rest are integers.
-        fd(unsafe { libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), FSMOUNT_CLOEXEC, attrs) })
-            .map_err(|error| self.explain(error))
+        self.try_mount(attrs).map_err(|error| self.explain(error))
     }
 
     /// The kernel's own words, which the context keeps, together with the error.
