@@ -300,13 +300,14 @@ fn the_root_goes_bad_under_a_running_machine() -> Result<()> {
     let mut guest = plan.boot()?;
     guest.ready()?;
     assert_eq!(guest.client()?.slots()?.running, "a");
+    // From here on: the machine may read its root, and tell, at any moment.
+    guest.rebooted();
     let bad = vec![0x5a; 1 << 20];
     let mut disk = Disk::open(guest.plan().disk())?;
     let root = Slot::A.root();
     for at in (0..root.bytes).step_by(bad.len()) {
         disk.write(root, at, &bad)?;
     }
-    guest.rebooted();
     guest.running().qmp("device_add", json!({ "driver": "usb-kbd", "bus": "xhci.0", "id": "new" }))?;
     guest.wait_for("differs from its hash")?;
     guest.up("b")?;
