@@ -11,7 +11,8 @@ pub const KEYS: usize = 256;
 /// Bytes of the machine's key file; a P-256 key in PKCS#8 has 138.
 pub const MACHINE_KEY_BYTES: u64 = 1024;
 
-/// Handshakes in progress. When one more comes, the oldest is dropped: whoever stalls loses, not whoever is new.
+/// Handshakes in progress. When one more comes, the oldest of the network that has most of them is dropped: whoever stalls
+/// loses, not whoever is new, and not for what others do.
 pub const HANDSHAKES: usize = 32;
 /// A TLS handshake takes two round trips; a satellite link does it within this.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);

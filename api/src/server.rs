@@ -17,7 +17,7 @@ use berth_units::paths;
 use connection::Door;
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -190,7 +190,7 @@ async fn run(
     voice.status(port, &now)?;
     voice.say(FromWorker::Ready)?;
 
-    let mut handshakes: VecDeque<AbortHandle> = VecDeque::new();
+    let mut handshakes = Handshakes::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -233,16 +233,35 @@ async fn bind(addresses: &[SocketAddr]) -> Result<TcpListener, ServeError> {
     Err(last.unwrap_or_else(|| ServeError::Runtime(io::ErrorKind::InvalidInput.into())))
 }
 
-/// Starts a handshake; of too many the oldest goes.
-fn admit(handshakes: &mut VecDeque<AbortHandle>, door: &Door, stream: TcpStream, peer: SocketAddr) {
-    handshakes.retain(|handshake| !handshake.is_finished());
+/// Handshakes in progress, oldest first, by where they come from.
+type Handshakes = VecDeque<(IpAddr, AbortHandle)>;
+
+/// Starts a handshake; of too many, one goes.
+fn admit(handshakes: &mut Handshakes, door: &Door, stream: TcpStream, peer: SocketAddr) {
+    handshakes.retain(|(_, handshake)| !handshake.is_finished());
     while handshakes.len() >= limits::HANDSHAKES {
-        if let Some(oldest) = handshakes.pop_front() {
-            oldest.abort();
+        let who: Vec<IpAddr> = handshakes.iter().map(|(who, _)| *who).collect();
+        if let Some((_, handshake)) = one_too_many(&who).and_then(|at| handshakes.remove(at)) {
+            handshake.abort();
         }
     }
     let task = tokio::spawn(door.clone().handshake(stream, peer));
-    handshakes.push_back(task.abort_handle());
+    handshakes.push_back((network(peer.ip()), task.abort_handle()));
+}
+
+/// Which of these is in progress longest, of whoever has most.
+fn one_too_many(who: &[IpAddr]) -> Option<usize> {
+    let count = |one: &IpAddr| who.iter().filter(|other| *other == one).count();
+    let most = who.iter().map(count).max()?;
+    who.iter().position(|one| count(one) == most)
+}
+
+/// An IPv6 host has a /64 to itself.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) >> 64 << 64)),
+    }
 }
 
 /// `accept` fails for a peer that has gone again, or for want of descriptors, which pass with time only.
@@ -256,6 +275,16 @@ async fn pause(error: &io::Error) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_too_many_handshakes_whoever_has_most_loses_the_oldest() {
+        let who =
+            |names: &[&str]| names.iter().map(|name| network(name.parse().unwrap())).collect::<Vec<_>>();
+        assert_eq!(one_too_many(&who(&["10.0.0.9", "10.0.0.1", "10.0.0.1"])), Some(1));
+        assert_eq!(one_too_many(&who(&["10.0.0.9", "10.0.0.1"])), Some(0));
+        assert_eq!(one_too_many(&who(&["10.0.0.9", "2001:db8::1", "2001:db8::2"])), Some(1));
+        assert_eq!(one_too_many(&[]), None);
+    }
 
     #[test]
     fn the_status_says_what_an_operator_needs() {

@@ -60,6 +60,7 @@ pub fn die(status: Status, what: &str, reason: &str) -> ! {
 
 /// Reboots, by whatever way works.
 pub fn reboot_now() -> ! {
+    console::drain();
     let _ = reboot(RebootMode::RB_AUTOBOOT);
     // It cannot fail for PID 1; if it does, the kernel's own way is left, and then the watchdog.
     let _ = super::files::poke("/proc/sysrq-trigger", "b");

@@ -3,14 +3,14 @@
 use super::limits;
 use super::reactor::{Reactor, Source, Watch};
 use crate::early::buttons;
-use crate::sys::child;
+use crate::sys::{child, early as sys};
 use berth_units::control::packet;
 use berth_units::limits::MESSAGE_FDS;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
@@ -113,11 +113,15 @@ fn foreign_disks(own: &Path) -> Vec<String> {
     names
 }
 
-/// Opening does not wait for a medium.
+/// Opening does not wait for a medium. The worker runs as user 0 and could open its descriptor anew for writing, by way
+/// of `/proc`: so the kernel is told that nobody writes to this disk.
 fn open(name: &str) -> Option<(String, OwnedFd)> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
     let file = options.open(Path::new("/dev").join(name.replace('!', "/"))).ok()?;
+    if file.metadata().is_ok_and(|about| about.file_type().is_block_device()) {
+        sys::block_read_only(&file).ok()?;
+    }
     Some((name.to_owned(), OwnedFd::from(file)))
 }
 

@@ -96,6 +96,7 @@ fn unmount_state() -> nix::Result<()> {
 
 /// The machine goes down, by whatever way works. What cannot be powered off is halted.
 pub fn down(halt: Halt, watchdog: Option<Watchdog>) -> ! {
+    console::drain();
     if halt == Halt::Poweroff {
         // Comes back only when it cannot be done.
         let _ = reboot(RebootMode::RB_POWER_OFF);
@@ -106,6 +107,7 @@ pub fn down(halt: Halt, watchdog: Option<Watchdog>) -> ! {
             console::say("stop", format_args!("watchdog not disarmed, it will reset the machine: {error}"));
         }
         console::say("stop", HALTED);
+        console::drain();
         let _ = reboot(RebootMode::RB_HALT_SYSTEM);
     }
     crate::early::reboot_now()

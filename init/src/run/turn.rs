@@ -35,6 +35,8 @@ use std::time::Duration;
 const IDLE: Duration = Duration::from_secs(60);
 /// The shortest, so that a deadline that cannot be met does not become a spin.
 const LEAST: Duration = Duration::from_millis(1);
+/// How often a console that did not take its lines is offered them again.
+const OFFER: Duration = Duration::from_millis(50);
 /// New control connections taken in one pass.
 const ACCEPTS: usize = 16;
 
@@ -110,6 +112,7 @@ impl Loop {
             self.guarded("event", |this| this.event(&source));
         }
         self.guarded("deadlines", Self::deadlines);
+        console::flush();
         #[cfg(feature = "faults")]
         self.guarded("fault", |_| crate::early::faults::strike("loop", "turn"));
         self.work();
@@ -127,7 +130,9 @@ impl Loop {
             return LEAST;
         }
         let watchdog = self.machine.booted.watchdog.as_ref().map(|dog| now().saturating_add(dog.interval()));
+        let offer = console::flush().then(|| now().saturating_add(OFFER));
         let deadlines = [
+            offer,
             self.supervisor.next_deadline(),
             self.machine.chores.next(),
             self.machine.peers.next(),
@@ -269,6 +274,7 @@ impl Loop {
                 }
                 Uevent::Overrun => {
                     look = true;
+                    self.machine.inbox.push_back(Input::DisksChanged);
                     modaliases.extend(crate::early::modules::all_aliases());
                 }
                 Uevent::Block { action, name, .. } => {

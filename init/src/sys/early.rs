@@ -111,6 +111,22 @@ pub fn load_module_bytes(module: &[u8]) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// `TIOCOUTQ`: bytes that a terminal has taken and not sent yet.
+pub fn unsent(terminal: &File) -> io::Result<libc::c_int> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one int, which `bytes` is.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
+    Ok(bytes)
+}
+
+/// `BLKROSET`: nobody can write to this block device any more, through whatever descriptor, until it is taken back.
+pub fn block_read_only(device: &File) -> io::Result<()> {
+    const BLKROSET: libc::c_ulong = 0x125d;
+    let read_only: libc::c_int = 1;
+    // SAFETY: the request reads one int, which `read_only` is.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), BLKROSET, &raw const read_only) }).map(|_| ())
+}
+
 /// Bytes of a block device.
 pub fn block_bytes(device: &File) -> io::Result<u64> {
     const BLKGETSIZE64: libc::c_ulong = 0x8008_1272;
