@@ -1,5 +1,6 @@
 //! Small files of the kernel's and of ours, with a bound on what is read.
 
+use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -25,18 +26,18 @@ pub fn poke(path: impl AsRef<Path>, text: &str) -> io::Result<()> {
     fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
 }
 
-/// Replaces a file of ours: written beside, synced, renamed, and the folder synced. Blocks; for children.
+/// Replaces a file of ours: written beside, synced, renamed, and the folder synced. Blocks; for children. Two of them
+/// (one that the boot left behind, one of the shutdown) may want to replace the same file: one waits for the other.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let folder = File::open(path.parent().unwrap_or(Path::new("/")))?;
+    let folder = Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
     let beside = path.with_extension("new");
     let mut options = fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+    folder.sync_all()
 }
 
 #[cfg(test)]
@@ -51,6 +52,20 @@ mod tests {
         replace(&path, b"twelve\n", 0o600).unwrap();
         assert_eq!(line(&path).unwrap(), "twelve");
         assert!(read(&path, 3).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn two_who_replace_the_same_file_do_not_meet() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("random-seed");
+        std::thread::scope(|scope| {
+            for byte in *b"ab" {
+                let path = &path;
+                scope.spawn(move || (0..200).for_each(|_| replace(path, &[byte; 512], 0o600).unwrap()));
+            }
+        });
+        assert_eq!(fs::read(&path).unwrap().len(), 512);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

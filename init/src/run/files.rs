@@ -6,7 +6,7 @@ use berth_units::image::{PreparedImage, file_name};
 use berth_units::model::Unit;
 use berth_units::{config, paths, schema};
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -98,16 +98,7 @@ pub fn keep_ids(text: &str) -> Result<String, String> {
 }
 
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
-    let beside = path.with_extension("new");
-    let work = || {
-        let mut file = File::create(&beside)?;
-        file.set_permissions(Permissions::from_mode(mode))?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-    };
-    work().map_err(|error: io::Error| format!("{}: {error}", path.display()))
+    crate::early::files::replace(path, bytes, mode).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// An image's description, if the store has made one and every layer that it names is there.
