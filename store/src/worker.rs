@@ -106,7 +106,7 @@ pub fn serve(mut client: Client, root: &Path, places: &Places) -> Result<(), Str
             Err(e) => {
                 let error =
                     show::bounded(format!("image {} not prepared: {e}", show::name(reference.as_bytes())));
-                FromWorker::PrepareFailed { reference, error }
+                FromWorker::PrepareFailed { reference, error, absent: matches!(e, Error::NotFound(_)) }
             }
         };
         client.tell(answer).map_err(|e| e.to_string())?;

@@ -12,7 +12,7 @@ use crate::control::API_PORT;
 use crate::diag::{Diagnostic, Report, quote};
 use crate::graph::Graph;
 use crate::limits;
-use crate::model::{Interface, MachineConfig, NetworkMode, Origin, Port, Protocol, Unit};
+use crate::model::{Interface, MachineConfig, NetworkMode, Origin, Port, Protocol, Registry, Unit};
 use crate::schema::table::{self, Field, Form, Reader, Section, Set};
 use crate::schema::text::{self, Document};
 use crate::schema::values::{self, ACCESS_KEY, HOSTNAME};
@@ -31,6 +31,9 @@ const CIDR: Form = Form {
     expected: "an address with prefix such as \"192.0.2.5/24\"",
     check: |text| cidr(text).map(|_| ()),
 };
+const TEXT: Form = Form { expected: "text", check: |_| Ok(()) };
+const PROXY: Form = Form { expected: "an address such as \"http://proxy.lan:3128\"", check: proxy };
+const HOST: Form = Form { expected: "a host, a domain with a leading dot, or a network", check: host };
 const MATCH: Form =
     Form { expected: "an interface's name or MAC address such as \"eth0\"", check: interface_match };
 
@@ -60,6 +63,15 @@ pub(crate) const CONFIG_FILE: &[Section<MachineConfig>] = &[
                 example: "\"node1\"",
                 doc: "The machine's name.",
                 set: Set::Text(&HOSTNAME, |config, text| config.hostname = Some(text)),
+            },
+            Field {
+                name: "registries",
+                required: false,
+                default: "each over TLS, as anybody",
+                example: "{ \"registry.lan:5000\" = { plain_http = true } }",
+                doc: "How a registry is reached, `[registries.\"HOST:PORT\"]`; see below. The name is that of image references, \
+                      `docker.io` for Docker Hub.",
+                set: Set::Tables("tables such as [registries.\"registry.lan:5000\"]", read_registries),
             },
             Field {
                 name: "units",
@@ -113,6 +125,76 @@ pub(crate) const CONFIG_FILE: &[Section<MachineConfig>] = &[
                 set: Set::Tables("tables such as [[network.interface]]", read_interfaces),
             },
         ],
+    },
+    Section {
+        name: "proxy",
+        doc: "How registries are reached from a network that lets nobody out directly.",
+        later: &[],
+        system: false,
+        fields: &[
+            Field {
+                name: "http",
+                required: false,
+                default: "none",
+                example: "\"http://proxy.lan:3128\"",
+                doc: "For registries without TLS.",
+                set: Set::Text(&PROXY, |config, text| config.registries.proxy.http = Some(text)),
+            },
+            Field {
+                name: "https",
+                required: false,
+                default: "none",
+                example: "\"http://proxy.lan:3128\"",
+                doc: "For all others.",
+                set: Set::Text(&PROXY, |config, text| config.registries.proxy.https = Some(text)),
+            },
+            Field {
+                name: "no_proxy",
+                required: false,
+                default: "`[]`",
+                example: "[\".lan\", \"10.0.0.0/8\"]",
+                doc: "Hosts, domains with a leading dot, and networks that are reached directly.",
+                set: Set::Texts(&HOST, |config, texts| {
+                    config.registries.proxy.no_proxy = texts.into_iter().map(|(text, _)| text).collect();
+                }),
+            },
+        ],
+    },
+];
+
+/// `[registries."HOST:PORT"]`.
+pub(crate) const REGISTRY: &[Field<Registry>] = &[
+    Field {
+        name: "plain_http",
+        required: false,
+        default: "`false`",
+        example: "true",
+        doc: "It is reached without TLS. Digests still say what the layers are; what a tag means, anybody between may say.",
+        set: Set::Bool(|registry, yes| registry.plain_http = yes),
+    },
+    Field {
+        name: "ca",
+        required: false,
+        default: "none",
+        example: "\"-----BEGIN CERTIFICATE-----…\"",
+        doc: "Certificates (PEM) that are trusted for this registry beside the public ones.",
+        set: Set::Text(&TEXT, |registry, text| registry.ca = Some(text)),
+    },
+    Field {
+        name: "auth",
+        required: false,
+        default: "none",
+        example: "\"dXNlcjpwYXNzd29yZA==\"",
+        doc: "Base64 of `user:password`, as in Docker's `config.json`.",
+        set: Set::Text(&TEXT, |registry, text| registry.auth = Some(text)),
+    },
+    Field {
+        name: "identitytoken",
+        required: false,
+        default: "none",
+        example: "\"eyJhbGciOi…\"",
+        doc: "A refresh token, as in Docker's `config.json`.",
+        set: Set::Text(&TEXT, |registry, text| registry.identity_token = Some(text)),
     },
 ];
 
@@ -285,6 +367,52 @@ fn read_units(reader: &mut Reader, config: &mut MachineConfig, value: &Spanned<D
 /// A key as it stands in a header.
 fn shown_key(name: &str) -> String {
     if values::unit_name(name).is_ok() { name.to_owned() } else { quote(name) }
+}
+
+fn read_registries(reader: &mut Reader, config: &mut MachineConfig, value: &Spanned<DeValue<'_>>) {
+    let expected = "tables such as [registries.\"registry.lan:5000\"]";
+    let DeValue::Table(registries) = value.get_ref() else {
+        reader.at(value.span(), || format!("\"registries\" is a list, expected {expected}"));
+        return;
+    };
+    if registries.len() > limits::LIST_ITEMS {
+        reader.at(value.span(), || format!("more than {} registries", limits::LIST_ITEMS));
+        return;
+    }
+    for (key, value) in registries {
+        let name = key.get_ref().as_ref();
+        if let Err(why) = host(name) {
+            reader.at(key.span(), || format!("registry {} {why}", quote(name)));
+        }
+        let DeValue::Table(fields) = value.get_ref() else {
+            reader
+                .at(value.span(), || format!("registry {} is not a table, expected {expected}", quote(name)));
+            continue;
+        };
+        let mut registry = Registry::default();
+        let table = format!("registries.{}", quote(name));
+        table::read_fields(reader, &table, REGISTRY, &["mirror", "mirrors"], fields, |_| None, &mut registry);
+        config.registries.registries.insert(name.to_owned(), registry);
+    }
+}
+
+/// `http://host:port`.
+fn proxy(text: &str) -> Result<(), String> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match rest.map(|rest| rest.trim_end_matches('/')) {
+        Some(rest) if !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic() && b != b'/') => Ok(()),
+        _ => Err("is not http:// or https:// and a host".into()),
+    }
+}
+
+/// A host with or without port, a domain, an address or network; nothing that could be part of a path.
+fn host(text: &str) -> Result<(), String> {
+    let fits =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']' | b'/' | b'*');
+    if text.is_empty() || text.len() > 255 || !text.bytes().all(fits) {
+        return Err("is not a host".into());
+    }
+    Ok(())
 }
 
 fn read_interfaces(reader: &mut Reader, config: &mut MachineConfig, value: &Spanned<DeValue<'_>>) {

@@ -13,7 +13,7 @@
 pub mod client;
 pub mod packet;
 
-use crate::model::{MachineNetwork, NetworkMode, Origin, Port};
+use crate::model::{MachineNetwork, NetworkMode, Origin, Port, RegistrySettings};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -304,6 +304,16 @@ pub enum ToWorker {
         /// Image reference.
         reference: String,
     },
+    /// To the fetcher: how registries are reached. Comes once after Hello and on every change.
+    Registries {
+        /// Hosts, proxies, and who we are there.
+        settings: RegistrySettings,
+    },
+    /// To the fetcher: get this image from its registry into [`crate::paths::STATE_FETCHED`].
+    Fetch {
+        /// Image reference.
+        reference: String,
+    },
     /// To the network agent: this is the machine's network config. Comes once after Hello and on every change.
     Configure {
         /// The config; default = DHCP everywhere.
@@ -358,6 +368,33 @@ pub enum FromWorker {
         reference: String,
         /// What failed, on what, why, what to do.
         error: String,
+        /// It is nowhere on this machine, so a registry may be asked. Else what is here cannot be used.
+        #[serde(default)]
+        absent: bool,
+    },
+    /// From the fetcher: everything that the image consists of is there, checked and synced.
+    Fetched {
+        /// As asked.
+        reference: String,
+        /// Digest of the manifest for this machine, `sha256:<64 hex>`.
+        digest: String,
+    },
+    /// From the fetcher.
+    FetchFailed {
+        /// As asked.
+        reference: String,
+        /// What failed, on what, why, what to do.
+        error: String,
+    },
+    /// From the fetcher: bytes of the image that are there, at most a few times a second, and only when there are more
+    /// than before.
+    FetchProgress {
+        /// As asked.
+        reference: String,
+        /// Bytes that are there.
+        done: u64,
+        /// Bytes in all; `None` as long as only the registry's index is known.
+        total: Option<u64>,
     },
     /// From the network agent: the machine's addresses now (for the console and `berth ps`).
     Addresses {

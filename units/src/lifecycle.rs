@@ -347,6 +347,9 @@ impl Life {
         match (self.state, self.deadline) {
             (State::Backoff, Some(at)) => {
                 let left = at.saturating_sub(now).as_millis().div_ceil(1000);
+                if self.cause == Cause::NoImage {
+                    return format!("{what}, next try in {left} s");
+                }
                 format!("{what}, restart {} in {left} s", self.restarts.saturating_add(1))
             }
             (State::Failed, _) if self.limited => {
@@ -376,7 +379,10 @@ impl Life {
             }
             Event::ImageFailed if self.state == State::Preparing => self.cause = Cause::NoImage,
             Event::DepsFailed if self.state == State::Waiting => self.cause = Cause::Requirement,
-            Event::Timer if self.state == State::Backoff => self.count_restart(now),
+            // A unit that has not run for want of its image is not restarted by the next try.
+            Event::Timer if self.state == State::Backoff && self.cause != Cause::NoImage => {
+                self.count_restart(now);
+            }
             _ => {}
         }
         // A start given up half-way: there may be no main process whose end anybody could report.
@@ -403,6 +409,10 @@ impl Life {
         let success = self.cause == Cause::Ended && self.last_exit == Some(Exit::Code(0));
         if self.started.take().is_some_and(|at| now.saturating_sub(at) >= policy.max_delay) {
             self.streak = 0;
+        }
+        if self.want == Want::Yes && self.cause == Cause::NoImage {
+            // Registries and disks come back; nothing has run that would be harmed by trying for ever.
+            return State::Backoff;
         }
         let limited = self.limit_reached(policy, now);
         match (self.want, policy.policy, success) {

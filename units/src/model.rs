@@ -232,8 +232,55 @@ pub struct MachineConfig {
     pub access_keys: Vec<String>,
     /// `[network]`.
     pub network: MachineNetwork,
+    /// `[registries]`, `[proxy]`.
+    pub registries: RegistrySettings,
     /// `[units.<name>]`.
     pub units: Vec<Unit>,
+}
+
+/// `[registries]` and `[proxy]` of the machine config; serialisable because PID 1 hands it to the fetcher.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RegistrySettings {
+    /// By `host` or `host:port`, as image references have it (`docker.io` for Docker Hub).
+    pub registries: BTreeMap<String, Registry>,
+    /// `[proxy]`.
+    pub proxy: Proxy,
+}
+
+/// `[registries."host:port"]`.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Registry {
+    /// `plain_http`: without TLS.
+    pub plain_http: bool,
+    /// `ca`: certificates in PEM that are trusted for this host beside the public ones.
+    pub ca: Option<String>,
+    /// `auth`: base64 of `user:password`, as in Docker's `config.json`.
+    pub auth: Option<String>,
+    /// `identitytoken`, as in Docker's `config.json`.
+    pub identity_token: Option<String>,
+}
+
+/// Without the secrets.
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry")
+            .field("plain_http", &self.plain_http)
+            .field("ca", &self.ca.is_some())
+            .field("auth", &self.auth.is_some())
+            .field("identity_token", &self.identity_token.is_some())
+            .finish()
+    }
+}
+
+/// `[proxy]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Proxy {
+    /// `http`: for registries without TLS, `http://host:port`.
+    pub http: Option<String>,
+    /// `https`: for all others.
+    pub https: Option<String>,
+    /// `no_proxy`: hosts, domains with a leading dot, and networks that are reached directly.
+    pub no_proxy: Vec<String>,
 }
 
 /// `[network]` of the machine config; serialisable because PID 1 hands it to the network agent.

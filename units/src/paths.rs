@@ -35,6 +35,8 @@ pub const STATE: &str = "/var/lib/berth";
 pub const STATE_CONFIG: &str = "/var/lib/berth/config";
 /// Image store: `layers/<hex>/` and `index/<name>.json`, written by the store worker only.
 pub const STATE_IMAGES: &str = "/var/lib/berth/images";
+/// What came from registries, an OCI image layout; written by the fetcher only.
+pub const STATE_FETCHED: &str = "/var/lib/berth/images/fetched";
 /// Per-unit writable layers and data: `<unit>/{upper,work,data}`.
 pub const STATE_UNITS: &str = "/var/lib/berth/units";
 

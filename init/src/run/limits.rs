@@ -21,7 +21,10 @@ pub const DEVICES_SETTLE: Duration = Duration::from_secs(3);
 pub const ATTACH: Duration = Duration::from_secs(15);
 /// How long a unit waits for the store: 10 GB from a slow disk.
 pub const PREPARE: Duration = Duration::from_secs(900);
-/// How long the store worker is kept with nothing to do: it holds memory, and read-only views of disks that may
+/// How long a unit waits for an image from a registry, counted anew with each byte that comes: the fetcher itself gives
+/// a silent registry up earlier, and says which.
+pub const FETCH_SILENCE: Duration = Duration::from_secs(300);
+/// How long the store worker (and the fetcher) is kept with nothing to do: it holds memory, and read-only views of disks that may
 /// have been unplugged.
 pub const STORE_IDLE: Duration = Duration::from_secs(5);
 /// All units together have this long to stop. Longer than the default stop time-out, short enough for a UPS.

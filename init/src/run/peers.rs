@@ -9,12 +9,13 @@
 //! | `net` | Hello, Ready, Status, Addresses, Attached, AttachFailed |
 //! | `meta` | Hello, Ready, Status, ConfigFound, ConfigRefused, ConfigNone |
 //! | `store` | Hello, Ready, Status, Prepared, PrepareFailed |
+//! | `fetch` | Hello, Ready, Status, Fetched, FetchFailed, FetchProgress |
 //! | any other system unit with `control` | Hello, Ready, Status |
 //! | everybody else | nothing: the connection is closed |
 
 use super::limits;
 use super::reactor::{Reactor, Source, Watch};
-use super::supervisor::{API, META, NET, STORE};
+use super::supervisor::{API, FETCH, META, NET, STORE};
 use berth_units::control::{FromWorker, Reply, Request, ToInit, ToWorker, packet};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -62,6 +63,9 @@ pub fn may_say(unit: &str, message: &ToInit) -> bool {
             | FromWorker::ConfigRefused { .. }
             | FromWorker::ConfigNone { .. } => unit == META,
             FromWorker::Prepared { .. } | FromWorker::PrepareFailed { .. } => unit == STORE,
+            FromWorker::Fetched { .. }
+            | FromWorker::FetchFailed { .. }
+            | FromWorker::FetchProgress { .. } => unit == FETCH,
         },
     }
 }

@@ -12,6 +12,7 @@
 
 mod config;
 mod devices;
+mod fetch;
 mod health;
 mod images;
 mod plumbing;
@@ -30,7 +31,7 @@ use berth_units::control::{ConfigStatus, StepTime};
 use berth_units::graph::{Deps, Graph};
 use berth_units::image::PreparedImage;
 use berth_units::lifecycle::{Effect, Event, Life, State};
-use berth_units::model::{MachineConfig, MachineNetwork, Origin, Unit};
+use berth_units::model::{MachineConfig, MachineNetwork, Origin, RegistrySettings, Unit};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub const NET: &str = "net";
 pub const META: &str = "meta";
 /// The image store's unit.
 pub const STORE: &str = "store";
+/// The unit that asks registries.
+pub const FETCH: &str = "fetch";
 /// The API server's unit.
 pub const API: &str = "api";
 
@@ -156,6 +159,8 @@ pub struct Supervisor {
     hostname: String,
     addresses: Vec<(String, String)>,
     images: images::Wanted,
+    fetching: fetch::Fetching,
+    registries: RegistrySettings,
     devices: devices::Devices,
     health: health::Health,
     stopping: Option<stop::Stopping>,
@@ -191,6 +196,8 @@ impl Supervisor {
             keys: Vec::new(),
             addresses: Vec::new(),
             images: images::Wanted::default(),
+            fetching: fetch::Fetching::default(),
+            registries: RegistrySettings::default(),
             devices: devices::Devices::default(),
             health: health::Health::default(),
             stopping: None,
@@ -226,7 +233,8 @@ impl Supervisor {
         if self.facts.rescue.is_none() {
             let others: Vec<String> =
                 self.units.iter().filter(|(_, run)| run.is_system()).map(|u| u.0.clone()).collect();
-            for name in others.iter().filter(|name| ![NET, API, META, STORE].contains(&name.as_str())) {
+            for name in others.iter().filter(|name| ![NET, API, META, STORE, FETCH].contains(&name.as_str()))
+            {
                 self.want(name);
             }
         }
@@ -285,6 +293,7 @@ impl Supervisor {
         self.tick_attach(now);
         self.tick_devices(now, k);
         self.tick_images(now);
+        self.tick_fetch(now);
         self.tick_config(now, k);
         self.tick_health(now, k);
         self.tick_stop(now, k);
@@ -297,7 +306,7 @@ impl Supervisor {
         let boot = [self.config.next(), self.health.next(), self.rest_at, self.devices.next()];
         // On the way down nobody waits for the boot any more.
         let boot = boot.into_iter().flatten().filter(|_| self.stopping.is_none());
-        units.chain(boot).chain(self.images.next()).chain(self.next_stop()).min()
+        units.chain(boot).chain(self.images.next()).chain(self.fetching.next()).chain(self.next_stop()).min()
     }
 
     /// The last pass ended before everything was done.
@@ -343,6 +352,7 @@ impl Supervisor {
             } else if std::mem::take(&mut self.look_again) {
                 self.look_at_waiting();
                 self.look_at_store();
+                self.look_at_fetcher();
                 self.look_at_config(now, k);
                 self.look_at_health(now, k);
                 self.look_at_stop(now, k);

@@ -32,6 +32,8 @@ struct World {
     deps_ready: bool,
     /// Starts of a run, and whether each was a restart.
     restarted: Vec<Duration>,
+    /// The present pause is for want of the image.
+    without_image: bool,
     /// The pause that the life announced when it went to backoff, and when.
     backoff: Option<(Duration, Duration)>,
 }
@@ -54,6 +56,7 @@ impl World {
             image_ready: false,
             deps_ready: false,
             restarted: Vec::new(),
+            without_image: false,
             backoff: None,
         }
     }
@@ -92,14 +95,18 @@ impl World {
         if after == State::Backoff && before != State::Backoff {
             let until = self.timer.expect("backoff without a timer");
             self.backoff = Some((self.now, until));
+            self.without_image = event == Event::ImageFailed;
         }
         if before == State::Backoff && after == State::Waiting {
             assert_eq!(event, Event::Timer, "only the timer ends a pause");
             let (since, until) = self.backoff.take().expect("a pause was announced");
             assert!(self.now >= until, "restarted before its time");
             assert!(self.now - since >= limits::RESTART_MIN_DELAY.max(self.policy.delay));
-            self.restarted.push(self.now);
-            self.check_limit();
+            // What has not run is not restarted.
+            if !self.without_image {
+                self.restarted.push(self.now);
+                self.check_limit();
+            }
         }
         if matches!(before, State::Stopped | State::Failed | State::Finished) && before != after {
             assert!(matches!(event, Event::Start | Event::Stop), "{before} left by {event:?}");

@@ -222,6 +222,16 @@ fn a_unit_without_what_it_needs() {
     life.step(&policy, Event::ImageFailed, secs(1));
     assert_eq!(
         (life.state, life.reason(secs(1))),
-        (State::Backoff, "image not available, restart 1 in 1 s".into())
+        (State::Backoff, "image not available, next try in 1 s".into())
     );
+    // It is tried for ever, ever more slowly, whatever the policy: nothing has run that could be restarted too often.
+    let policy = Restart { policy: RestartPolicy::No, limit: 1, ..policy };
+    for _ in 0..50 {
+        let next = life.deadline().unwrap();
+        life.step(&policy, Event::Timer, next);
+        life.step(&policy, Event::DepsReady, next);
+        life.step(&policy, Event::ImageFailed, next);
+        assert_eq!((life.state, life.restarts), (State::Backoff, 0));
+        assert!(life.deadline().unwrap() - next <= policy.max_delay);
+    }
 }

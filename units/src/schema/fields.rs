@@ -80,8 +80,9 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
                 default: "",
                 example: "\"example.org/web:1\"",
                 doc: "The image's name as its archive gives it, with `@sha256:…` behind it if exactly one build is \
-                      meant. Images come from OCI or docker-save archives that are attached as disks, and from \
-                      archives and OCI layouts in the OS image.",
+                      meant. Images come from OCI or docker-save archives that are attached as disks, from \
+                      archives and OCI layouts in the OS image, and what is in none of these from the registry that the name \
+                      begins with (Docker Hub without one), once: what has been pulled stays.",
                 set: Set::Text(&IMAGE, |unit, text| unit.container.image = text),
             },
             Field {

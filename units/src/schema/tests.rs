@@ -234,6 +234,23 @@ fn config_fields_are_as_described() {
     );
 }
 
+#[test]
+fn registry_fields_are_as_described() {
+    const REGISTRIES: &[Section<crate::model::Registry>] =
+        &[Section { name: "registry", doc: "", fields: config::REGISTRY, later: &[], system: false }];
+    fields_are_as_described(
+        REGISTRIES,
+        |_, field, value| {
+            let set = if field == "@" { String::new() } else { format!("{field} = {value}\n") };
+            format!("format = 1\n[registries.\"registry.lan:5000\"]\n{set}")
+        },
+        |text| {
+            config::parse("berth.toml", text.as_bytes())
+                .map(|config| config.registries.registries["registry.lan:5000"].clone())
+        },
+    );
+}
+
 /// What the tables call the default is what the model has.
 #[test]
 fn nothing_said_is_the_default() {

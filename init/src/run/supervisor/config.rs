@@ -265,6 +265,7 @@ impl Supervisor {
         }
         self.network = config.network;
         self.keys = config.access_keys;
+        self.registries = config.registries;
         self.tell_network(k);
         self.tell_access(k);
         if self.facts.rescue.is_some() {

@@ -81,9 +81,12 @@ impl Supervisor {
         }
     }
 
-    fn ask_store(&mut self, reference: &str, now: Duration, k: &mut dyn Kernel) {
+    pub(super) fn ask_store(&mut self, reference: &str, now: Duration, k: &mut dyn Kernel) {
         if !self.units.contains_key(STORE) {
             return self.image_failed(reference, "this system has no image store (unit \"store\")");
+        }
+        if self.fetching.is_at(reference) {
+            return;
         }
         self.images.idle_at = None;
         self.images.by_reference.entry(reference.to_owned()).or_insert(now.saturating_add(limits::PREPARE));
@@ -131,13 +134,21 @@ impl Supervisor {
         if self.images.by_reference.contains_key(reference) {
             self.answered(reference, now);
             self.images.prepared.insert(reference.to_owned());
+            self.fetching.used(reference);
             self.images.looking.insert(reference.to_owned());
             k.find_image(reference);
         }
     }
 
     /// The store gave up.
-    pub(super) fn not_prepared(&mut self, reference: &str, why: &str, now: Duration, k: &mut dyn Kernel) {
+    pub(super) fn not_prepared(
+        &mut self,
+        reference: &str,
+        why: &str,
+        absent: bool,
+        now: Duration,
+        k: &mut dyn Kernel,
+    ) {
         if self.images.by_reference.contains_key(reference) && self.devices.may_come(now) {
             log::info!("{reference}: {why}; looked for again when all disks are there");
             self.images.asked.remove(reference);
@@ -148,7 +159,11 @@ impl Supervisor {
             }
             return;
         }
-        self.prepare_failed(reference, why, now);
+        let asked = self.images.by_reference.contains_key(reference);
+        self.answered(reference, now);
+        if !(asked && absent && self.fetch(reference, now, k)) {
+            self.image_failed(reference, why);
+        }
     }
 
     /// More disks may be there than when the store looked.
@@ -174,7 +189,7 @@ impl Supervisor {
         }
     }
 
-    fn image_failed(&mut self, reference: &str, why: &str) {
+    pub(super) fn image_failed(&mut self, reference: &str, why: &str) {
         for name in self.waiting_for_image(reference) {
             if let Some(run) = self.units.get_mut(&name) {
                 run.detail = text::bounded(why, limits::TEXT_BYTES);
@@ -183,7 +198,7 @@ impl Supervisor {
         }
     }
 
-    fn waiting_for_image(&self, reference: &str) -> Vec<String> {
+    pub(super) fn waiting_for_image(&self, reference: &str) -> Vec<String> {
         self.units
             .iter()
             .filter(|(_, run)| run.life.state == State::Preparing && run.unit.container.image == reference)

@@ -3,7 +3,7 @@
 //! A worker can crash and come back at any time. Whatever it has to know is told again after its Hello: the agent
 //! gets the network config and every unit that needs plumbing, the API its keys, the store what is to be prepared.
 
-use super::{API, META, NET, Refused, STORE, Supervisor};
+use super::{API, FETCH, META, NET, Refused, STORE, Supervisor};
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
 use berth_units::control::{FromWorker, ToWorker};
@@ -64,7 +64,7 @@ impl Supervisor {
     ) {
         let short = |text: &str| text::bounded(text, limits::TEXT_BYTES);
         match message {
-            FromWorker::Hello => self.hello(unit, k),
+            FromWorker::Hello => self.hello(unit, now, k),
             FromWorker::Ready => self.event(unit, Event::BecameHealthy),
             FromWorker::Status { text } => {
                 let text = short(&text);
@@ -74,8 +74,13 @@ impl Supervisor {
                 }
             }
             FromWorker::Prepared { reference } => self.prepared(&reference, now, k),
-            FromWorker::PrepareFailed { reference, error } => {
-                self.not_prepared(&reference, &short(&error), now, k);
+            FromWorker::PrepareFailed { reference, error, absent } => {
+                self.not_prepared(&reference, &short(&error), absent, now, k);
+            }
+            FromWorker::Fetched { reference, .. } => self.fetched(&reference, now, k),
+            FromWorker::FetchFailed { reference, error } => self.not_fetched(&reference, &short(&error), now),
+            FromWorker::FetchProgress { reference, done, total } => {
+                self.fetching.progress(&reference, done, total, now);
             }
             FromWorker::Addresses { addresses } => {
                 let addresses: Vec<_> =
@@ -84,8 +89,11 @@ impl Supervisor {
                     k.say(console::addresses(&addresses));
                     self.addresses = addresses;
                 }
-                if self.said_ready && !self.addresses.is_empty() {
-                    self.start_rest(k);
+                if !self.addresses.is_empty() {
+                    self.send_fetch(now, k);
+                    if self.said_ready {
+                        self.start_rest(k);
+                    }
                 }
             }
             FromWorker::Attached { unit, address } => {
@@ -119,7 +127,7 @@ impl Supervisor {
         }
     }
 
-    fn hello(&mut self, unit: &str, k: &mut dyn Kernel) {
+    fn hello(&mut self, unit: &str, now: Duration, k: &mut dyn Kernel) {
         self.connected.insert(unit.to_owned());
         match unit {
             NET => {
@@ -143,6 +151,7 @@ impl Supervisor {
                 self.forget_asked();
                 self.send_prepare(k);
             }
+            FETCH => self.fetcher_said_hello(now, k),
             // Meta is told nothing; it only answers.
             META => {}
             _ => {}
@@ -151,8 +160,10 @@ impl Supervisor {
 
     pub(super) fn worker_gone(&mut self, unit: &str) {
         self.connected.remove(unit);
-        if unit == STORE {
-            self.forget_asked();
+        match unit {
+            STORE => self.forget_asked(),
+            FETCH => self.fetching.forget_asked(),
+            _ => {}
         }
     }
 

@@ -101,7 +101,10 @@ impl Supervisor {
                 Some(other) => format!("for {other}"),
                 None => String::new(),
             },
-            State::Preparing => "the store is making the image ready".into(),
+            State::Preparing => match self.fetching.sentence(&run.unit.container.image) {
+                Some(sentence) => sentence,
+                None => "the store is making the image ready".into(),
+            },
             State::Starting if run.attach_by.is_some() => "waiting for its network".into(),
             State::Running | State::Healthy => run.says.clone(),
             _ => run.reason(now),

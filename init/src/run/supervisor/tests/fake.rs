@@ -1,7 +1,7 @@
 //! The pretended kernel and clock, and a machine on them.
 
 use super::super::*;
-use berth_units::control::{FromWorker, ToWorker};
+use berth_units::control::{FromWorker, Reply, Request, ToWorker};
 use berth_units::lifecycle::Exit;
 use berth_units::model::{
     Container, MachineConfig, Network, NetworkMode, Resources, Restart, RestartPolicy, SYSTEM_IMAGE,
@@ -238,7 +238,12 @@ pub fn facts() -> Facts {
 
 impl Machine {
     pub fn new(facts: Facts) -> Self {
-        let units = [NET, META, STORE, API].map(worker).to_vec();
+        Self::with_system(facts, &[])
+    }
+
+    /// With these beside the usual system units.
+    pub fn with_system(facts: Facts, more: &[&str]) -> Self {
+        let units = [NET, META, STORE, API].iter().chain(more).copied().map(worker).collect();
         let supervisor = Supervisor::new(facts, check, units);
         let k = Fake { images: ["example.org/web:1".to_owned()].into(), ..Fake::default() };
         let mut machine = Self { supervisor, k, now: Duration::from_secs(1) };
@@ -316,6 +321,13 @@ impl Machine {
     pub fn exit(&mut self, unit: &str, exit: Exit) {
         self.k.end(unit, exit);
         self.settle();
+    }
+
+    pub fn why(&mut self, unit: &str) -> String {
+        match self.supervisor.ask(&Request::Ps, self.now, &mut self.k) {
+            Some(Reply::Units(units)) => units.into_iter().find(|status| status.name == unit).unwrap().reason,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub fn state(&self, unit: &str) -> State {
