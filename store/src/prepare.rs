@@ -40,6 +40,8 @@ pub struct Outcome {
     pub unpacked: usize,
     /// What was left out of them, one sentence each.
     pub notes: Vec<String>,
+    /// Files in the source that held the layers; unpacked, they are needed no more.
+    pub blobs: Vec<String>,
 }
 
 impl Store {
@@ -82,7 +84,8 @@ impl Store {
                 let _ = remove(&self.temporary(&layer.diff_id.hex()));
             }
         }
-        Ok(Outcome { image: result?, unpacked: missing.len(), notes: sentences(&notes) })
+        let blobs = image.layers.iter().map(|layer| layer.member.clone()).collect();
+        Ok(Outcome { image: result?, unpacked: missing.len(), notes: sentences(&notes), blobs })
     }
 
     fn commit(
@@ -203,6 +206,7 @@ impl Store {
         (complete && image.reference == reference).then(|| Outcome {
             image,
             unpacked: 0,
+            blobs: Vec::new(),
             notes: vec![
                 "its source is not attached any more; the copy on the state partition is used".to_owned(),
             ],

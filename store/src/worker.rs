@@ -13,17 +13,24 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-/// Where images may come from: archives and layouts in the OS image, and attached disks.
+/// Where images may come from: archives and layouts in the OS image, attached disks, and, for what is in none of these,
+/// the folder that the fetcher fills.
 pub struct Places {
     system: PathBuf,
+    fetched: PathBuf,
     disks: Vec<(String, Rc<FileBytes>)>,
     problems: Vec<String>,
 }
 
 impl Places {
     /// `block_fds` as in the environment variable `BERTH_BLOCK_FDS`: `vdb=5,sr0=6`.
-    pub fn new(system: &Path, block_fds: &str) -> Self {
-        let mut places = Self { system: system.to_owned(), disks: Vec::new(), problems: Vec::new() };
+    pub fn new(system: &Path, fetched: &Path, block_fds: &str) -> Self {
+        let mut places = Self {
+            system: system.to_owned(),
+            fetched: fetched.to_owned(),
+            disks: Vec::new(),
+            problems: Vec::new(),
+        };
         for item in block_fds.split(',').filter(|item| !item.is_empty()).take(limits::SOURCES) {
             let opened = item
                 .split_once('=')
@@ -65,13 +72,35 @@ impl Places {
         }
         (layouts, problems)
     }
+
+    /// Makes an image ready: from what is attached or shipped, else from what was fetched.
+    fn prepare(&self, store: &Store, reference: &str) -> Result<Outcome, Error> {
+        let (layouts, problems) = self.look();
+        let absent = match store.prepare(&layouts, &problems, reference) {
+            Err(absent @ Error::NotFound(_)) => absent,
+            found => return found,
+        };
+        if !self.fetched.join("index.json").exists() {
+            return Err(absent);
+        }
+        let outcome = match store.prepare(&[Layout::path(&self.fetched)?], &[], reference) {
+            Err(Error::NotFound(_)) => return Err(absent),
+            found => found?,
+        };
+        // A layer is kept once. Should this not be possible now, it costs room and nothing else.
+        for blob in &outcome.blobs {
+            let _ = std::fs::remove_file(self.fetched.join(blob));
+        }
+        Ok(outcome)
+    }
 }
 
 /// `berth worker store`. Returns when PID 1 is gone, or the state partition cannot be used.
 pub fn run() -> ExitCode {
     let served = Client::worker().map_err(|e| e.to_string()).and_then(|client| {
         let fds = std::env::var("BERTH_BLOCK_FDS").unwrap_or_default();
-        let places = Places::new(Path::new(paths::SYSTEM_IMAGES), &fds);
+        let fetched = Path::new(paths::STATE_FETCHED);
+        let places = Places::new(Path::new(paths::SYSTEM_IMAGES), fetched, &fds);
         serve(client, Path::new(paths::STATE_IMAGES), &places)
     });
     match served {
@@ -96,8 +125,7 @@ pub fn serve(mut client: Client, root: &Path, places: &Places) -> Result<(), Str
         };
         // The rest of the protocol is for other workers.
         let ToWorker::Prepare { reference } = message else { continue };
-        let (layouts, problems) = places.look();
-        let answer = match store.prepare(&layouts, &problems, &reference) {
+        let answer = match places.prepare(&store, &reference) {
             Ok(outcome) => {
                 let text = show::bounded(sentence(&reference, &outcome));
                 client.tell(FromWorker::Status { text }).map_err(|e| e.to_string())?;

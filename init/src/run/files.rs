@@ -21,10 +21,11 @@ fn ids_path() -> PathBuf {
 
 /// Makes the folders that units and workers are given. For a child.
 pub fn make_folders() -> Result<String, String> {
-    let folders: [(PathBuf, u32); 6] = [
+    let folders: [(PathBuf, u32); 7] = [
         (Path::new(paths::STATE_CONFIG).join("current"), 0o700),
         (Path::new(paths::STATE_IMAGES).join("layers"), 0o755),
         (Path::new(paths::STATE_IMAGES).join("index"), 0o755),
+        (paths::STATE_FETCHED.into(), 0o755),
         (paths::STATE_UNITS.into(), 0o755),
         (paths::LOGS.into(), 0o755),
         (Path::new(paths::RESOLV_CONF).parent().unwrap_or(Path::new(paths::RUN)).into(), 0o755),
@@ -231,7 +232,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("units");
         let units = system_units(&folder);
         let names: Vec<&str> = units.iter().map(|unit| unit.name.as_str()).collect();
-        assert_eq!(names, ["api", "meta", "net", "store"]);
+        assert_eq!(names, ["api", "fetch", "meta", "net", "store"]);
         berth_units::graph::Graph::new(&units).unwrap();
         for unit in &units {
             let grants = unit.system.as_ref().unwrap();

@@ -37,7 +37,11 @@ fn pid_1_asks_and_is_answered() {
     let fds = format!("vdb={},vdc={},vdd=999,nonsense", disk.as_raw_fd(), other.as_raw_fd());
     let (client, init) = pair();
     let state = dir.path().join("state");
-    let worker = std::thread::spawn(move || serve(client, &state, &Places::new(&system, &fds)));
+    let fetched = dir.path().join("fetched");
+    let worker = {
+        let fetched = fetched.clone();
+        std::thread::spawn(move || serve(client, &state, &Places::new(&system, &fetched, &fds)))
+    };
     assert!(matches!(hear(&init), FromWorker::Ready));
     for name in ["shipped:1", "disk:1"] {
         packet::send(init.as_fd(), &ToWorker::Prepare { reference: name.into() }, &[]).unwrap();
@@ -45,11 +49,19 @@ fn pid_1_asks_and_is_answered() {
         assert!(matches!(hear(&init), FromWorker::Prepared { reference } if reference == name));
     }
     packet::send(init.as_fd(), &ToWorker::Prepare { reference: "absent:1".into() }, &[]).unwrap();
-    let FromWorker::PrepareFailed { error, .. } = hear(&init) else { panic!("prepared") };
+    let FromWorker::PrepareFailed { error, absent: true, .. } = hear(&init) else { panic!("prepared") };
     assert!(error.starts_with("image absent:1 not prepared: not found; there are: shipped:1"), "{error}");
     for problem in ["broken.tar", "disk vdd=999", "disk nonsense"] {
         assert!(error.contains(problem), "{error}");
     }
+    // It comes from a registry, and its layers are not kept twice.
+    demo("absent:1").write_layout(&fetched).unwrap();
+    let blobs = || std::fs::read_dir(fetched.join("blobs/sha256")).unwrap().count();
+    let before = blobs();
+    packet::send(init.as_fd(), &ToWorker::Prepare { reference: "absent:1".into() }, &[]).unwrap();
+    assert!(matches!(hear(&init), FromWorker::Status { .. }));
+    assert!(matches!(hear(&init), FromWorker::Prepared { .. }));
+    assert_eq!(blobs(), before - 1);
     drop(init);
     worker.join().unwrap().unwrap();
 }
@@ -62,7 +74,7 @@ fn only_disks_that_begin_like_an_archive_are_looked_into() {
     let blank = tempfile::tempfile().unwrap();
     blank.set_len(1 << 20).unwrap();
     let fds = format!("vdb={},vdc={}", disk.as_raw_fd(), blank.as_raw_fd());
-    let (layouts, problems) = Places::new(&dir.path().join("none"), &fds).look();
+    let (layouts, problems) = Places::new(&dir.path().join("none"), &dir.path().join("none"), &fds).look();
     assert_eq!((layouts.len(), problems.len()), (1, 0));
     assert_eq!(layouts[0].name, "disk vdb");
 }
