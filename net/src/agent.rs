@@ -190,7 +190,10 @@ impl Agent {
                 self.notice(saved);
             }
             // Other workers' messages.
-            ToWorker::Prepare { .. } | ToWorker::Access { .. } => {}
+            ToWorker::Prepare { .. }
+            | ToWorker::Access { .. }
+            | ToWorker::Registries { .. }
+            | ToWorker::Fetch { .. } => {}
         }
         Ok(())
     }
