@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use berth_qemu::demo::HEADING;
 use berth_tests::{BOOT, Bus, Event, Firmware, Guest, SOON, WEB, config};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 fn serves_and_answers(firmware: Firmware, name: &str) -> Result<()> {
@@ -156,6 +156,26 @@ fn ctrl_alt_del_reboots_and_an_operator_halts() -> Result<()> {
         "{last}"
     );
     guest.cut_power()?;
+    Ok(())
+}
+
+#[test]
+fn a_network_card_that_is_plugged_in_later_gets_an_address() -> Result<()> {
+    let plan = Guest::new(Firmware::Direct)?.with_config("")?.without_web_image();
+    let mut guest = plan.machine(|m| m.raw(&["-device", "pcie-root-port,id=rp,chassis=1"])).boot()?;
+    guest.ready()?;
+    let late = |address: &(String, String)| address.1 == "10.0.9.15/24";
+    assert!(!guest.client()?.machine()?.addresses.iter().any(late));
+
+    let network = json!({ "type": "user", "id": "late", "net": "10.0.9.0/24", "restrict": true });
+    guest.running().qmp("netdev_add", network)?;
+    let card = json!({ "driver": "virtio-net-pci", "netdev": "late", "bus": "rp", "romfile": "" });
+    guest.running().qmp("device_add", card)?;
+    let told = |line: &str| line.contains("10.0.9.15/24");
+    guest.running().console().wait(0, "the late card's address", SOON, told)?;
+    let addresses = guest.client()?.machine()?.addresses;
+    assert!(addresses.iter().any(late), "{addresses:?}");
+    assert!(addresses.iter().any(|(_, address)| address == "10.0.2.15/24"), "{addresses:?}");
     Ok(())
 }
 

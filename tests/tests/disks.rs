@@ -14,9 +14,25 @@ use std::process::Command;
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
 
-#[test]
-fn a_missing_state_partition_gives_a_temporary_one_and_says_so() -> Result<()> {
-    let plan = Guest::new(Firmware::Direct)?.on(Bus::Sata).with_config(WEB)?.prepare(|path, _| {
+/// One test per bus.
+macro_rules! on_each_bus {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        mod virtio { use super::*; $($(#[$doc])* #[test] fn $name() -> Result<()> { super::$name(Bus::Virtio) })* }
+        mod sata { use super::*; $($(#[$doc])* #[test] fn $name() -> Result<()> { super::$name(Bus::Sata) })* }
+        mod nvme { use super::*; $($(#[$doc])* #[test] fn $name() -> Result<()> { super::$name(Bus::Nvme) })* }
+    };
+}
+
+on_each_bus! {
+    a_missing_state_partition_gives_a_temporary_one_and_says_so;
+    a_new_machine_whose_state_is_full_is_given_a_temporary_one_and_says_so;
+    a_primary_partition_table_with_a_wrong_sum_is_mended_from_its_backup;
+    without_a_primary_partition_table_and_firmware_that_could_help_it_is_there_again;
+    of_two_disks_of_the_same_machine_one_is_used_and_the_other_left_alone;
+}
+
+fn a_missing_state_partition_gives_a_temporary_one_and_says_so(bus: Bus) -> Result<()> {
+    let plan = Guest::new(Firmware::Direct)?.on(bus).with_config(WEB)?.prepare(|path, _| {
         let mut file = File::options().read(true).write(true).open(path)?;
         let sectors = file.metadata()?.len() / SECTOR;
         let mut table = Table::read(&mut file, 512, sectors)?.table;
@@ -25,9 +41,11 @@ fn a_missing_state_partition_gives_a_temporary_one_and_says_so() -> Result<()> {
         Ok(())
     })?;
     let mut guest = plan.boot()?;
+    guest.wait_for("state is temporary and will be lost")?;
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));
-    assert!(!guest.client()?.machine()?.state_problem.is_empty());
+    let problem = guest.client()?.machine()?.state_problem;
+    assert!(problem.contains("has no state partition"), "{problem:?}");
     Ok(())
 }
 
@@ -73,9 +91,18 @@ fn wipe_primary(path: &Path) -> Result<()> {
     disk::write_at(path, SECTOR, &[0; 33 * 512])
 }
 
+fn a_primary_partition_table_with_a_wrong_sum_is_mended_from_its_backup(bus: Bus) -> Result<()> {
+    is_mended(Firmware::Direct, bus, wrong_sum)
+}
+
+/// One bit of the primary header's checksum, turned.
+fn wrong_sum(path: &Path) -> Result<()> {
+    disk::flip_bit(path, SECTOR + 16, 0)
+}
+
 #[test]
-fn a_primary_partition_table_with_a_wrong_sum_is_mended_from_its_backup() -> Result<()> {
-    is_mended(Firmware::Uefi, Bus::Sata, |path| disk::flip_bit(path, SECTOR + 16, 0))
+fn with_a_wrong_sum_uefi_boots_and_it_is_mended() -> Result<()> {
+    is_mended(Firmware::Uefi, Bus::Sata, wrong_sum)
 }
 
 #[test]
@@ -83,9 +110,8 @@ fn without_a_primary_partition_table_uefi_boots_and_it_is_there_again() -> Resul
     is_mended(Firmware::Uefi, Bus::Virtio, wipe_primary)
 }
 
-#[test]
-fn without_a_primary_partition_table_and_firmware_that_could_help_it_is_there_again() -> Result<()> {
-    is_mended(Firmware::Direct, Bus::Virtio, wipe_primary)
+fn without_a_primary_partition_table_and_firmware_that_could_help_it_is_there_again(bus: Bus) -> Result<()> {
+    is_mended(Firmware::Direct, bus, wipe_primary)
 }
 
 #[test]
@@ -136,9 +162,8 @@ fn a_machine_whose_state_is_full_keeps_running_what_it_ran() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_new_machine_whose_state_is_full_is_given_a_temporary_one_and_says_so() -> Result<()> {
-    let mut guest = Guest::new(Firmware::Direct)?.with_config(WEB)?.prepare(fill_state)?.boot()?;
+fn a_new_machine_whose_state_is_full_is_given_a_temporary_one_and_says_so(bus: Bus) -> Result<()> {
+    let mut guest = Guest::new(Firmware::Direct)?.on(bus).with_config(WEB)?.prepare(fill_state)?.boot()?;
     guest.wait_for("state is temporary and will be lost")?;
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));
@@ -148,16 +173,27 @@ fn a_new_machine_whose_state_is_full_is_given_a_temporary_one_and_says_so() -> R
     Ok(())
 }
 
-#[test]
-fn a_write_protected_disk_gives_a_temporary_state_and_says_so() -> Result<()> {
-    let mut guest = Guest::new(Firmware::Direct)?.with_config(WEB)?.read_only().boot()?;
+/// SATA knows no write protection, and QEMU refuses it there.
+fn a_write_protected_disk_gives_a_temporary_state_and_says_so(bus: Bus, reason: &str) -> Result<()> {
+    let mut guest = Guest::new(Firmware::Direct)?.on(bus).with_config(WEB)?.read_only().boot()?;
     guest.wait_for("state is temporary and will be lost")?;
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));
     let problem = guest.client()?.machine()?.state_problem;
-    assert!(problem.contains("write-protected"), "{problem:?}");
+    assert!(problem.contains(reason), "{problem:?} lacks {reason:?}");
     guest.power_off()?;
     Ok(())
+}
+
+#[test]
+fn a_write_protected_virtio_disk_gives_a_temporary_state_and_says_so() -> Result<()> {
+    a_write_protected_disk_gives_a_temporary_state_and_says_so(Bus::Virtio, "write-protected")
+}
+
+/// QEMU's NVMe does not tell that it is; every write fails.
+#[test]
+fn an_nvme_disk_that_takes_no_writes_gives_a_temporary_state_and_says_so() -> Result<()> {
+    a_write_protected_disk_gives_a_temporary_state_and_says_so(Bus::Nvme, "not mounted: EIO")
 }
 
 /// The disk that the firmware boots is not the one that the kernel finds first.
@@ -194,13 +230,12 @@ fn of_two_disks_bios_boots_the_second_and_it_is_used() -> Result<()> {
     boots_the_second_of_two(Firmware::Bios, Bus::Virtio, "/dev/vdc")
 }
 
-#[test]
-fn of_two_disks_of_the_same_machine_one_is_used_and_the_other_left_alone() -> Result<()> {
-    let plan = Guest::new(Firmware::Direct)?.on(Bus::Nvme).with_config(WEB)?;
+fn of_two_disks_of_the_same_machine_one_is_used_and_the_other_left_alone(bus: Bus) -> Result<()> {
+    let plan = Guest::new(Firmware::Direct)?.on(bus).with_config(WEB)?;
     let twin = plan.file("twin.raw");
     disk::copy(plan.disk(), &twin)?;
     let second = twin.clone();
-    let mut guest = plan.machine(move |m| m.disk(&second, Bus::Nvme)).boot()?;
+    let mut guest = plan.machine(move |m| m.disk(&second, bus)).boot()?;
     guest.wait_for("carries the same system as")?;
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));
