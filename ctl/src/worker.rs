@@ -24,9 +24,10 @@ pub fn run(name: Option<&OsStr>) -> ExitCode {
         Some("net") => berth_net::run(),
         Some("meta") => berth_meta::run(),
         Some("store") => berth_store::run(),
+        Some("fetch") => berth_store::registry::run(),
         Some("mkstate") => berth_store::mkstate::run(),
         _ => {
-            eprintln!("usage: berth worker net|meta|store|api|mkstate (PID 1 starts these)");
+            eprintln!("usage: berth worker net|meta|store|fetch|api|mkstate (PID 1 starts these)");
             ExitCode::from(2)
         }
     }

@@ -34,6 +34,7 @@ mod oci;
 mod path;
 mod prepare;
 mod reference;
+pub mod registry;
 mod show;
 mod sys;
 mod tarball;
@@ -50,5 +51,6 @@ pub mod build;
 pub mod fuzz {
     pub use crate::find::fuzz as archive;
     pub use crate::oci::fuzz as json;
+    pub use crate::registry::fuzz as registry;
     pub use crate::tarball::fuzz as tar;
 }

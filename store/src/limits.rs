@@ -55,5 +55,40 @@ pub const MESSAGE_BYTES: usize = 2000;
 /// Names listed in a message; the rest is counted.
 pub const NAMES_LISTED: usize = 5;
 
+/// Bytes of a token server's answer; real ones have 1 to 4 KiB.
+pub const TOKEN_BYTES: u64 = 256 << 10;
+/// Bytes of a refusal's text that are read, to say why.
+pub const REFUSAL_BYTES: u64 = 16 << 10;
+/// Bytes of a `WWW-Authenticate` line.
+pub const CHALLENGE_BYTES: usize = 4096;
+/// Parameters in it.
+pub const CHALLENGE_PARAMETERS: usize = 32;
+/// Redirects followed for one request; registries use one.
+pub const REDIRECTS: usize = 5;
+/// Tries of one request that ends with a cut line, a time limit, 429 or 5xx; more only while bytes arrive.
+pub const TRIES: u32 = 5;
+/// Seconds that a registry may ask for in `Retry-After`; whoever asks for more is told to the operator.
+pub const RETRY_AFTER_SECONDS: u64 = 60;
+/// Bytes that must have arrived for a try to count as progress.
+pub const PROGRESS_BYTES: u64 = 1 << 20;
+/// Seconds until a connection is there, with TLS.
+pub const CONNECT_SECONDS: u64 = 15;
+/// Seconds until an answer's headers are there, connecting included.
+pub const HEADER_SECONDS: u64 = 45;
+/// Seconds in which [`STALL_BYTES`] of a body must arrive.
+pub const STALL_SECONDS: u64 = 30;
+/// Bytes that must arrive in [`STALL_SECONDS`]: slower than any line, so that a server which drips is given up.
+pub const STALL_BYTES: u64 = 1024;
+/// Images fetched at a time; more wait.
+pub const IMAGES: usize = 8;
+/// Layers of one image fetched at a time. One TCP connection seldom fills a long line.
+pub const FETCHES: usize = 3;
+/// Seconds between two reports of progress, in thousandths: five a second.
+pub const PROGRESS_MILLIS: u64 = 200;
+/// Seconds after which a blob that no image names, or a download that nobody went on with, is removed.
+pub const LEFTOVER_SECONDS: u64 = 24 * 3600;
+/// Downloads kept to be gone on with.
+pub const PARTS: usize = 64;
+
 /// Bytes of the empty state file system written at once; a part that is all zero is left to the disk.
 pub const MKSTATE_PART_BYTES: usize = 64 * 1024;

@@ -6,9 +6,11 @@ use crate::digest::Digest;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 
-const INDEX_TYPES: [&str; 2] =
+/// Media types of an index.
+pub const INDEX_TYPES: [&str; 2] =
     ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
-const MANIFEST_TYPES: [&str; 2] =
+/// Media types of an image's manifest.
+pub const MANIFEST_TYPES: [&str; 2] =
     ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
 
 /// Names a blob.
@@ -36,6 +38,12 @@ struct Platform {
 }
 
 impl Descriptor {
+    /// One that says no more than this.
+    pub fn plain(media_type: &str, digest: Digest, size: u64) -> Self {
+        let media_type = media_type.to_owned();
+        Self { media_type, digest, size, platform: None, annotations: BTreeMap::new() }
+    }
+
     /// Whether it names an index.
     pub fn is_index(&self) -> bool {
         INDEX_TYPES.contains(&self.media_type.as_str())

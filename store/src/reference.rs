@@ -43,8 +43,28 @@ impl Reference {
         Ok(Self { name: name.to_owned(), full: Full::of(name), pin })
     }
 
-    /// Whether an image of this name is the one.
+    /// The registry's host as references name it (`docker.io`), and the repository in it.
+    pub fn place(&self) -> (&str, &str) {
+        self.full.repository.split_once('/').unwrap_or((&self.full.repository, ""))
+    }
+
+    /// The tag; `latest` when nothing is said, and `None` when the pin says it all.
+    pub fn tag(&self) -> Option<&str> {
+        self.full.tag.as_deref().or(if self.pin.is_some() { None } else { Some("latest") })
+    }
+
+    /// Whether both mean the same image, however they are written.
+    pub fn is(&self, other: &Self) -> bool {
+        self.full.repository == other.full.repository && self.tag() == other.tag() && self.pin == other.pin
+    }
+
+    /// Whether an image of this name is the one. A name that is pinned itself is so only for the same pin.
     pub fn names(&self, candidate: &str) -> bool {
+        let candidate = match candidate.split_once('@') {
+            None => candidate,
+            Some((name, digest)) if self.pin.is_some() && Digest::parse(digest) == self.pin => name,
+            Some(_) => return false,
+        };
         if candidate == self.name {
             return true;
         }
@@ -105,6 +125,15 @@ mod tests {
         let asked = Reference::parse(&format!("web@{pin}")).unwrap();
         assert!(asked.names("web:7") && asked.pin == Some(pin));
         assert!(!Reference::parse(&format!("web:1@{pin}")).unwrap().names("web:7"));
+    }
+
+    #[test]
+    fn a_pinned_name_is_found_by_its_pin_alone() {
+        let (pin, other) = (Digest::of(b""), Digest::of(b"other"));
+        let asked = Reference::parse(&format!("web:1@{pin}")).unwrap();
+        assert!(asked.names(&format!("docker.io/library/web:1@{pin}")));
+        assert!(!asked.names(&format!("web:1@{other}")) && !asked.names(&format!("web:2@{pin}")));
+        assert!(!Reference::parse("web:1").unwrap().names(&format!("web:1@{pin}")));
     }
 
     #[test]
