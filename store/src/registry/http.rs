@@ -460,25 +460,36 @@ fn advice(place: &Place, credentials: Option<&Credentials>) -> String {
 
 /// What went wrong below HTTP, and whether it would go wrong again.
 fn reason(error: &reqwest::Error) -> (String, bool) {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(at) = cause {
-        let inside = at.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-        let tls = inside.map_or_else(
-            || at.downcast_ref::<rustls::Error>(),
-            |inside| inside.downcast_ref::<rustls::Error>(),
-        );
-        if let Some(tls) = tls {
-            return tls_reason(tls);
-        }
-        cause = at.source();
+    if let Some(tls) = find_tls(error) {
+        return tls_reason(tls);
     }
-    (format!("was not reached: {}", because(error)), false)
+    match because(error).as_str() {
+        "tls handshake eof" => (NO_TLS.to_owned(), false),
+        why => (format!("was not reached: {why}"), false),
+    }
+}
+
+const NO_TLS: &str =
+    "does not speak TLS; if it is to be reached without, the config must say plain_http for it";
+
+/// An `io::Error` hides what it was made from between itself and its source.
+fn find_tls<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(tls) = error.downcast_ref() {
+        return Some(tls);
+    }
+    let inside = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
+    match inside {
+        Some(inside) => find_tls(inside),
+        None => find_tls(error.source()?),
+    }
 }
 
 fn tls_reason(error: &rustls::Error) -> (String, bool) {
     use rustls::CertificateError as Bad;
-    let rustls::Error::InvalidCertificate(bad) = error else {
-        return (format!("speaks no usable TLS: {error}"), false);
+    let bad = match error {
+        rustls::Error::InvalidCertificate(bad) => bad,
+        rustls::Error::InvalidMessage(_) => return (NO_TLS.to_owned(), false),
+        other => return (format!("speaks no usable TLS: {other}"), false),
     };
     let why = match bad {
         Bad::UnknownIssuer => {

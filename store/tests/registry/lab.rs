@@ -6,10 +6,16 @@ use berth_store::digest::Digest;
 use berth_store::registry::{Fetched, Fetcher, Pace, Progress};
 use berth_units::model::{Registry, RegistrySettings};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// An image of two layers, `demo/web:1`; the second one has 3 MiB that gzip cannot make smaller.
 pub fn web() -> Repository {
+    static MADE: LazyLock<Repository> = LazyLock::new(make_web);
+    MADE.clone()
+}
+
+fn make_web() -> Repository {
     let small = LayerBuilder::new().file("a", 0o644, "alpha");
     let large = LayerBuilder::new().file("b", 0o644, noise(3 << 20));
     let image = ImageBuilder::new("demo/web:1").layer(&small).unwrap().layer(&large).unwrap();
@@ -26,13 +32,14 @@ pub fn noise(count: usize) -> Vec<u8> {
     (0..count).map(|_| next()).collect()
 }
 
-/// Limits that tests can wait for.
+/// Short pauses, and limits that no busy test machine reaches.
 pub fn pace() -> Pace {
+    let pause = Duration::from_millis(5);
     Pace {
-        connect: Duration::from_secs(5),
-        header: Duration::from_millis(700),
-        stall: Duration::from_millis(700),
-        pause: Duration::from_millis(5),
+        connect: Duration::from_secs(30),
+        header: Duration::from_secs(60),
+        stall: Duration::from_secs(60),
+        pause,
     }
 }
 
@@ -48,11 +55,12 @@ pub fn settings(mocks: &[&Mock]) -> RegistrySettings {
 /// A folder to fetch into.
 pub struct Lab {
     dir: tempfile::TempDir,
+    pub pace: Pace,
 }
 
 impl Lab {
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self { dir: tempfile::tempdir().unwrap(), pace: pace() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -70,7 +78,7 @@ impl Lab {
         have: &dyn Fn(&Digest) -> bool,
         tell: &dyn Fn(Progress),
     ) -> Result<Fetched, String> {
-        let fetcher = Fetcher::open(self.dir.path(), pace()).map_err(|e| e.to_string())?;
+        let fetcher = Fetcher::open(self.dir.path(), self.pace).map_err(|e| e.to_string())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         fetcher.set(settings);
         runtime.block_on(fetcher.fetch(reference, have, tell)).map_err(|e| e.to_string())
