@@ -41,6 +41,7 @@ mod tarball;
 mod tree;
 mod unpack;
 mod worker;
+mod zstd;
 
 pub use worker::run;
 
@@ -53,4 +54,5 @@ pub mod fuzz {
     pub use crate::oci::fuzz as json;
     pub use crate::registry::fuzz as registry;
     pub use crate::tarball::fuzz as tar;
+    pub use crate::zstd::fuzz as zstd;
 }

@@ -17,7 +17,7 @@ use crate::reference::Reference;
 use crate::tarball::Stream;
 use crate::tree::Tree;
 use crate::unpack::{Notes, UnpackError, unpack};
-use crate::{limits, show};
+use crate::{limits, show, zstd};
 use berth_units::image::{PreparedImage, file_name};
 use flate2::bufread::MultiGzDecoder;
 use std::fs::{self, File};
@@ -164,11 +164,9 @@ impl Store {
         let content = if magic.starts_with(&[0x1f, 0x8b]) {
             let tar = Hashed::new(MultiGzDecoder::new(&mut stored), limits::LAYER_TAR_BYTES);
             unpack(tar, &mut tree, notes).map(|tar| Some(tar.finish()))
-        } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            return Err(refused(
-                "it is compressed with zstd, which this Berth does not read yet; build the image with gzip layers"
-                    .to_owned(),
-            ));
+        } else if magic.starts_with(&zstd::MAGIC) || magic.get(1..4) == Some(&[0x2a, 0x4d, 0x18]) {
+            let tar = Hashed::new(zstd::Frames::new(&mut stored), limits::LAYER_TAR_BYTES);
+            unpack(tar, &mut tree, notes).map(|tar| Some(tar.finish()))
         } else {
             unpack(Plain(&mut stored), &mut tree, notes).map(|_| None)
         };
