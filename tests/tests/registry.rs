@@ -1,0 +1,123 @@
+//! Images pulled from a registry that others wrote (Debian's docker-registry), pushed and judged by skopeo.
+
+use anyhow::{Context, Result, ensure};
+use berth_image::tools::{self, Tools};
+use berth_store::build::{ImageBuilder, LayerBuilder};
+use berth_store::registry::{Fetcher, Pace};
+use berth_units::model::{Registry, RegistrySettings};
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// The registry; ends with the test.
+struct Served {
+    child: Child,
+    host: String,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill().and_then(|()| self.child.wait());
+    }
+}
+
+fn serve(tools: &Tools, dir: &Path) -> Result<Served> {
+    let host = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let config = dir.join("registry.yml");
+    let root = dir.join("registry");
+    let text = format!(
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{host}\"}}\n",
+        root.display()
+    );
+    fs::write(&config, text)?;
+    let mut command = tools.command("docker-registry");
+    let child = command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let mut served = Served { child, host };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while TcpStream::connect(&served.host).is_err() {
+        ensure!(served.child.try_wait()?.is_none(), "docker-registry has ended");
+        ensure!(Instant::now() < deadline, "docker-registry does not listen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(served)
+}
+
+fn skopeo(tools: &Tools, dir: &Path, from: &str, to: &str, options: &[&str]) -> Result<()> {
+    let mut command = tools.command("skopeo");
+    command.args(["--insecure-policy", "--tmpdir"]).arg(dir).args(["copy", "--quiet"]);
+    tools::output("skopeo", command.args(options).args([from, to])).map(drop)
+}
+
+/// Contents of a folder's files, by name.
+fn contents(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        all.insert(entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?);
+    }
+    Ok(all)
+}
+
+fn fetch(folder: &Path, host: &str, reference: &str) -> Result<String> {
+    let fetcher = Fetcher::open(folder, Pace::default())?;
+    let registry = Registry { plain_http: true, ..Registry::default() };
+    fetcher.set(RegistrySettings {
+        registries: [(host.to_owned(), registry)].into(),
+        ..RegistrySettings::default()
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let fetched = runtime.block_on(fetcher.fetch(reference, &|_| false, &|_| ()))?;
+    Ok(fetched.digest.to_string())
+}
+
+#[test]
+fn what_skopeo_pushes_is_what_we_pull() -> Result<()> {
+    let tools = tools::ensure(&|_| ())?;
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
+    let served = serve(&tools, dir)?;
+    let host = &served.host;
+
+    let big: Vec<u8> = (0..3_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+    let lower = LayerBuilder::new().dir("srv", 0o755).file("srv/big", 0o644, big);
+    let upper = LayerBuilder::new().file("srv/index.html", 0o644, "hello").symlink("www", "srv");
+    let image = ImageBuilder::new("demo/web:1").layer(&lower)?.layer(&upper)?.entrypoint(["/httpd"]);
+    let archive = dir.join("image.tar");
+    image.write_archive(&archive)?;
+    let gzip = format!("oci-archive:{}", archive.display());
+    // skopeo compresses anew only on the way into an archive.
+    let zstd = format!("oci-archive:{}", dir.join("zstd.tar").display());
+    skopeo(&tools, dir, &gzip, &format!("{zstd}:demo/web:1"), &["--dest-compress-format", "zstd"])?;
+
+    for (tag, from, docker) in [("gzip", &gzip, false), ("zstd", &zstd, false), ("v2s2", &gzip, true)] {
+        let reference = format!("{host}/demo/web:{tag}");
+        let mut options = vec!["--dest-tls-verify=false"];
+        if docker {
+            options.extend(["--format", "v2s2"]);
+        }
+        skopeo(&tools, dir, from, &format!("docker://{reference}"), &options)?;
+        let (ours, theirs) = (dir.join(format!("ours-{tag}")), dir.join(format!("theirs-{tag}")));
+        let digest = fetch(&ours, host, &reference).with_context(|| reference.clone())?;
+        let to = format!("dir:{}", theirs.display());
+        skopeo(&tools, dir, &format!("docker://{reference}"), &to, &["--src-tls-verify=false"])?;
+        // Its folder has each blob by its digest, and the manifest by name.
+        let mut expected = contents(&theirs)?;
+        expected.remove("version");
+        let manifest = expected.remove("manifest.json").context("skopeo left no manifest")?;
+        let kind = if docker { "vnd.docker.image.rootfs.diff.tar.gzip" } else { &format!("tar+{tag}") };
+        ensure!(String::from_utf8_lossy(&manifest).contains(kind), "{tag}: skopeo pushed something else");
+        expected.insert(digest.trim_start_matches("sha256:").to_owned(), manifest);
+        assert!(contents(&ours.join("blobs/sha256"))? == expected, "{tag}: other blobs than skopeo's");
+        if !docker {
+            // And the other way round: skopeo reads the folder that we filled. (Docker's manifests it takes from none.)
+            let back = format!("dir:{}", dir.join(format!("back-{tag}")).display());
+            skopeo(&tools, dir, &format!("oci:{}:{reference}", ours.display()), &back, &[])?;
+        }
+        let again = fetch(&dir.join("pinned"), host, &format!("{host}/demo/web@{digest}"))?;
+        assert_eq!(again, digest);
+    }
+    Ok(())
+}
