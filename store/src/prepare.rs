@@ -1,6 +1,7 @@
 //! The procedure that makes an image ready. A power cut at any point leaves the old state or the new one:
 //!
-//! 1. what an earlier run left in `tmp/` is removed (at start);
+//! 1. what an earlier run left in `tmp/` is removed (at start), and so is a description whose layers are not all
+//!    there: whoever reads it would count on them;
 //! 2. each layer that is not there yet is unpacked into `tmp/<hex>/`, and its digests are checked;
 //! 3. the file system is synced;
 //! 4. each of them is renamed to `layers/<hex>/`, and `layers/` is synced: from here on they are there;
@@ -55,11 +56,29 @@ impl Store {
         for folder in ["tmp", "layers", "index"] {
             fs::create_dir_all(root.join(folder)).map_err(failed(folder))?;
         }
-        Ok(Self {
+        let store = Self {
             root: root.to_owned(),
             #[cfg(test)]
             cut_after: std::cell::Cell::new(0),
-        })
+        };
+        store.drop_empty_promises().map_err(failed("index"))?;
+        Ok(store)
+    }
+
+    fn drop_empty_promises(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.root.join("index"))? {
+            let path = entry?.path();
+            let image = fs::read(&path).ok().and_then(|bytes| PreparedImage::parse(&bytes).ok());
+            // What cannot be read may be another slot's.
+            if image.is_some_and(|image| !self.is_complete(&image)) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_complete(&self, image: &PreparedImage) -> bool {
+        image.layers.iter().all(|hex| self.root.join("layers").join(hex).is_dir())
     }
 
     /// Makes the image ready. `problems` are places that could not be looked into.
@@ -200,8 +219,7 @@ impl Store {
     fn earlier(&self, reference: &str) -> Option<Outcome> {
         let bytes = fs::read(self.root.join("index").join(file_name(reference))).ok()?;
         let image = PreparedImage::parse(&bytes).ok()?;
-        let complete = image.layers.iter().all(|hex| self.root.join("layers").join(hex).is_dir());
-        (complete && image.reference == reference).then(|| Outcome {
+        (self.is_complete(&image) && image.reference == reference).then(|| Outcome {
             image,
             unpacked: 0,
             blobs: Vec::new(),

@@ -15,13 +15,16 @@
 //! A registry is believed nothing: each blob counts by its digest, from the pin or the manifest downwards, and what
 //! it decides has a bound ([`crate::limits`]).
 
+mod answer;
 mod auth;
 mod challenge;
+mod document;
 mod error;
 mod fetch;
 mod folder;
 mod http;
 mod place;
+mod reason;
 mod worker;
 
 pub use error::Error;

@@ -230,6 +230,18 @@ fn bytes_after_the_archive_belong_to_the_digest() {
 }
 
 #[test]
+fn a_description_whose_layers_are_lost_goes_at_the_next_start() {
+    let machine = Machine::new();
+    let outcome = machine.prepare(&demo(), "demo/web:1").unwrap();
+    let index = machine.dir.path().join("index");
+    Store::open(machine.dir.path()).unwrap();
+    assert_eq!(fs::read_dir(&index).unwrap().count(), 1);
+    fs::remove_dir_all(machine.dir.path().join("layers").join(&outcome.image.layers[0])).unwrap();
+    Store::open(machine.dir.path()).unwrap();
+    assert_eq!(fs::read_dir(&index).unwrap().count(), 0);
+}
+
+#[test]
 fn a_zstd_layer_is_hashed_to_its_end_and_bounded() {
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
     let kind = "application/vnd.oci.image.layer.v1.tar+zstd";

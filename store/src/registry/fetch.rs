@@ -1,6 +1,7 @@
 //! One image, from its reference to the folder.
 
 use super::Pace;
+use super::document::media_type;
 use super::error::{Again, Error, Failure};
 use super::folder::{Folder, Part};
 use super::http::Http;
@@ -13,7 +14,6 @@ use berth_units::model::RegistrySettings;
 use futures_util::{TryStreamExt, stream};
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_RANGE;
-use serde_json::Value;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -50,6 +50,8 @@ pub struct Fetcher {
     http: RefCell<Rc<Http>>,
     /// Blobs under way: two images that share one fetch it once.
     under_way: RefCell<BTreeMap<Digest, Rc<Mutex<()>>>>,
+    /// Images under way.
+    running: Rc<()>,
 }
 
 /// One image being fetched.
@@ -72,18 +74,17 @@ struct Tried {
     furthest: u64,
 }
 
-/// What a document of a registry is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Index,
-    Manifest,
-}
-
 impl Fetcher {
     /// Opens the folder.
     pub fn open(folder: &Path, pace: Pace) -> Result<Self, Error> {
         let http = RefCell::new(Rc::new(Http::new(RegistrySettings::default(), pace)));
-        Ok(Self { folder: Folder::open(folder)?, pace, http, under_way: RefCell::default() })
+        Ok(Self {
+            folder: Folder::open(folder)?,
+            pace,
+            http,
+            under_way: RefCell::default(),
+            running: Rc::default(),
+        })
     }
 
     /// How registries are reached from now on; what is under way goes on as it began.
@@ -102,7 +103,11 @@ impl Fetcher {
         let parsed = Reference::parse(reference).map_err(Error::Reference)?;
         let http = Rc::clone(&self.http.borrow());
         let place = Place::of(&parsed, |host| http.is_plain(host))?;
-        self.folder.tidy(have)?;
+        let _running = Rc::clone(&self.running);
+        // What others have fetched and not named yet is no leftover, whatever the clock says.
+        if Rc::strong_count(&self.running) == 2 {
+            self.folder.tidy(have)?;
+        }
         let (folder, under_way) = (&self.folder, &self.under_way);
         let told = Cell::new(Instant::now());
         let pull = Pull { folder, under_way, http, place, progress: Cell::default(), told, tell };
@@ -418,46 +423,6 @@ fn range_start(text: &str) -> Option<u64> {
 
 fn wrong_platform(platforms: &str) -> Error {
     Error::Unusable(format!("it is for {}, this machine is linux/amd64", show::name(platforms.as_bytes())))
-}
-
-/// The media type of a document. Its content decides, for the digest vouches for that alone; what else is said of it
-/// must not contradict, so that nobody reads it as something else.
-fn media_type(bytes: &[u8], content_type: Option<&str>) -> Result<&'static str, String> {
-    let sent = content_type.map_or_else(String::new, |t| format!(" (as {:?})", show::name(t.as_bytes())));
-    let value: Value =
-        serde_json::from_slice(bytes).map_err(|_| format!("something that is no manifest{sent}"))?;
-    let kind = match (value.get("manifests"), value.get("config").or(value.get("layers"))) {
-        (Some(_), None) => Kind::Index,
-        (None, Some(_)) => Kind::Manifest,
-        (Some(_), Some(_)) => return Err("a document that is an index and a manifest at once".to_owned()),
-        (None, None) if value["schemaVersion"] == 1 => {
-            return Err(
-                "a manifest in Docker's first format, which holds no digests; push the image again with a newer tool"
-                    .to_owned(),
-            );
-        }
-        (None, None) => return Err(format!("something that is no manifest{sent}")),
-    };
-    let types = match kind {
-        Kind::Index => INDEX_TYPES,
-        Kind::Manifest => MANIFEST_TYPES,
-    };
-    let known = |text: &str| [INDEX_TYPES, MANIFEST_TYPES].concat().into_iter().find(|t| *t == text);
-    let inside = value["mediaType"].as_str();
-    let claims = [("calls itself", inside), ("is sent as", content_type.filter(|t| known(t).is_some()))];
-    let mut found = types[0];
-    for (how, claim) in claims.into_iter().rev() {
-        let Some(claim) = claim else { continue };
-        let Some(own) = types.iter().find(|t| **t == claim) else {
-            return Err(format!(
-                "a document that {how} {:?} and is {}",
-                show::name(claim.as_bytes()),
-                if kind == Kind::Index { "an index" } else { "an image's manifest" }
-            ));
-        };
-        found = own;
-    }
-    Ok(found)
 }
 
 /// For fuzzing.

@@ -8,13 +8,15 @@
 //! * each request ends: connecting, headers and body have limits of their own (`Pace`).
 
 use super::Pace;
+use super::answer::Answer;
 use super::auth::{Credentials, TokenAnswer, basic};
 use super::challenge::{self, Challenge};
 use super::error::{Again, Error, Failure};
 use super::place::{Place, host_of};
+use super::reason::{because, reason};
 use crate::{limits, show};
 use berth_units::model::RegistrySettings;
-use reqwest::header::{self, HeaderMap, HeaderValue};
+use reqwest::header::{self, HeaderValue};
 use reqwest::{Client, Method, StatusCode, Url, redirect};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -31,20 +33,6 @@ pub struct Http {
     clients: RefCell<BTreeMap<String, Client>>,
     /// `Authorization` by host and scope, and until when.
     tokens: RefCell<BTreeMap<(String, String), (HeaderValue, Instant)>>,
-}
-
-/// An answer whose body has not been read.
-pub struct Answer {
-    /// Status.
-    pub status: StatusCode,
-    /// Headers.
-    pub headers: HeaderMap,
-    body: reqwest::Response,
-    /// Whoever sent it: another host after a redirect.
-    pub host: String,
-    pace: Pace,
-    by: tokio::time::Instant,
-    arrived: u64,
 }
 
 /// What goes out with a request.
@@ -331,15 +319,7 @@ impl Http {
                 let again = if final_word { Again::Never } else { Again::Soon };
                 Err(Failure { error: gone(why), again })
             }
-            Ok(Ok(mut body)) => Ok(Answer {
-                status: body.status(),
-                headers: std::mem::take(body.headers_mut()),
-                body,
-                host: host.to_owned(),
-                pace: self.pace,
-                by: tokio::time::Instant::now() + self.pace.stall,
-                arrived: 0,
-            }),
+            Ok(Ok(body)) => Ok(Answer::new(body, host, self.pace)),
         }
     }
 
@@ -373,76 +353,6 @@ impl Http {
     }
 }
 
-impl Answer {
-    /// The next bytes; `None` at the end.
-    pub async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, Failure> {
-        let soon = |host: &str, why: String| Failure::soon(Error::Unreachable { host: host.to_owned(), why });
-        match tokio::time::timeout_at(self.by, self.body.chunk()).await {
-            Err(_) => {
-                let seconds = self.pace.stall.as_secs();
-                let arrived = self.arrived;
-                Err(soon(&self.host, format!("has sent {arrived} bytes in {seconds} s, then was given up")))
-            }
-            Ok(Err(error)) => Err(soon(&self.host, format!("broke off: {}", because(&error)))),
-            Ok(Ok(chunk)) => {
-                self.arrived += chunk.as_ref().map_or(0, |c| c.len() as u64);
-                if self.arrived >= limits::STALL_BYTES {
-                    self.arrived = 0;
-                    self.by = tokio::time::Instant::now() + self.pace.stall;
-                }
-                Ok(chunk)
-            }
-        }
-    }
-
-    /// A small body whole.
-    pub async fn whole(mut self, most: u64, what: &str) -> Result<Vec<u8>, Failure> {
-        let large = |host: &str| Error::Bad {
-            host: host.to_owned(),
-            why: format!("{what} of more than {most} bytes, which is the most that is read"),
-        };
-        if self.length().is_some_and(|length| length > most) {
-            return Err(large(&self.host).into());
-        }
-        let mut bytes = Vec::new();
-        while let Some(chunk) = self.chunk().await? {
-            if (bytes.len() + chunk.len()) as u64 > most {
-                return Err(large(&self.host).into());
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes)
-    }
-
-    /// `Content-Length`.
-    pub fn length(&self) -> Option<u64> {
-        self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-    }
-
-    /// `Content-Type` without parameters.
-    pub fn media_type(&self) -> Option<String> {
-        let value = self.headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-        Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
-    }
-
-    /// What a refusal says in the form of the distribution specification.
-    async fn said(self) -> Option<String> {
-        #[derive(serde::Deserialize)]
-        struct Body {
-            errors: Vec<Entry>,
-        }
-        #[derive(serde::Deserialize)]
-        struct Entry {
-            #[serde(default)]
-            message: String,
-        }
-        let bytes = self.whole(limits::REFUSAL_BYTES, "a refusal").await.ok()?;
-        let body: Body = serde_json::from_slice(&bytes).ok()?;
-        let message = body.errors.into_iter().map(|e| e.message).find(|m| !m.is_empty())?;
-        Some(show::name(message.as_bytes()))
-    }
-}
-
 fn secret(text: &str) -> Result<HeaderValue, Error> {
     let mut value = HeaderValue::from_str(text).map_err(|_| {
         Error::Settings("the credentials hold a character that no header may hold".to_owned())
@@ -455,70 +365,5 @@ fn advice(place: &Place, credentials: Option<&Credentials>) -> String {
     match credentials {
         None => format!("no credentials are configured for {}", place.host),
         Some(_) => format!("the credentials configured for {} are not accepted", place.host),
-    }
-}
-
-/// What went wrong below HTTP, and whether it would go wrong again.
-fn reason(error: &reqwest::Error) -> (String, bool) {
-    if let Some(tls) = find_tls(error) {
-        return tls_reason(tls);
-    }
-    match because(error).as_str() {
-        "tls handshake eof" => (NO_TLS.to_owned(), false),
-        why => (format!("was not reached: {why}"), false),
-    }
-}
-
-const NO_TLS: &str =
-    "does not speak TLS; if it is to be reached without, the config must say plain_http for it";
-
-/// An `io::Error` hides what it was made from between itself and its source.
-fn find_tls<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
-    if let Some(tls) = error.downcast_ref() {
-        return Some(tls);
-    }
-    let inside = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-    match inside {
-        Some(inside) => find_tls(inside),
-        None => find_tls(error.source()?),
-    }
-}
-
-fn tls_reason(error: &rustls::Error) -> (String, bool) {
-    use rustls::CertificateError as Bad;
-    let bad = match error {
-        rustls::Error::InvalidCertificate(bad) => bad,
-        rustls::Error::InvalidMessage(_) => return (NO_TLS.to_owned(), false),
-        other => return (format!("speaks no usable TLS: {other}"), false),
-    };
-    let why = match bad {
-        Bad::UnknownIssuer => {
-            "has a certificate of an authority that is not trusted; give that authority as the registry's ca"
-                .into()
-        }
-        Bad::Expired | Bad::ExpiredContext { .. } => {
-            "has a certificate that has expired, by this machine's clock".into()
-        }
-        Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
-            "has a certificate that is not valid yet; is this machine's clock set?".into()
-        }
-        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
-            "has a certificate for another name".into()
-        }
-        other => format!("has an unusable certificate: {other}"),
-    };
-    (why, true)
-}
-
-/// The innermost cause, without URLs, which may hold what nobody else should see.
-fn because(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    match cause.downcast_ref::<reqwest::Error>() {
-        Some(outer) if outer.is_timeout() => "no answer in time".to_owned(),
-        Some(_) => "the connection failed".to_owned(),
-        None => show::name(cause.to_string().as_bytes()),
     }
 }
