@@ -14,7 +14,7 @@ use std::path::Path;
 const MODULES: [&str; 5] = ["virtio_blk", "crc32c_generic", "quota_v2", "ext4", "overlay"];
 
 /// The checks by name; one that is missing in the output, or added to it, fails the test.
-const CHECKS: [&str; 13] = [
+const CHECKS: [&str; 18] = [
     "isolation",
     "ids and layers",
     "network modes",
@@ -27,6 +27,11 @@ const CHECKS: [&str; 13] = [
     "signals and the cgroup's end",
     "limits",
     "descriptors",
+    "entering",
+    "entering as somebody else",
+    "entering that fails",
+    "what is seen of those that enter",
+    "the end of those that enter",
     "time",
 ];
 

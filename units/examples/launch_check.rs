@@ -5,6 +5,8 @@
 
 #[path = "launch_check/driver.rs"]
 mod driver;
+#[path = "launch_check/enter.rs"]
+mod enter;
 #[path = "launch_check/guest.rs"]
 mod guest;
 #[path = "launch_check/probe.rs"]
@@ -58,15 +60,26 @@ const CHECKS: &[(&str, Check)] = &[
     ("signals and the cgroup's end", signals),
     ("limits", limits),
     ("descriptors", descriptors),
+    ("entering", enter::as_the_unit),
+    ("entering as somebody else", enter::as_somebody_else),
+    ("entering that fails", enter::failures),
+    ("what is seen of those that enter", enter::seen_from_inside),
+    ("the end of those that enter", enter::ends),
     ("time", time),
 ];
 
 /// What a container with all defaults can see and do.
 fn isolation(bench: &Bench) {
     let run = bench.probe(&["facts"]);
+    assert_eq!(run.fact("pid"), "1");
+    assert_eq!(run.fact("processes"), "1");
+    assert_eq!(run.fact("cgroup"), "0::/");
+    shut_in(&run);
+}
+
+/// As whichever process of it.
+fn shut_in(run: &driver::Finished) {
     let fact = |key: &str| run.fact(key);
-    assert_eq!(fact("pid"), "1");
-    assert_eq!(fact("processes"), "1");
     assert_eq!(fact("uid"), "0");
     assert_eq!(fact("hostname"), "check");
     assert_eq!(fact("status NoNewPrivs"), "1");
@@ -82,7 +95,6 @@ fn isolation(bench: &Bench) {
     // Rust's own runtime ignores SIGPIPE.
     assert_eq!(fact("status SigIgn"), "0000000000001000");
     assert_eq!(fact("fds"), "0 1 2");
-    assert_eq!(fact("cgroup"), "0::/");
     assert_eq!(fact("interfaces"), "lo");
     assert_eq!(fact("loopback"), "up");
     assert_eq!(fact("low port"), "ok");

@@ -46,8 +46,10 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// Makes or takes over a cgroup as it is.
+    /// Makes or takes over a cgroup as it is. An empty one is made anew: what `clone3` puts into a cgroup that was
+    /// killed before, Linux since 6.12.14 kills at once (it compares that one's count of kills with the cloner's own).
     pub fn open(path: &Path) -> io::Result<Self> {
+        let _ = fs::remove_dir(path);
         match fs::create_dir(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(about(path, error)),
             _ => {}
@@ -57,6 +59,17 @@ impl Cgroup {
         let events = openat(&dir, "cgroup.events", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|e| about(&path.join("cgroup.events"), e.into()))?;
         Ok(Self { path: path.to_owned(), dir, events })
+    }
+
+    /// A new cgroup below it, without limits of its own: this one's hold for both together, and to kill this one kills
+    /// both. Its processes can be ended, and waited for, apart from the rest. For one process and what that starts, not
+    /// to be used again after a kill, see [`Cgroup::open`]; fails if an earlier one of the name is not empty.
+    pub fn child(&self, name: &str) -> io::Result<Self> {
+        let path = self.path.join(name);
+        match fs::remove_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(about(&path, error)),
+            _ => Self::open(&path),
+        }
     }
 
     /// Sets (or changes) the limits.
@@ -102,8 +115,13 @@ impl Cgroup {
         self.write("cgroup.kill", "1", true)
     }
 
-    /// Removes it; it must be empty.
+    /// Removes it, with what was made by [`Cgroup::child`]; it must be empty.
     pub fn remove(self) -> io::Result<()> {
+        let folders = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        for folder in folders.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            // Why not, the kernel says of the parent.
+            let _ = fs::remove_dir(folder.path());
+        }
         match fs::remove_dir(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(about(&self.path, error)),
             _ => Ok(()),

@@ -15,7 +15,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(20);
 /// `memory.max` of the checks' containers.
 pub const MEMORY: u64 = 64 << 20;
 
@@ -259,7 +259,7 @@ fn program(root: &Path) {
 /// A container that has been exec'd.
 pub struct Running {
     pub pid: i32,
-    pidfd: OwnedFd,
+    pub pidfd: OwnedFd,
     had_netns: bool,
     starting: Starting,
     pub cgroup: Cgroup,
@@ -324,7 +324,7 @@ impl Finished {
     }
 }
 
-fn ready(fd: BorrowedFd<'_>, flags: PollFlags, end: Instant) {
+pub fn ready(fd: BorrowedFd<'_>, flags: PollFlags, end: Instant) {
     let left = end.checked_duration_since(Instant::now()).expect("the deadline has passed");
     let timeout = PollTimeout::try_from(left).unwrap();
     assert!(poll(&mut [PollFd::new(fd, flags)], timeout).unwrap() > 0, "nothing came within {DEADLINE:?}");

@@ -2,27 +2,21 @@
 //! `mounted` comes it only waits, and everything it does after that is done with no more rights than its own user
 //! namespace gives (system units with the host's users excepted).
 
-use super::fault::{At, Fault, Step};
-use super::inside::{Inside, read_bounded};
+use super::fault::{At, Step};
+use super::inside::Inside;
 use super::message::Channel;
 use super::plan::{Plan, Root};
+use super::program::{self, Command, NOT_STARTED};
 use super::setup::{Ends, c_path};
-use super::user::{self, Identity};
+use super::user::Identity;
 use crate::model::NetworkMode;
-use crate::seccomp::{self, Filter};
 use crate::sys::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, FsContext};
 use crate::sys::process;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
-use std::ffi::CString;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-/// Exit code if the program could not be started, as shells have it.
-const NOT_STARTED: i32 = 127;
-/// Bytes of `/etc/passwd` or `/etc/group` that are read.
-const ACCOUNTS_BYTES: u64 = 1 << 20;
 /// Bytes of `/dev/shm`; Docker's.
 const SHM_BYTES: u64 = 64 << 20;
 /// tmpfs of a system unit: path, bytes, mode.
@@ -72,14 +66,15 @@ fn start(plan: &Plan, ends: Ends<'_>, wait: &OwnedFd) -> Step<()> {
     }
     // As the host's root, for the way there may be closed to others.
     std::env::set_current_dir(&plan.scratch).at(|| "enter the scratch folder")?;
-    become_root(plan)?;
+    program::become_root(plan)?;
     let new = nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_NEWCGROUP;
     nix::sched::unshare(new).at(|| "unshare the mount and cgroup namespaces")?;
 
     furnish(plan)?.pivot()?;
     surroundings(plan)?;
-    let identity = who(plan)?;
-    let (argv, env) = (c_strings(&plan.argv)?, c_strings(&environment(plan, &identity))?);
+    let identity = program::who(&plan.user)?;
+    let env = environment(plan, &identity);
+    let command = Command::new(&plan.argv, &env)?;
     if !ends.channel.wait().at(|| "wait for the network")? {
         return Ok(());
     }
@@ -87,29 +82,11 @@ fn start(plan: &Plan, ends: Ends<'_>, wait: &OwnedFd) -> Step<()> {
         let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
         nix::unistd::fchown(pipe, Some(uid), Some(gid)).at(|| "give it its output pipes")?;
     }
-    drop_privileges(plan, &identity)?;
+    program::drop_privileges(&identity, plan.caps, plan.caps_ambient, &plan.cwd)?;
     descriptors(plan, ends)?;
     ends.channel.execs().at(|| "report to PID 1")?;
-    let own;
-    let filter = if plan.caps == super::Caps::DEFAULT {
-        &seccomp::DEFAULT
-    } else {
-        own = Filter::build(plan.caps);
-        &own
-    };
-    process::install_filter(filter.code()).at(|| "load the seccomp filter")?;
-    Err(exec(plan, &argv, &env))
-}
-
-/// User 0 of its own namespace. Without one it is the host's already.
-fn become_root(plan: &Plan) -> Step<()> {
-    nix::unistd::setgroups(&[]).at(|| "drop supplementary groups")?;
-    if plan.id_base.is_some() {
-        let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
-        nix::unistd::setresgid(gid, gid, gid).at(|| "become its group 0")?;
-        nix::unistd::setresuid(uid, uid, uid).at(|| "become its user 0")?;
-    }
-    Ok(())
+    program::load_filter(plan.caps)?;
+    Err(command.exec())
 }
 
 /// The root as a mount of this namespace's own: `pivot_root` takes no other.
@@ -179,58 +156,18 @@ fn surroundings(plan: &Plan) -> Step<()> {
         process::loopback_up().at(|| "bring loopback up")?;
     }
     nix::unistd::setsid().at(|| "begin a session")?;
-    if let Err(error) = process::new_session_keyring() {
-        // A kernel without keyrings has none to share.
-        if error.raw_os_error() != Some(libc::ENOSYS) {
-            return Err(error).at(|| "begin a session keyring");
-        }
-    }
-    Ok(())
-}
-
-fn who(plan: &Plan) -> Step<Identity> {
-    let passwd = read_bounded(c"/etc/passwd", ACCOUNTS_BYTES);
-    let group = read_bounded(c"/etc/group", ACCOUNTS_BYTES);
-    user::resolve(&plan.user, &passwd, &group).at(|| format!("look up user {:?}", plan.user))
+    program::new_keyring()
 }
 
 fn environment(plan: &Plan, identity: &Identity) -> Vec<String> {
     let mut env = plan.env.clone();
-    if !env.iter().any(|e| e.starts_with("HOME=")) {
-        env.push(format!("HOME={}", identity.home));
-    }
+    program::add_home(&mut env, identity);
     if !plan.fds.is_empty() {
         let list: Vec<_> =
             plan.fds.iter().zip(3..).map(|((name, _), number)| format!("{name}={number}")).collect();
         env.push(format!("BERTH_BLOCK_FDS={}", list.join(",")));
     }
     env
-}
-
-fn drop_privileges(plan: &Plan, identity: &Identity) -> Step<()> {
-    let is_root = identity.uid == 0;
-    let ambient = if plan.caps_ambient && !is_root { plan.caps.0 } else { 0 };
-    process::bound_capabilities(plan.caps.0).at(|| "drop capabilities")?;
-    if ambient != 0 {
-        process::keep_capabilities().at(|| "keep capabilities")?;
-    }
-    let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
-    nix::unistd::setgroups(&groups).at(|| "set supplementary groups")?;
-    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-    nix::unistd::setresgid(gid, gid, gid).at(|| format!("become group {gid}"))?;
-    nix::unistd::setresuid(uid, uid, uid).at(|| format!("become user {uid}"))?;
-    enter_cwd(plan)?;
-    process::no_new_privileges().at(|| "set no_new_privs")?;
-    let keep = if is_root { plan.caps.0 } else { ambient };
-    process::set_capabilities(keep, ambient).at(|| "set capabilities")
-}
-
-/// No descriptor of a folder outside is open any more, so no path leads out (CVE-2024-21626); this checks it.
-fn enter_cwd(plan: &Plan) -> Step<()> {
-    let failed = || format!("enter the working folder {}", plan.cwd);
-    std::env::set_current_dir(&plan.cwd).at(failed)?;
-    let here = std::env::current_dir().at(failed)?;
-    if here.is_absolute() { Ok(()) } else { Err(Fault::new(failed(), "it lies outside the container")) }
 }
 
 /// Puts 0 to 2 and the plan's own in their places; nothing else survives exec.
@@ -251,50 +188,4 @@ fn descriptors(plan: &Plan, ends: Ends<'_>) -> Step<()> {
     // Its number may be the program's now.
     std::mem::forget(null);
     Ok(())
-}
-
-fn c_strings(list: &[String]) -> Step<Vec<CString>> {
-    list.iter().map(|s| CString::new(s.as_str()).at(|| format!("pass {s:?}"))).collect()
-}
-
-/// Looks the program up in `PATH` as `execvp` does, but inside, and says what was wrong.
-fn exec(plan: &Plan, argv: &[CString], env: &[CString]) -> Fault {
-    let name = plan.argv.first().map(String::as_str).unwrap_or_default();
-    let step = || format!("exec {name:?}");
-    if name.is_empty() {
-        return Fault::new(step(), "the command is empty");
-    }
-    if name.contains('/') {
-        let path = match c_path(name.as_ref()) {
-            Ok(path) => path,
-            Err(fault) => return fault,
-        };
-        return Fault::new(step(), explain(name, &process::exec(&path, argv, env)));
-    }
-    let path = plan.env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or_default();
-    let mut denied = None;
-    for folder in path.split(':') {
-        let file = if folder.is_empty() { format!("./{name}") } else { format!("{folder}/{name}") };
-        let Ok(c_file) = c_path(file.as_ref()) else { continue };
-        let error = process::exec(&c_file, argv, env);
-        match error.raw_os_error() {
-            Some(libc::ENOENT) if std::fs::symlink_metadata(&file).is_err() => {}
-            Some(libc::ENOTDIR) => {}
-            Some(libc::EACCES) => denied = Some(explain(&file, &error)),
-            _ => return Fault::new(step(), explain(&file, &error)),
-        }
-    }
-    Fault::new(step(), denied.unwrap_or_else(|| format!("no such program in PATH ({path})")))
-}
-
-fn explain(file: &str, error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::ENOENT) if std::fs::metadata(file).is_ok() => {
-            format!("{file} is there, but the interpreter that it names is not")
-        }
-        Some(libc::ENOENT) => format!("{file} does not exist in the image"),
-        Some(libc::EACCES) => format!("{file} may not be executed by this user, or lies on a noexec mount"),
-        Some(libc::ENOEXEC) => format!("{file} is no program for this machine (x86_64)"),
-        _ => format!("{file}: {error}"),
-    }
 }

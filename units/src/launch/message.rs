@@ -57,20 +57,50 @@ pub struct Starting {
     pub stdout: OwnedFd,
     /// As `stdout`.
     pub stderr: OwnedFd,
-    /// The process said that it execs now.
-    pub(super) execs: bool,
-    /// Its last message was given out.
-    pub(super) ended: bool,
+    pub(super) story: Story,
 }
 
 impl Starting {
     /// The next message, or `None` when there is none yet. After [`Message::Failed`] or [`Message::Running`] nothing
     /// follows; stop polling.
     pub fn receive(&mut self) -> Result<Option<Message>, LaunchError> {
-        let broken = |error| LaunchError::Channel { step: "hear from the setup child", error };
+        self.story.receive(self.channel.as_fd())
+    }
+
+    /// Lets the container's process go on to exec: its network is ready, or it needs none. May be called as soon as
+    /// [`Message::Created`] has come, and has to be called once for every network mode.
+    pub fn go(&mut self) -> Result<(), LaunchError> {
+        match send(self.channel.as_fd(), GO, &[], &[]) {
+            // It has failed already, and `receive` says why.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            sent => sent
+                .map_err(|error| LaunchError::Channel { step: "let the container's process go on", error }),
+        }
+    }
+}
+
+/// How far a channel has told its story.
+#[derive(Debug)]
+pub(super) struct Story {
+    /// What has failed if it breaks off.
+    step: &'static str,
+    /// The process said that it execs now.
+    execs: bool,
+    /// The last message was given out.
+    ended: bool,
+}
+
+impl Story {
+    pub(super) fn of(step: &'static str) -> Self {
+        Self { step, execs: false, ended: false }
+    }
+
+    /// See [`Starting::receive`].
+    pub(super) fn receive(&mut self, channel: BorrowedFd<'_>) -> Result<Option<Message>, LaunchError> {
+        let broken = |error| LaunchError::Channel { step: "hear from the container's process", error };
         while !self.ended {
             let mut buffer = [0; PACKET];
-            let got = match sys::recv_with_fds(self.channel.as_fd(), &mut buffer) {
+            let got = match sys::recv_with_fds(channel, &mut buffer) {
                 Ok(got) => got,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 // It ended without reading our go. Said once, before what it had sent.
@@ -83,7 +113,7 @@ impl Starting {
                     Message::Running
                 } else {
                     Message::Failed {
-                        step: "set up the container".to_owned(),
+                        step: self.step.to_owned(),
                         error: "its process ended without a word; it was killed, by the memory limit perhaps"
                             .to_owned(),
                     }
@@ -113,13 +143,6 @@ impl Starting {
             }
         }
         Ok(None)
-    }
-
-    /// Lets the container's process go on to exec: its network is ready, or it needs none. May be called as soon as
-    /// [`Message::Created`] has come, and has to be called once for every network mode.
-    pub fn go(&mut self) -> Result<(), LaunchError> {
-        send(self.channel.as_fd(), GO, &[], &[])
-            .map_err(|error| LaunchError::Channel { step: "let the container's process go on", error })
     }
 }
 

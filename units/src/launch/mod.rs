@@ -19,19 +19,24 @@
 //! kills their cgroup. Nothing of the image is opened by name outside the container's own namespaces except by
 //! `openat2` with `RESOLVE_IN_ROOT`, so a link in an image leads nowhere.
 //!
+//! A further process in a container that runs, for a check or for `berth exec`, is [`enter()`].
+//!
 //! Known ways out, closed: no descriptor of a host folder is open at exec and the working folder is checked
 //! (CVE-2024-21626); PID 1's program, which `/proc/self/exe` of the not yet exec'd process is, lies on a read-only mount
 //! and belongs to a user whom the unit cannot be (CVE-2019-5736); uid 0 of a user's unit is never the host's.
 
 mod container;
+mod enter;
 mod fault;
 mod inside;
 mod message;
 mod plan;
+mod program;
 mod setup;
 mod user;
 mod writable;
 
+pub use enter::{Entered, Entry, Program, enter};
 pub use message::{Message, Starting};
 pub use plan::{Bind, Caps, Place, Plan, Root};
 
@@ -41,7 +46,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::pipe2;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Why a container could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -80,13 +85,11 @@ pub enum LaunchError {
 /// caller's to reap; ending both at any time is [`Cgroup::kill`].
 pub fn spawn(plan: &Plan, cgroup: &Cgroup) -> Result<Starting, LaunchError> {
     let failed = |step| move |error: io::Error| LaunchError::Spawn { unit: plan.unit.clone(), step, error };
-    let (channel, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-        .map_err(|e| failed("make a channel")(e.into()))?;
+    let (channel, far) = channel().map_err(failed("make a channel"))?;
     let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|e| failed("make a pipe")(e.into()));
     let ((stdout, far_stdout), (stderr, far_stderr)) = (pipe()?, pipe()?);
-    for end in [&channel, &stdout, &stderr] {
-        fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-            .map_err(|e| failed("make an end non-blocking")(e.into()))?;
+    for end in [&stdout, &stderr] {
+        nonblocking(end).map_err(failed("make an end non-blocking"))?;
     }
     let ends = setup::Ends {
         channel: message::Channel(far.as_fd()),
@@ -96,7 +99,26 @@ pub fn spawn(plan: &Plan, cgroup: &Cgroup) -> Result<Starting, LaunchError> {
     let (setup_pid, setup) =
         sys::clone::clone(libc::CLONE_NEWNS, Some(cgroup.dir()), || setup::run(plan, ends))
             .map_err(failed("clone the setup child"))?;
-    Ok(Starting { setup, setup_pid, channel, stdout, stderr, execs: false, ended: false })
+    Ok(Starting {
+        setup,
+        setup_pid,
+        channel,
+        stdout,
+        stderr,
+        story: message::Story::of("set up the container"),
+    })
+}
+
+/// The caller's end, which does not block, and the children's.
+fn channel() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (near, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    nonblocking(&near)?;
+    Ok((near, far))
+}
+
+fn nonblocking(end: &OwnedFd) -> io::Result<()> {
+    fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok(())
 }
 
 /// Sends a signal to a process by its pidfd.

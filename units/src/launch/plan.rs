@@ -313,23 +313,25 @@ fn command_line(unit: &Unit, image: Option<&PreparedImage>) -> Vec<String> {
 /// Defaults, then the image's, then the unit's; a later one replaces an earlier one in its place.
 fn environment(unit: &Unit, image: Option<&PreparedImage>, hostname: &str) -> Vec<String> {
     let mut env: Vec<String> = vec![format!("PATH={DEFAULT_PATH}"), format!("HOSTNAME={hostname}")];
-    let mut set = |entry: String| {
-        let key = entry.split('=').next().unwrap_or_default();
-        match env.iter_mut().find(|e| e.split('=').next() == Some(key)) {
-            Some(old) => *old = entry,
-            None => env.push(entry),
-        }
-    };
     for entry in image.map(|i| i.env.as_slice()).unwrap_or_default() {
         // `KEY` alone, or `=value`, sets nothing.
         if entry.find('=').is_some_and(|at| at > 0) {
-            set(entry.clone());
+            set_env(&mut env, entry.clone());
         }
     }
     for (key, value) in &unit.container.env {
-        set(format!("{key}={value}"));
+        set_env(&mut env, format!("{key}={value}"));
     }
     env
+}
+
+/// Adds `KEY=value`, or replaces what `KEY` was.
+pub(super) fn set_env(env: &mut Vec<String>, entry: String) {
+    let key = entry.split('=').next().unwrap_or_default();
+    match env.iter_mut().find(|e| e.split('=').next() == Some(key)) {
+        Some(old) => *old = entry,
+        None => env.push(entry),
+    }
 }
 
 #[cfg(test)]

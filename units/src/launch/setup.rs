@@ -60,23 +60,32 @@ impl Ends<'_> {
     /// Closes every descriptor but these, the plan's own, the first three and `more`.
     pub(super) fn close_others(&self, plan: &Plan, more: &[RawFd]) -> Step<()> {
         let own = [self.channel.0.as_raw_fd(), self.stdout.as_raw_fd(), self.stderr.as_raw_fd()];
-        let mut keep: Vec<u32> = own
-            .into_iter()
-            .chain(more.iter().copied())
-            .chain(plan.fds.iter().map(|(_, fd)| fd.as_raw_fd()))
-            .map(RawFd::unsigned_abs)
-            .filter(|fd| *fd > 2)
-            .collect();
-        keep.sort_unstable();
-        let mut first = 3;
-        for fd in keep {
-            if fd > first {
-                process::close_range(first, fd - 1, false).at(|| "close descriptors")?;
-            }
-            first = fd + 1;
-        }
-        process::close_range(first, u32::MAX, false).at(|| "close descriptors")
+        let given = plan.fds.iter().map(|(_, fd)| fd.as_raw_fd());
+        close_all_but(own.into_iter().chain(more.iter().copied()).chain(given))
     }
+}
+
+/// Closes every descriptor but the first three and these.
+pub(super) fn close_all_but(keep: impl Iterator<Item = RawFd>) -> Step<()> {
+    let mut keep: Vec<u32> = keep.map(RawFd::unsigned_abs).filter(|fd| *fd > 2).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for fd in keep {
+        if fd > first {
+            process::close_range(first, fd - 1, false).at(|| "close descriptors")?;
+        }
+        first = fd + 1;
+    }
+    process::close_range(first, u32::MAX, false).at(|| "close descriptors")
+}
+
+/// What every process of a container has instead of PID 1's. Here, for the container's root may not raise it.
+pub(super) fn limits() -> Step<()> {
+    // PID 1 is exempt from the OOM killer; its children are not.
+    fs::write("/proc/self/oom_score_adj", "0").at(|| "reset oom_score_adj")?;
+    process::set_limit(libc::RLIMIT_NOFILE, OPEN_FILES.0, OPEN_FILES.1).at(|| "limit open files")?;
+    process::set_limit(libc::RLIMIT_MEMLOCK, LOCKED_BYTES, LOCKED_BYTES).at(|| "limit locked memory")?;
+    process::set_limit(libc::RLIMIT_CORE, 0, libc::RLIM_INFINITY).at(|| "limit core files")
 }
 
 /// The setup child's whole life; its exit code.
@@ -95,12 +104,7 @@ fn prepare(plan: &Plan, ends: Ends<'_>) -> Step<()> {
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     ends.close_others(plan, &[])?;
     quiet_stdio(ends)?;
-    // PID 1 is exempt from the OOM killer; its children are not.
-    fs::write("/proc/self/oom_score_adj", "0").at(|| "reset oom_score_adj")?;
-    // Here, for the container's root may not raise what PID 1 has.
-    process::set_limit(libc::RLIMIT_NOFILE, OPEN_FILES.0, OPEN_FILES.1).at(|| "limit open files")?;
-    process::set_limit(libc::RLIMIT_MEMLOCK, LOCKED_BYTES, LOCKED_BYTES).at(|| "limit locked memory")?;
-    process::set_limit(libc::RLIMIT_CORE, 0, libc::RLIM_INFINITY).at(|| "limit core files")?;
+    limits()?;
     mount::make_private().at(|| "make mounts private")?;
 
     let (wait, mounted) = nix::unistd::pipe2(OFlag::O_CLOEXEC).at(|| "make a pipe")?;

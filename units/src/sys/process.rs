@@ -1,5 +1,6 @@
 //! What a process does to itself before it becomes a container's.
 
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -168,19 +169,44 @@ pub(crate) fn set_limit(resource: libc::__rlimit_resource_t, soft: u64, hard: u6
     unit(unsafe { libc::setrlimit(resource, &raw const limit) }.into())
 }
 
+/// Nobody without rights over the host may trace this process, or read its memory and descriptors; until exec.
+pub(crate) fn unreadable() -> io::Result<()> {
+    // SAFETY: integers only.
+    unit(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }.into())
+}
+
+/// Makes a terminal the one that controls this session.
+pub(crate) fn control_by(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: TIOCSCTTY takes an integer.
+    unit(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) }.into())
+}
+
 /// `execve`; returns only if it failed.
-pub(crate) fn exec(
-    path: &std::ffi::CStr,
-    argv: &[std::ffi::CString],
-    env: &[std::ffi::CString],
-) -> io::Error {
-    let pointers = |list: &[std::ffi::CString]| {
-        list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
-    };
+pub(crate) fn exec(path: &CStr, argv: &[CString], env: &[CString]) -> io::Error {
     let (argv, env) = (pointers(argv), pointers(env));
     // SAFETY: both lists end with null and point to C strings that live longer than the call.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr()) };
     io::Error::last_os_error()
+}
+
+/// As [`exec`], of an open file.
+pub(crate) fn exec_file(file: BorrowedFd<'_>, argv: &[CString], env: &[CString]) -> io::Error {
+    let (argv, env) = (pointers(argv), pointers(env));
+    // SAFETY: the descriptor is open, the path an empty C string with static lifetime; for the lists see `exec`.
+    unsafe {
+        libc::execveat(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr().cast(),
+            env.as_ptr().cast(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+fn pointers(list: &[CString]) -> Vec<*const libc::c_char> {
+    list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
 const _: () = assert!(size_of::<libc::sock_filter>() == 8);
