@@ -54,6 +54,23 @@ fn main() -> Result<()> {
     for (path, bytes) in image.layout().iter().filter(|(path, _)| path.ends_with(".json")) {
         put("image_json", &path.replace('/', "-"), bytes)?;
     }
+    for (n, text) in [
+        r#"Bearer realm="https://auth.example/token",service="example",scope="repository:a/b:pull", Basic realm=x"#,
+        r#"{"token":"abc","access_token":"abc","expires_in":300}"#,
+        "example.org:5000/a/b:1",
+        "bWU6c2VjcmV0",
+        "bytes 10-99/100",
+    ]
+    .iter()
+    .enumerate()
+    {
+        put("registry", &format!("text-{n}"), text.as_bytes())?;
+    }
+    put("registry", "manifest", &image.manifest_json())?;
+    // Two frames and one to be passed over.
+    let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x20, 5, 0x29, 0, 0, b'b', b'e', b'r', b't', b'h'];
+    let skipped = [0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 1, 2];
+    put("zstd", "frames", &[&frame[..], &skipped, &frame].concat())?;
     for file in files(&root.join("store/tests/data"), "gz")? {
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(std::fs::File::open(&file)?).read_to_end(&mut bytes)?;

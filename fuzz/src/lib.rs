@@ -8,6 +8,8 @@
 //! | `smbios` | SMBIOS tables | the firmware |
 //! | `vfat`, `iso9660` | a file system | an attached disk |
 //! | `tar`, `archive`, `image_json` | layers, image archives, OCI documents | an attached disk |
+//! | `zstd` | compressed layers | registries, attached disks |
+//! | `registry` | references, challenges, tokens, manifests | registries, and whoever is between |
 //! | `image_index` | an image's description | the store, over the state partition |
 //! | `gpt`, `boot_record`, `verity` | partition tables, records, superblocks | any disk of the machine |
 //! | `dhcp` | DHCP packets, options of router advertisements | the local network |
@@ -109,6 +111,16 @@ pub fn archive(bytes: &[u8]) {
 /// OCI documents.
 pub fn image_json(bytes: &[u8]) {
     berth_store::fuzz::json(bytes);
+}
+
+/// A layer's compression.
+pub fn zstd(bytes: &[u8]) {
+    berth_store::fuzz::zstd(bytes);
+}
+
+/// What a registry answers, in headers and bodies.
+pub fn registry(bytes: &[u8]) {
+    berth_store::fuzz::registry(bytes);
 }
 
 /// A disk of at most 64 KiB; the first byte says whether its checksums are put right, so that what lies behind them
