@@ -19,8 +19,8 @@ pub const SOURCES: usize = 64;
 pub const LAYER_BLOB_BYTES: u64 = 16 << 30;
 /// Bytes of one layer's tar, uncompressed: what a small blob that inflates without end is stopped at.
 pub const LAYER_TAR_BYTES: u64 = 32 << 30;
-/// Bytes of memory that a zstd frame may ask for: the largest window that compressors choose by themselves is 32 MiB;
-/// `zstd --ultra -22` and `--long` ask for more. The worker has 128 MiB, and the decoder doubles its buffer as it grows.
+/// Bytes of memory that a zstd frame may ask for: zstd asks for 8 MiB up to level 19 and for
+/// 32 at 20; 21, 22 and `--long` ask for more. The worker has 128 MiB, and the decoder doubles its buffer as it grows.
 pub const ZSTD_WINDOW_BYTES: u64 = 32 << 20;
 /// Bytes of all files of one layer, holes counted in: a sparse file costs no space here, but whoever copies it pays.
 pub const LAYER_FILE_BYTES: u64 = 32 << 30;
