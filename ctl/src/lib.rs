@@ -33,7 +33,7 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     if words.next().is_some_and(|word| word == "worker") {
-        return worker::run(words.next().as_deref());
+        return worker::run(words);
     }
     #[cfg(feature = "operator")]
     return operator::run();

@@ -1,6 +1,8 @@
 //! `berth worker NAME`: the machine's own services, one process each.
 
-use std::ffi::OsStr;
+mod probe;
+
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -8,8 +10,13 @@ use std::sync::atomic::AtomicBool;
 /// Runs one worker. A unit's first process ignores every signal that it has no handler for (pid_namespaces(7)), so
 /// that SIGTERM ends it only because of the one here, or, in the API server, of its own; nothing needs to be put away,
 /// for all state is written beside and flipped.
-pub fn run(name: Option<&OsStr>) -> ExitCode {
-    let name = name.and_then(OsStr::to_str);
+pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
+    let name = words.next();
+    let name = name.as_deref().and_then(|name| name.to_str());
+    if name == Some("probe") {
+        // Before the handler below: a signal is no sign of health.
+        return probe::run(words);
+    }
     if name != Some("api")
         && let Err(error) = signal_hook::flag::register_conditional_shutdown(
             signal_hook::consts::SIGTERM,

@@ -411,6 +411,22 @@ fn workers_and_mistakes() {
 }
 
 #[test]
+fn a_health_check_answers_by_its_exit_code() {
+    let laptop = Laptop::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = format!("tcp:{}", listener.local_addr().unwrap());
+    let of = |target: &str| laptop.berth(&["worker", "probe", target, "--timeout", "5000"]);
+    let healthy = of(&target);
+    assert_eq!((healthy.code, healthy.out.as_str(), healthy.err.as_str()), (0, "", ""));
+    drop(listener);
+    let sick = of(&target);
+    assert_eq!((sick.code, sick.err), (1, format!("{target}: nobody listens there\n")));
+    let mistaken = of("http://web/");
+    assert_eq!(mistaken.code, 2);
+    assert!(mistaken.err.contains("looks up no names"), "{}", mistaken.err);
+}
+
+#[test]
 fn help() {
     let laptop = Laptop::new();
     let mut text = String::new();

@@ -25,6 +25,7 @@ pub mod limits;
 pub mod logs;
 pub mod model;
 pub mod paths;
+pub mod probe;
 pub mod schema;
 pub mod seccomp;
 pub mod signatures;

@@ -66,3 +66,5 @@ pub const SMALLEST_TMPFS: u64 = 4096;
 pub const LARGEST_SIZE: u64 = 1 << 50;
 /// Most tasks of one unit: the kernel's own limit on 64-bit machines.
 pub const LARGEST_PIDS: u64 = 1 << 22;
+/// Bytes that a health check reads of an HTTP answer; the first line is what counts.
+pub const PROBE_BYTES: usize = 4096;
