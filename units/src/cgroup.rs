@@ -77,12 +77,18 @@ impl Cgroup {
         let or_max = |n: Option<u64>| n.map_or_else(|| "max".to_owned(), |n| n.to_string());
         self.write("memory.max", &or_max(limits.memory), limits.memory.is_some())?;
         // A limit that may be swapped around is none; a kernel without swap accounting has no such file.
-        let swap = if limits.memory.is_some() { "0" } else { "max" };
-        self.write("memory.swap.max", swap, false)?;
+        let swap = limits.swap.or(limits.memory.map(|_| 0));
+        self.write("memory.swap.max", &or_max(swap), limits.swap.is_some())?;
+        self.write("memory.high", &or_max(limits.memory_high), limits.memory_high.is_some())?;
         // Half a unit is worse than none: the OOM killer takes all of it, and the restart policy decides.
         self.write("memory.oom.group", "1", limits.memory.is_some())?;
         let quota = limits.cpus_milli.map(|milli| u64::from(milli) * CPU_PERIOD_US / 1000);
         self.write("cpu.max", &format!("{} {CPU_PERIOD_US}", or_max(quota)), quota.is_some())?;
+        let weight = limits.cpu_weight.unwrap_or(100).to_string();
+        self.write("cpu.weight", &weight, limits.cpu_weight.is_some())?;
+        if let Some(cpus) = &limits.cpuset {
+            self.write("cpuset.cpus", cpus, true)?;
+        }
         self.write("pids.max", &limits.pids.to_string(), true)
     }
 

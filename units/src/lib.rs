@@ -28,6 +28,7 @@ pub mod paths;
 pub mod probe;
 pub mod schema;
 pub mod seccomp;
+pub mod signals;
 pub mod signatures;
 mod sys;
 

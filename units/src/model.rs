@@ -66,7 +66,7 @@ impl PartialEq for Places {
 }
 
 /// `[container]`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Container {
     /// Image reference: a name as in the archive's or layout's `org.opencontainers.image.ref.name`, optionally
     /// with `@sha256:…`. System units say [`SYSTEM_IMAGE`]: the verified root itself.
@@ -85,6 +85,28 @@ pub struct Container {
     pub read_only: bool,
     /// tmpfs mounts: absolute path → size in bytes.
     pub tmpfs: BTreeMap<String, u64>,
+    /// The machine's folders that outlive the container.
+    pub volumes: Vec<Volume>,
+    /// UTS host name; the unit's name if not said.
+    pub hostname: Option<String>,
+    /// Sent to stop it, instead of the image's: a name with or without `SIG`, or a number.
+    pub stop_signal: Option<String>,
+    /// Capabilities (without `CAP_`) instead of the default set; [`DEFAULT_CAPABILITIES`] stands for that set.
+    pub capabilities: Option<Vec<String>>,
+}
+
+/// In a list of capabilities: all that a container gets if nothing is said.
+pub const DEFAULT_CAPABILITIES: &str = "default";
+
+/// One of [`Container::volumes`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Below [`crate::paths::STATE_VOLUMES`]; units that name the same one share it.
+    pub name: String,
+    /// Absolute path in the container.
+    pub target: String,
+    /// Mounted read-only.
+    pub read_only: bool,
 }
 
 /// The image name that means "the verified root".
@@ -144,11 +166,30 @@ pub struct Resources {
     pub cpus_milli: Option<u32>,
     /// `pids`: tasks, cgroup `pids.max`.
     pub pids: u32,
+    /// `memory_high`: bytes, cgroup `memory.high`.
+    pub memory_high: Option<u64>,
+    /// `swap`: bytes, cgroup `memory.swap.max`; without it none if `memory` is limited.
+    pub swap: Option<u64>,
+    /// `cpu_weight`: 1 to 10,000, cgroup `cpu.weight`.
+    pub cpu_weight: Option<u32>,
+    /// `cpuset`: `0-3,6`, cgroup `cpuset.cpus`.
+    pub cpuset: Option<String>,
+    /// `nofile`: open files of each process (`RLIMIT_NOFILE`, both limits).
+    pub nofile: Option<u64>,
 }
 
 impl Default for Resources {
     fn default() -> Self {
-        Self { memory: None, cpus_milli: None, pids: 4096 }
+        Self {
+            memory: None,
+            cpus_milli: None,
+            pids: 4096,
+            memory_high: None,
+            swap: None,
+            cpu_weight: None,
+            cpuset: None,
+            nofile: None,
+        }
     }
 }
 

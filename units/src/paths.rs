@@ -40,6 +40,9 @@ pub const STATE_FETCHED: &str = "/var/lib/berth/images/fetched";
 /// Per-unit writable layers and data: `<unit>/{upper,work,data}`.
 pub const STATE_UNITS: &str = "/var/lib/berth/units";
 
+/// The users' data: one folder a volume. Nothing of Berth's ever removes one unasked.
+pub const STATE_VOLUMES: &str = "/var/lib/berth/volumes";
+
 /// cgroup v2.
 pub const CGROUP: &str = "/sys/fs/cgroup";
 /// Parent cgroup of system units.

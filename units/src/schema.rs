@@ -23,7 +23,7 @@ use crate::diag::{Diagnostic, Place, Report, quote};
 use crate::model::{
     Container, Network, NetworkMode, Origin, Places, Resources, Restart, SYSTEM_IMAGE, SystemGrants, Unit,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use table::{Reader, section_value};
 use text::Document;
@@ -91,16 +91,7 @@ pub(crate) fn blank(name: &str, origin: Origin, place: Place) -> Unit {
         after: Vec::new(),
         requires: Vec::new(),
         required_for_boot: false,
-        container: Container {
-            image: String::new(),
-            command: None,
-            args: None,
-            env: BTreeMap::new(),
-            workdir: None,
-            user: None,
-            read_only: false,
-            tmpfs: BTreeMap::new(),
-        },
+        container: Container { image: String::new(), ..Container::default() },
         network: Network::default(),
         resources: Resources::default(),
         restart: Restart::default(),

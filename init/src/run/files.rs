@@ -21,12 +21,13 @@ fn ids_path() -> PathBuf {
 
 /// Makes the folders that units and workers are given. For a child.
 pub fn make_folders() -> Result<String, String> {
-    let folders: [(PathBuf, u32); 7] = [
+    let folders: [(PathBuf, u32); 8] = [
         (Path::new(paths::STATE_CONFIG).join("current"), 0o700),
         (Path::new(paths::STATE_IMAGES).join("layers"), 0o755),
         (Path::new(paths::STATE_IMAGES).join("index"), 0o755),
         (paths::STATE_FETCHED.into(), 0o755),
         (paths::STATE_UNITS.into(), 0o755),
+        (paths::STATE_VOLUMES.into(), 0o700),
         (paths::LOGS.into(), 0o755),
         (Path::new(paths::RESOLV_CONF).parent().unwrap_or(Path::new(paths::RUN)).into(), 0o755),
     ];

@@ -386,7 +386,7 @@ impl Kernel for Machine {
     }
 
     fn signal(&mut self, unit: &str, stop_signal: &str) {
-        self.containers.signal(unit, signal_number(stop_signal));
+        self.containers.signal(unit, berth_units::signals::number(stop_signal).unwrap_or(libc::SIGTERM));
     }
 
     fn kill(&mut self, unit: &str) {
@@ -556,35 +556,5 @@ impl Kernel for Machine {
 
     fn wall(&self) -> Duration {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-    }
-}
-
-/// An image's stop signal: a name, with or without `SIG`, or a number. Anything else is SIGTERM.
-fn signal_number(text: &str) -> i32 {
-    let name = text.strip_prefix("SIG").unwrap_or(text);
-    if let Some(n) = name.parse::<i32>().ok().filter(|n| (1..=64).contains(n)) {
-        return n;
-    }
-    if let Some(n) =
-        name.strip_prefix("RTMIN+").and_then(|n| n.parse::<i32>().ok()).filter(|n| (0..=30).contains(n))
-    {
-        return libc::SIGRTMIN() + n;
-    }
-    format!("SIG{name}").parse::<nix::sys::signal::Signal>().map_or(libc::SIGTERM, |signal| signal as i32)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    #[test]
-    fn stop_signals_as_images_write_them() {
-        assert_eq!(signal_number(""), libc::SIGTERM);
-        assert_eq!(signal_number("SIGQUIT"), libc::SIGQUIT);
-        assert_eq!(signal_number("QUIT"), libc::SIGQUIT);
-        assert_eq!(signal_number("3"), 3);
-        assert_eq!(signal_number("SIGRTMIN+3"), libc::SIGRTMIN() + 3);
-        assert_eq!(signal_number("SIGRTMIN+99"), libc::SIGTERM);
-        assert_eq!(signal_number("900"), libc::SIGTERM);
-        assert_eq!(signal_number("rubbish"), libc::SIGTERM);
     }
 }

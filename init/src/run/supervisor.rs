@@ -382,9 +382,9 @@ impl Supervisor {
             Effect::PrepareImage => self.find_image(name, k),
             Effect::Fork => self.fork(name, now, k),
             Effect::SendStop => {
-                let signal =
-                    self.units.get(name).and_then(|run| run.image.as_ref()).map_or("", |i| &i.stop_signal);
-                k.signal(name, signal);
+                let Some(run) = self.units.get(name) else { return };
+                let image = run.image.as_ref().map_or("", |image| &image.stop_signal);
+                k.signal(name, run.unit.container.stop_signal.as_deref().unwrap_or(image));
             }
             Effect::KillCgroup => k.kill(name),
             Effect::Cleanup => self.clean_up(name, k),

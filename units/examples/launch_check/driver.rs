@@ -127,6 +127,7 @@ impl Bench {
             id_base: Some(BASE),
             caps: Caps::DEFAULT,
             caps_ambient: false,
+            nofile: None,
             tmpfs: Vec::new(),
             binds: Vec::new(),
             network: NetworkMode::Bridge,
@@ -150,6 +151,7 @@ impl Bench {
             target: target.into(),
             writable: true,
             create,
+            volume: false,
         };
         let mut plan = self.plan(args);
         plan.root = Root::System(root);
@@ -165,8 +167,11 @@ impl Bench {
     pub fn cgroup(&self) -> Cgroup {
         let path = self.parent.join("check");
         if self.limited {
-            Cgroup::create(&path, &Resources { memory: Some(MEMORY), cpus_milli: Some(500), pids: 32 })
-                .unwrap()
+            Cgroup::create(
+                &path,
+                &Resources { memory: Some(MEMORY), cpus_milli: Some(500), pids: 32, ..Resources::default() },
+            )
+            .unwrap()
         } else {
             Cgroup::open(&path).unwrap()
         }

@@ -136,7 +136,11 @@ fn furnish(plan: &Plan) -> Step<Inside> {
     }
     inside.mask()?;
     for (n, bind) in plan.binds.iter().enumerate() {
-        inside.bind(&format!("b/{n}"), &bind.target)?;
+        if bind.volume {
+            inside.volume(&format!("b/{n}"), &bind.target)?;
+        } else {
+            inside.bind(&format!("b/{n}"), &bind.target)?;
+        }
     }
     inside.folder(&plan.cwd)?;
     if matches!(plan.root, Root::System(_)) {

@@ -4,10 +4,11 @@
 //! place in the image, never out; missing mount points are made on the way, by the container's own root user.
 
 use super::fault::{At, Fault, Step};
+use super::setup::NEW_VOLUME;
 use crate::sys::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, FsContext, open_in_root};
 use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{Mode, fstat, mkdirat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -76,6 +77,26 @@ impl Inside {
         let tree = mount::open_tree(nix::fcntl::AT_FDCWD, &from, true).at(failed)?;
         let target = if is_folder { self.folder(path)? } else { self.file(path)? };
         mount::attach(tree.as_fd(), target.as_fd()).at(failed)
+    }
+
+    /// Mounts a volume. One that is new ([`NEW_VOLUME`]) gets owner and mode of what it covers; an image's program
+    /// that runs as a user of its own could not write there otherwise.
+    pub(super) fn volume(&self, from: &str, path: &str) -> Step<()> {
+        let failed = || format!("give the new volume at {path} its owner");
+        let covered = fstat(&self.folder(path)?).at(failed)?;
+        self.bind(from, path)?;
+        let volume = self.existing(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).at(failed)?;
+        let Some(volume) = volume else { return Ok(()) };
+        let now = fstat(&volume).at(failed)?;
+        if now.st_mode & 0o7777 != NEW_VOLUME {
+            return Ok(());
+        }
+        match fchown(&volume, Some(Uid::from_raw(covered.st_uid)), Some(Gid::from_raw(covered.st_gid))) {
+            // Mounted read-only here; whoever writes to it will do it.
+            Err(nix::Error::EROFS) => return Ok(()),
+            done => done.at(failed)?,
+        }
+        fchmod(&volume, Mode::from_bits_truncate(covered.st_mode & 0o777)).at(failed)
     }
 
     /// Hides and write-protects what a container has no business with. What this kernel does not have is no fault.

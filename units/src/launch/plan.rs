@@ -3,7 +3,7 @@
 use super::LaunchError;
 use crate::image::PreparedImage;
 use crate::limits::ID_RANGE;
-use crate::model::{CAPABILITIES, NetworkMode, Origin, SYSTEM_IMAGE, Unit};
+use crate::model::{CAPABILITIES, DEFAULT_CAPABILITIES, NetworkMode, Origin, SYSTEM_IMAGE, Unit};
 use crate::paths;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ pub struct Place {
     pub images: PathBuf,
     /// `<unit>/{upper,work,data}` lie below.
     pub units: PathBuf,
+    /// `<volume>/` lie below.
+    pub volumes: PathBuf,
     /// Name servers.
     pub resolv_conf: PathBuf,
     /// An existing or creatable folder that the setup child mounts over, in its own mount namespace.
@@ -31,6 +33,7 @@ impl Default for Place {
         Self {
             images: paths::STATE_IMAGES.into(),
             units: paths::STATE_UNITS.into(),
+            volumes: paths::STATE_VOLUMES.into(),
             resolv_conf: paths::RESOLV_CONF.into(),
             scratch: Path::new(paths::RUN).join("launch"),
             system_root: "/".into(),
@@ -66,6 +69,8 @@ pub struct Bind {
     pub writable: bool,
     /// Made as a folder (mode 0700) if it does not exist.
     pub create: bool,
+    /// A volume: a new one becomes what the image has at that path, as far as owner and mode go.
+    pub volume: bool,
 }
 
 /// A set of capabilities, one bit each, as the kernel numbers them.
@@ -160,6 +165,8 @@ pub struct Plan {
     pub caps: Caps,
     /// Granted by name, so a user other than root keeps them too (ambient).
     pub caps_ambient: bool,
+    /// `RLIMIT_NOFILE`.
+    pub nofile: Option<u64>,
     /// tmpfs mounts: path, bytes.
     pub tmpfs: Vec<(String, u64)>,
     /// Binds, in order.
@@ -211,7 +218,7 @@ impl Plan {
         if argv.is_empty() {
             return Err(fail(format!("image {:?} names no command; set container.command", container.image)));
         }
-        let hostname = unit.name.clone();
+        let hostname = container.hostname.clone().unwrap_or_else(|| unit.name.clone());
         let env = environment(unit, image, &hostname);
         for text in argv.iter().chain(&env) {
             if text.contains('\0') {
@@ -222,11 +229,16 @@ impl Plan {
         let cwd = container.workdir.as_deref().or(image_workdir).unwrap_or("/");
         let image_user = image.map(|i| i.user.as_str()).unwrap_or_default();
 
-        let caps = if grants.capabilities.is_empty() && !grants.host_users {
+        let named = container.capabilities.as_ref().filter(|_| unit.origin != Origin::System);
+        let caps = if named.is_none() && grants.capabilities.is_empty() && !grants.host_users {
             Caps::DEFAULT
         } else {
             let mut set = Caps::default();
-            for name in &grants.capabilities {
+            for name in named.unwrap_or(&grants.capabilities) {
+                if name == DEFAULT_CAPABILITIES {
+                    set.0 |= Caps::DEFAULT.0;
+                    continue;
+                }
                 let number = Caps::number(name).ok_or_else(|| {
                     fail(format!("there is no capability {name:?} (write it without CAP_)"))
                 })?;
@@ -243,14 +255,23 @@ impl Plan {
                 target: m.target.clone(),
                 writable: m.writable,
                 create: false,
+                volume: false,
             })
             .collect();
+        binds.extend(container.volumes.iter().map(|volume| Bind {
+            source: place.volumes.join(&volume.name),
+            target: volume.target.clone(),
+            writable: !volume.read_only,
+            create: true,
+            volume: true,
+        }));
         if grants.control {
             binds.push(Bind {
                 source: paths::CONTROL_SOCKET.into(),
                 target: paths::CONTROL_SOCKET.into(),
                 writable: true,
                 create: false,
+                volume: false,
             });
         }
         if grants.data {
@@ -259,6 +280,7 @@ impl Plan {
                 target: format!("/var/lib/{}", unit.name),
                 writable: true,
                 create: true,
+                volume: false,
             });
         }
 
@@ -274,6 +296,7 @@ impl Plan {
             id_base: (!grants.host_users).then_some(id_base),
             caps,
             caps_ambient: !grants.capabilities.is_empty(),
+            nofile: unit.resources.nofile,
             tmpfs: container.tmpfs.iter().map(|(path, size)| (path.clone(), *size)).collect(),
             binds,
             network: unit.network.mode,

@@ -1,7 +1,6 @@
 use super::*;
-use crate::model::{Container, Network, Resources, Restart, SystemGrants, SystemMount};
+use crate::model::{Container, Network, Resources, Restart, SystemGrants, SystemMount, Volume};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 
 const ID_BASE: u32 = crate::limits::ID_BASE;
 
@@ -17,16 +16,7 @@ fn unit() -> Unit {
         after: vec![],
         requires: vec![],
         required_for_boot: false,
-        container: Container {
-            image: "example.org/web:1".into(),
-            command: None,
-            args: None,
-            env: BTreeMap::new(),
-            workdir: None,
-            user: None,
-            read_only: false,
-            tmpfs: BTreeMap::new(),
-        },
+        container: Container { image: "example.org/web:1".into(), ..Container::default() },
         network: Network::default(),
         resources: Resources::default(),
         restart: Restart::default(),
@@ -150,6 +140,25 @@ fn a_system_unit_gets_what_it_is_granted() {
     // With the host's users nothing is kept unless named.
     let unit = system_unit(SystemGrants { host_users: true, ..SystemGrants::default() });
     let plan = Plan::new(&unit, None, ID_BASE, &Place::default()).unwrap();
+    assert_eq!(plan.caps, Caps(0));
+}
+
+#[test]
+fn volumes_and_capabilities_by_name() {
+    let mut unit = unit();
+    unit.container.volumes =
+        vec![Volume { name: "data".into(), target: "/var/lib/data".into(), read_only: true }];
+    unit.container.capabilities = Some(vec!["default".into(), "NET_RAW".into()]);
+    unit.container.hostname = Some("shop.example.org".into());
+    let plan = Plan::new(&unit, Some(&image()), ID_BASE, &Place::default()).unwrap();
+    let bind = &plan.binds[0];
+    assert_eq!(bind.source, std::path::Path::new("/var/lib/berth/volumes/data"));
+    assert!(bind.volume && bind.create && !bind.writable);
+    assert_eq!(plan.caps.0, Caps::DEFAULT.0 | 1 << Caps::number("NET_RAW").unwrap());
+    assert_eq!(plan.privileges(), ["CAP_NET_RAW"]);
+    assert_eq!(plan.hostname, "shop.example.org");
+    unit.container.capabilities = Some(Vec::new());
+    let plan = Plan::new(&unit, Some(&image()), ID_BASE, &Place::default()).unwrap();
     assert_eq!(plan.caps, Caps(0));
 }
 

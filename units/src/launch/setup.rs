@@ -45,6 +45,9 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
 
 /// Open files: a soft limit that `select` can live with, and room to raise it; systemd's.
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
+/// Mode of a volume that nobody has used yet: the container's process then gives it what the image has at its place. A
+/// start that is cut off in between leaves it as it is, so the next one does.
+pub(super) const NEW_VOLUME: u32 = 0o1700;
 /// Locked memory, bytes, both limits; the kernel's default.
 const LOCKED_BYTES: u64 = 8 << 20;
 
@@ -80,10 +83,11 @@ pub(super) fn close_all_but(keep: impl Iterator<Item = RawFd>) -> Step<()> {
 }
 
 /// What every process of a container has instead of PID 1's. Here, for the container's root may not raise it.
-pub(super) fn limits() -> Step<()> {
+pub(super) fn limits(nofile: Option<u64>) -> Step<()> {
     // PID 1 is exempt from the OOM killer; its children are not.
     fs::write("/proc/self/oom_score_adj", "0").at(|| "reset oom_score_adj")?;
-    process::set_limit(libc::RLIMIT_NOFILE, OPEN_FILES.0, OPEN_FILES.1).at(|| "limit open files")?;
+    let (soft, hard) = nofile.map_or(OPEN_FILES, |both| (both, both));
+    process::set_limit(libc::RLIMIT_NOFILE, soft, hard).at(|| "limit open files")?;
     process::set_limit(libc::RLIMIT_MEMLOCK, LOCKED_BYTES, LOCKED_BYTES).at(|| "limit locked memory")?;
     process::set_limit(libc::RLIMIT_CORE, 0, libc::RLIM_INFINITY).at(|| "limit core files")
 }
@@ -104,7 +108,7 @@ fn prepare(plan: &Plan, ends: Ends<'_>) -> Step<()> {
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     ends.close_others(plan, &[])?;
     quiet_stdio(ends)?;
-    limits()?;
+    limits(plan.nofile)?;
     mount::make_private().at(|| "make mounts private")?;
 
     let (wait, mounted) = nix::unistd::pipe2(OFlag::O_CLOEXEC).at(|| "make a pipe")?;
@@ -346,7 +350,8 @@ impl Setup<'_> {
             let failed = || format!("bind {} to {}", bind.source.display(), bind.target);
             if bind.create && !bind.source.exists() {
                 fs::create_dir_all(&bind.source).at(failed)?;
-                fs::set_permissions(&bind.source, fs::Permissions::from_mode(0o700)).at(failed)?;
+                let mode = if bind.volume { NEW_VOLUME } else { 0o700 };
+                fs::set_permissions(&bind.source, fs::Permissions::from_mode(mode)).at(failed)?;
             }
             let place = format!("b/{n}");
             if fs::metadata(&bind.source).at(failed)?.is_dir() {

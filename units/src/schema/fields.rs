@@ -59,19 +59,7 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
     Section {
         name: "container",
         doc: "The image, and what to run in it.",
-        later: &[
-            "env_file",
-            "hostname",
-            "volumes",
-            "mounts",
-            "devices",
-            "capabilities",
-            "seccomp",
-            "privileged",
-            "userns",
-            "init",
-            "stop_signal",
-        ],
+        later: &["env_file", "mounts", "devices", "seccomp", "privileged", "userns", "init"],
         system: false,
         fields: &[
             Field {
@@ -148,6 +136,46 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
                 }),
             },
             Field {
+                name: "volumes",
+                required: false,
+                default: "`[]`",
+                example: "[\"shop-data:/var/lib/shop\"]",
+                doc: "Folders on the state partition that outlive the container, its image and every update: `NAME:/path`, with \
+                      `:ro` behind if the unit is not to write there. Units that name the same one share it. A new one is \
+                      empty, and gets owner and mode of the image's folder at that path.",
+                set: Set::Texts(&VOLUME, |unit, texts| {
+                    unit.container.volumes =
+                        texts.iter().filter_map(|(text, _)| values::volume(text).ok()).collect();
+                }),
+            },
+            Field {
+                name: "hostname",
+                required: false,
+                default: "the unit's name",
+                example: "\"shop.example.org\"",
+                doc: "The host name that the container sees.",
+                set: Set::Text(&HOSTNAME, |unit, text| unit.container.hostname = Some(text)),
+            },
+            Field {
+                name: "capabilities",
+                required: false,
+                default: "the default set",
+                example: "[\"default\", \"NET_RAW\"]",
+                doc: "Capabilities that the program may have over the unit's own namespaces: names without `CAP_`, and `default` \
+                      for all that stand below this table. `[]`: none.",
+                set: Set::Texts(&CAPABILITIES_OR_DEFAULT, |unit, names| {
+                    unit.container.capabilities = Some(only(names));
+                }),
+            },
+            Field {
+                name: "stop_signal",
+                required: false,
+                default: "the image's, else `SIGTERM`",
+                example: "\"SIGINT\"",
+                doc: "The signal that asks the program to end.",
+                set: Set::Text(&SIGNAL, |unit, text| unit.container.stop_signal = Some(text)),
+            },
+            Field {
                 name: "stop_timeout",
                 required: false,
                 default: "`\"10s\"`",
@@ -198,16 +226,7 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
     Section {
         name: "resources",
         doc: "What the unit may use at most. Sizes are whole numbers with `K`, `M`, `G` or `T` (powers of 1024).",
-        later: &[
-            "memory_high",
-            "swap",
-            "cpu_weight",
-            "cpuset",
-            "io_weight",
-            "io_max",
-            "nofile",
-            "oom_policy",
-        ],
+        later: &["io_weight", "io_max", "oom_policy"],
         system: false,
         fields: &[
             Field {
@@ -235,6 +254,49 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
                 set: Set::Number(1, limits::LARGEST_PIDS, |unit, number| {
                     unit.resources.pids = u32::try_from(number).unwrap_or(u32::MAX);
                 }),
+            },
+            Field {
+                name: "memory_high",
+                required: false,
+                default: "no limit",
+                example: "\"48M\"",
+                doc: "Memory above which the unit is slowed down and its caches are taken away (cgroup `memory.high`).",
+                set: Set::Text(&MEMORY, |unit, text| unit.resources.memory_high = values::size(&text).ok()),
+            },
+            Field {
+                name: "swap",
+                required: false,
+                default: "none if `memory` is given, else no limit",
+                example: "\"64M\"",
+                doc: "Memory that may be swapped out, where the machine swaps (cgroup `memory.swap.max`).",
+                set: Set::Text(&SWAP, |unit, text| unit.resources.swap = values::size(&text).ok()),
+            },
+            Field {
+                name: "cpu_weight",
+                required: false,
+                default: "100",
+                example: "50",
+                doc: "Share of the CPUs when they are busy, against the other units' (cgroup `cpu.weight`).",
+                set: Set::Number(1, 10_000, |unit, number| {
+                    unit.resources.cpu_weight = u32::try_from(number).ok();
+                }),
+            },
+            Field {
+                name: "cpuset",
+                required: false,
+                default: "all",
+                example: "\"0-1\"",
+                doc: "CPUs that the unit may run on (cgroup `cpuset.cpus`). Those that the machine does not have are an error at the \
+                      start.",
+                set: Set::Text(&CPUSET, |unit, text| unit.resources.cpuset = Some(text)),
+            },
+            Field {
+                name: "nofile",
+                required: false,
+                default: "the kernel's",
+                example: "65536",
+                doc: "Files that each process may have open (`RLIMIT_NOFILE`).",
+                set: Set::Number(16, 1 << 30, |unit, number| unit.resources.nofile = Some(number)),
             },
         ],
     },

@@ -124,6 +124,25 @@ fn sizes_and_times() {
 }
 
 #[test]
+fn volumes_signals_and_cpus() {
+    let good = values::volume("data:/var/lib/data:ro").unwrap();
+    assert_eq!((good.name.as_str(), good.target.as_str(), good.read_only), ("data", "/var/lib/data", true));
+    for bad in
+        ["data", "data:", "/srv:/data", "../x:/data", "Data:/x", "data:x", "data:/", "data:/x:rx", "a:b:c:d"]
+    {
+        assert!(values::volume(bad).is_err(), "{bad}");
+    }
+    for (form, good, bad) in [
+        (&values::SIGNAL, "SIGINT", "SIGWRONG"),
+        (&values::CPUSET, "0-3,6", "3-0"),
+        (&values::CPUSET, "0", "0,"),
+        (&values::CAPABILITIES_OR_DEFAULT, "default", "CAP_CHOWN"),
+    ] {
+        assert!((form.check)(good).is_ok() && (form.check)(bad).is_err(), "{good} {bad}");
+    }
+}
+
+#[test]
 fn the_page_in_docs_is_made_from_the_tables() {
     crate::bless::check("docs/units.md", &reference::page());
 }
@@ -272,8 +291,11 @@ fn everything_said_arrives() {
     assert_eq!(unit.resources.cpus_milli, Some(1500));
     assert_eq!(unit.restart.stop_timeout.as_secs(), 30);
     assert_eq!(unit.network.ports.len(), 3);
+    let volumes: Vec<_> = unit.container.volumes.iter().map(|v| (v.name.as_str(), v.read_only)).collect();
+    assert_eq!(volumes, [("shop-data", false), ("certificates", true)]);
+    assert_eq!((unit.resources.swap, unit.resources.nofile), (Some(0), Some(65536)));
     assert!(unit.network.ports[1].host_address.is_loopback());
-    assert_eq!(unit.places.ports[2].to_string(), "shop.toml:21:44");
+    assert_eq!(unit.places.ports[2].to_string(), "shop.toml:25:44");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::table::Form;
 use crate::diag::{nearest, quote};
 use crate::limits;
-use crate::model::{CAPABILITIES, Port, Protocol, SystemMount};
+use crate::model::{CAPABILITIES, DEFAULT_CAPABILITIES, Port, Protocol, SystemMount, Volume};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(crate) const PATH: Form = Form { expected: "an absolute path such as \"/srv\
 pub(crate) const TMPFS_PATH: Form = Form { expected: "an absolute path such as \"/tmp\"", check: tmpfs_path };
 pub(crate) const TMPFS_SIZE: Form = Form { expected: "a size such as \"64M\"", check: tmpfs_size };
 pub(crate) const MEMORY: Form = Form { expected: "a size such as \"64M\"", check: memory };
+pub(crate) const SWAP: Form =
+    Form { expected: "a size such as \"64M\", or \"0\"", check: |text| size(text).map(|_| ()) };
 pub(crate) const USER: Form = Form { expected: "a user such as \"1000:1000\" or \"www-data\"", check: user };
 pub(crate) const PORT: Form =
     Form { expected: "a port such as \"8080:80\" or \"127.0.0.1:5353:53/udp\"", check: is_port };
@@ -32,6 +34,12 @@ pub(crate) const STOP_TIME: Form = Form { expected: "a time such as \"10s\"", ch
 pub(crate) const CAPABILITY: Form =
     Form { expected: "a capability such as \"NET_ADMIN\"", check: capability };
 pub(crate) const MOUNT: Form = Form { expected: "a mount such as \"/run/x:/run/x:rw\"", check: is_mount };
+pub(crate) const VOLUME: Form =
+    Form { expected: "a volume such as \"data:/var/lib/data\"", check: |text| volume(text).map(|_| ()) };
+pub(crate) const SIGNAL: Form = Form { expected: "a signal such as \"SIGQUIT\"", check: signal };
+pub(crate) const CAPABILITIES_OR_DEFAULT: Form =
+    Form { expected: "capabilities such as [\"default\", \"NET_ADMIN\"]", check: capability_or_default };
+pub(crate) const CPUSET: Form = Form { expected: "CPUs such as \"0-3,6\"", check: cpuset };
 pub(crate) const HOSTNAME: Form =
     Form { expected: "a name such as \"node1\" or \"node1.example.org\"", check: hostname };
 pub(crate) const ACCESS_KEY: Form =
@@ -320,6 +328,50 @@ pub(crate) fn mount(text: &str) -> Result<SystemMount, String> {
 
 fn is_mount(text: &str) -> Result<(), String> {
     mount(text).map(|_| ())
+}
+
+/// `name:/path`, with `:ro` behind if it is not to be written.
+pub(crate) fn volume(text: &str) -> Result<Volume, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (name, target, read_only) = match parts.as_slice() {
+        [name, target] | [name, target, "rw"] => (*name, *target, false),
+        [name, target, "ro"] => (*name, *target, true),
+        _ => return Err("is not NAME:/path, with :ro behind if it is not to be written".into()),
+    };
+    if name.starts_with('/') || name.starts_with('.') {
+        return Err("names a path of the machine; volumes have a name, and lie on the state partition".into());
+    }
+    unit_name(name).map_err(|why| format!("has a name that {why}"))?;
+    path(target).map_err(|why| format!("has a path that {why}"))?;
+    if target == "/" {
+        return Err("would take the place of the whole root".into());
+    }
+    Ok(Volume { name: name.to_owned(), target: target.to_owned(), read_only })
+}
+
+/// A name of signal(7) with or without `SIG`, or a number.
+fn signal(text: &str) -> Result<(), String> {
+    crate::signals::number(text).map(|_| ()).ok_or_else(|| "is not a signal".to_owned())
+}
+
+fn capability_or_default(text: &str) -> Result<(), String> {
+    if text == DEFAULT_CAPABILITIES { Ok(()) } else { capability(text) }
+}
+
+/// As `cpuset.cpus` has it: numbers and ranges. Which CPUs there are only the machine knows.
+fn cpuset(text: &str) -> Result<(), String> {
+    let number = |text: &str| text.parse::<u16>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+    let range = |part: &str| match part.split_once('-') {
+        None => number(part).is_some(),
+        Some((first, last)) => {
+            matches!((number(first), number(last)), (Some(first), Some(last)) if first <= last)
+        }
+    };
+    if text.len() <= 256 && text.split(',').all(range) {
+        Ok(())
+    } else {
+        Err("is not a list of CPUs and ranges".into())
+    }
 }
 
 fn capability(text: &str) -> Result<(), String> {
