@@ -36,7 +36,9 @@ pub fn web_image(tools: &Tools) -> Result<ImageBuilder> {
         .file("etc/group", 0o644, "root:x:0:\nwww:x:33:\n")
         .dir("tmp", 0o1777)
         .dir("srv", 0o755)
-        .file("srv/draft.html", 0o644, "not yet\n");
+        .file("srv/draft.html", 0o644, "not yet\n")
+        .owner(33, 33)
+        .dir("home", 0o750);
     // The second layer takes the draft away.
     let content = LayerBuilder::new().dir("srv", 0o755).file("srv/.wh.draft.html", 0o644, "").file(
         "srv/index.html",

@@ -26,6 +26,7 @@ pub struct Plan {
     read_only: bool,
     config: Option<String>,
     web: bool,
+    isolated: bool,
     extend: Vec<Box<dyn Fn(Machine) -> Machine>>,
 }
 
@@ -54,6 +55,7 @@ impl Guest {
             read_only: false,
             config: None,
             web: true,
+            isolated: true,
             extend: Vec::new(),
         })
     }
@@ -113,6 +115,13 @@ impl Plan {
     #[must_use]
     pub fn without_web_image(mut self) -> Plan {
         self.web = false;
+        self
+    }
+
+    /// The machine reaches servers on this computer's loopback, at 10.0.2.2. A test must not name any other host.
+    #[must_use]
+    pub fn reaches_the_host(mut self) -> Plan {
+        self.isolated = false;
         self
     }
 
@@ -182,6 +191,9 @@ impl Plan {
             .kernel(Kernel::of(&built.outputs)?)
             .forward(web_port, WEB_PORT)
             .forward(api_port, API_PORT);
+        if self.isolated {
+            machine = machine.isolated();
+        }
         if self.web {
             machine = machine.read_only_disk(&built.web, Bus::Virtio);
         }

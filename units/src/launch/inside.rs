@@ -6,6 +6,7 @@
 use super::fault::{At, Fault, Step};
 use super::setup::NEW_VOLUME;
 use crate::sys::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, FsContext, open_in_root};
+use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
@@ -79,16 +80,24 @@ impl Inside {
         mount::attach(tree.as_fd(), target.as_fd()).at(failed)
     }
 
-    /// Mounts a volume. One that is new ([`NEW_VOLUME`]) gets owner and mode of what it covers; an image's program
-    /// that runs as a user of its own could not write there otherwise.
+    /// Mounts a volume. One that is new ([`NEW_VOLUME`]) gets owner and mode of what the image has at that path; a
+    /// program that runs as a user of its own could not write there otherwise. Where the image has nothing, nothing
+    /// is decided: another unit's image may know.
     pub(super) fn volume(&self, from: &str, path: &str) -> Step<()> {
         let failed = || format!("give the new volume at {path} its owner");
-        let covered = fstat(&self.folder(path)?).at(failed)?;
+        let covered = self.existing(path, OFlag::O_PATH | OFlag::O_DIRECTORY).at(failed)?;
+        let covered = covered.map(|folder| fstat(&folder)).transpose().at(failed)?;
         self.bind(from, path)?;
-        let volume = self.existing(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).at(failed)?;
-        let Some(volume) = volume else { return Ok(()) };
+        let (Some(covered), Some(volume)) =
+            (covered, self.existing(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).at(failed)?)
+        else {
+            return Ok(());
+        };
         let now = fstat(&volume).at(failed)?;
-        if now.st_mode & 0o7777 != NEW_VOLUME {
+        let mut entries = Dir::from_fd(volume.try_clone().at(failed)?).at(failed)?;
+        let own = |name: &CStr| matches!(name.to_bytes(), b"." | b"..");
+        let is_empty = entries.iter().flatten().all(|entry| own(entry.file_name()));
+        if now.st_mode & 0o7777 != NEW_VOLUME || !is_empty {
             return Ok(());
         }
         match fchown(&volume, Some(Uid::from_raw(covered.st_uid)), Some(Gid::from_raw(covered.st_gid))) {

@@ -45,9 +45,9 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
 
 /// Open files: a soft limit that `select` can live with, and room to raise it; systemd's.
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
-/// Mode of a volume that nobody has used yet: the container's process then gives it what the image has at its place. A
-/// start that is cut off in between leaves it as it is, so the next one does.
-pub(super) const NEW_VOLUME: u32 = 0o1700;
+/// Mode of a volume that no image has given an owner yet: the first container with a folder of its image at that place
+/// does, as long as the volume is empty. A start that is cut off in between leaves it as it is.
+pub(super) const NEW_VOLUME: u32 = 0o1755;
 /// Locked memory, bytes, both limits; the kernel's default.
 const LOCKED_BYTES: u64 = 8 << 20;
 

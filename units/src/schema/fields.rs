@@ -142,7 +142,7 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
                 example: "[\"shop-data:/var/lib/shop\"]",
                 doc: "Folders on the state partition that outlive the container, its image and every update: `NAME:/path`, with \
                       `:ro` behind if the unit is not to write there. Units that name the same one share it. A new one is \
-                      empty, and gets owner and mode of the image's folder at that path.",
+                      empty, and gets owner and mode of the folder that the first image has at that path.",
                 set: Set::Texts(&VOLUME, |unit, texts| {
                     unit.container.volumes =
                         texts.iter().filter_map(|(text, _)| values::volume(text).ok()).collect();

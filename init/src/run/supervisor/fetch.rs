@@ -55,10 +55,11 @@ impl Fetching {
     }
 
     /// For `berth ps`.
-    pub(super) fn sentence(&self, reference: &str) -> Option<String> {
+    pub(super) fn sentence(&self, reference: &str, online: bool) -> Option<String> {
         let wanted = self.wanted.get(reference)?;
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         Some(match (self.asked.contains(reference), wanted.done, wanted.total) {
+            (false, ..) if online => "the fetcher is starting".into(),
             (false, ..) => "waiting for an address to ask the registry from".into(),
             (true, 0, _) => "asking the registry".into(),
             (true, done, None) => format!("pulling, {} MiB so far", mib(done)),

@@ -101,10 +101,12 @@ impl Supervisor {
                 Some(other) => format!("for {other}"),
                 None => String::new(),
             },
-            State::Preparing => match self.fetching.sentence(&run.unit.container.image) {
-                Some(sentence) => sentence,
-                None => "the store is making the image ready".into(),
-            },
+            State::Preparing => {
+                match self.fetching.sentence(&run.unit.container.image, !self.addresses.is_empty()) {
+                    Some(sentence) => sentence,
+                    None => "the store is making the image ready".into(),
+                }
+            }
             State::Starting if run.attach_by.is_some() => "waiting for its network".into(),
             State::Running | State::Healthy => run.says.clone(),
             _ => run.reason(now),
