@@ -171,7 +171,7 @@ impl Usher<'_> {
         process::unreadable().at(|| "make itself unreadable")?;
         process::reset_signals();
         nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
-        limits()?;
+        limits(self.plan.nofile)?;
         self.stdio()?;
         let keep = [self.channel.0, self.main].into_iter().chain(self.file()).map(|fd| fd.as_raw_fd());
         close_all_but(keep)?;
