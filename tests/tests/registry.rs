@@ -2,8 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use berth_image::tools::{self, Tools};
+use berth_qemu::demo;
 use berth_store::build::{ImageBuilder, LayerBuilder};
 use berth_store::registry::{Fetcher, Pace};
+use berth_tests::{Firmware, Guest};
 use berth_units::model::{Registry, RegistrySettings};
 use std::collections::BTreeMap;
 use std::fs;
@@ -119,5 +121,62 @@ fn what_skopeo_pushes_is_what_we_pull() -> Result<()> {
         let again = fetch(&dir.join("pinned"), host, &format!("{host}/demo/web@{digest}"))?;
         assert_eq!(again, digest);
     }
+    Ok(())
+}
+
+/// A machine runs what it pulls, says why it cannot, tries again, and needs no registry for what it has.
+#[test]
+fn a_machine_runs_what_a_registry_has() -> Result<()> {
+    let tools = tools::ensure(&|_| ())?;
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
+    let served = serve(&tools, dir)?;
+    let port = served.host.rsplit(':').next().context("no port")?.to_owned();
+    let archive = dir.join("image.tar");
+    demo::write_web_image(&tools, &archive)?;
+    let to = format!("docker://{}/demo/web:1", served.host);
+    skopeo(&tools, dir, &format!("oci-archive:{}", archive.display()), &to, &["--dest-tls-verify=false"])?;
+
+    // The computer's loopback, as the machine sees it.
+    let host = format!("10.0.2.2:{port}");
+    let config = format!(
+        "[registries.\"{host}\"]\nplain_http = true\n\
+         [units.web]\ncontainer.image = \"{host}/demo/web:1\"\nnetwork.ports = [\"8080:8080\"]\n\
+         [units.later]\ncontainer.image = \"{host}/demo/later:1\"\nrestart.max_delay = \"2s\"\n\
+         [units.tls]\ncontainer.image = \"10.0.2.2:{}/demo/web:1\"\n",
+        port.parse::<u16>()?.wrapping_sub(1).max(1)
+    );
+    let plan = Guest::new(Firmware::Direct)?.with_config(&config)?.without_web_image().reaches_the_host();
+    let mut guest = plan.boot()?;
+    guest.healthy("web")?;
+    assert!(guest.page("/")?.contains("Berth"));
+    assert!(guest.unit("web")?.image.ends_with("/demo/web:1"));
+    // A slot is good although a registry does not answer: that is no fault of the system.
+    guest.ready()?;
+    guest.wait_for("later    backoff: image not available, next try")?;
+    let reason = |guest: &mut Guest, unit: &str, text: &str| -> Result<()> {
+        let end = Instant::now() + berth_tests::SOON;
+        loop {
+            let status = guest.unit(unit)?;
+            if status.reason.contains(text) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "{unit} is {}: {}", status.state, status.reason);
+        }
+    };
+    reason(&mut guest, "later", &format!("image {host}/demo/later:1 not pulled"))?;
+    reason(&mut guest, "tls", "not pulled")?;
+    // It comes, and runs without anybody's doing.
+    let to = format!("docker://{}/demo/later:1", served.host);
+    skopeo(&tools, dir, &format!("oci-archive:{}", archive.display()), &to, &["--dest-tls-verify=false"])?;
+    guest.healthy("later")?;
+
+    // The registry is gone, and the power: what was pulled starts all the same.
+    let plan = guest.cut_power()?;
+    drop(served);
+    let mut guest = plan.boot()?;
+    guest.healthy("web")?;
+    guest.healthy("later")?;
+    assert!(guest.page("/")?.contains("Berth"));
     Ok(())
 }
