@@ -112,6 +112,9 @@ fn main() -> Result<()> {
     put("dhcp", "offer", &offer)?;
     put("dhcp", "packet", &berth_net::dhcp::packet::broadcast([0, 0, 0, 0].into(), &offer))?;
 
+    let question = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\x03web\x05berth\x08internal\x00\x00\x01\x00\x01\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00";
+    put("dns", "question", question)?;
+
     certificates_and_keys(&put, &root)?;
     of_the_kernel_and_of_disks(&put)?;
 

@@ -13,6 +13,7 @@
 //! | `image_index` | an image's description | the store, over the state partition |
 //! | `gpt`, `boot_record`, `verity` | partition tables, records, superblocks | any disk of the machine |
 //! | `dhcp` | DHCP packets, options of router advertisements | the local network |
+//! | `dns` | DNS questions | units on the bridge |
 //! | `ext4`, `erofs`, `signatures` | superblocks, what else a partition may hold | any disk of the machine |
 //! | `netlink` | messages | the kernel, about names and addresses that others chose |
 //! | `uevent` | messages | the kernel, about devices that say what they are |
@@ -200,6 +201,11 @@ pub fn dhcp(bytes: &[u8]) {
     if let Some(payload) = berth_net::dhcp::packet::unwrap(bytes) {
         let _ = berth_net::dhcp::parse(payload);
     }
+}
+
+/// A question about a name.
+pub fn dns(bytes: &[u8]) {
+    berth_net::names::message::fuzz(bytes);
 }
 
 /// A peer's certificate, and the key in it.

@@ -1,6 +1,7 @@
 //! The agent's loop: what PID 1 says, what the kernel tells of interfaces and addresses, what DHCP servers answer,
 //! what is due. One thread; nothing in it waits but the one `poll`.
 
+use crate::names::{self, Names};
 use crate::netlink::{self, Addr, Link, Socket, UserOption};
 use crate::nft::{Nft, rules};
 use crate::plan;
@@ -11,6 +12,7 @@ use crate::uplink::{self, Uplink};
 use berth_units::control::client::Client;
 use berth_units::control::{FromWorker, ToWorker};
 use berth_units::model::{MachineNetwork, Port};
+use berth_units::paths;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::SockProtocol;
 use nix::time::{ClockId, clock_gettime};
@@ -55,6 +57,9 @@ pub struct Agent {
     units: Units,
     rdnss: Rdnss,
     resolv: Resolv,
+    /// What units on the bridge are given.
+    bridge_resolv: Resolv,
+    names: Names,
     addresses: Vec<Addr>,
     /// What the packet filter holds.
     filtered: Option<Filtered>,
@@ -86,6 +91,7 @@ impl Agent {
         if let Some(lo) = links.iter().find(|link| link.name == "lo" && !link.up) {
             rtnl.set_up(lo.index, true)?;
         }
+        let bridge_file = Path::new(paths::BRIDGE_RESOLV_CONF).file_name().unwrap_or_default();
         let names: Vec<String> = links.into_iter().map(|link| link.name).collect();
         let addresses = rtnl.addresses()?;
         Ok(Self {
@@ -97,6 +103,8 @@ impl Agent {
             units: Units::load(&resolv.with_file_name("units.json"), &names),
             rdnss: Rdnss::default(),
             resolv: Resolv::new(resolv),
+            bridge_resolv: Resolv::new(&resolv.with_file_name(bridge_file)),
+            names: Names::default(),
             addresses,
             filtered: None,
             said: Said::default(),
@@ -108,6 +116,10 @@ impl Agent {
 
     /// Works until PID 1 goes away.
     pub fn run(mut self) -> Result<(), Error> {
+        // Units that the agent before us has attached go on asking.
+        if self.units.any() {
+            self.listen();
+        }
         loop {
             self.turn()?;
             self.publish()?;
@@ -132,11 +144,18 @@ impl Agent {
                 uplink.tick(now, &mut self.rtnl);
             }
         }
+        for token in ready.names {
+            self.names.ready(token, &self.units, now);
+        }
+        if self.names.deadline().is_some_and(|due| due <= now) {
+            self.names.tick(&self.units, now);
+        }
         Ok(())
     }
 
     fn wait(&self) -> Result<Ready, Error> {
-        let due = self.uplinks.values().filter_map(Uplink::deadline).chain(self.rdnss.deadline()).min();
+        let due = self.uplinks.values().filter_map(Uplink::deadline);
+        let due = due.chain(self.rdnss.deadline()).chain(self.names.deadline()).min();
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             // Rounded up: a timer that is asked about too early would be asked about again at once.
             let wait = due.saturating_sub(now()) + Duration::from_millis(1);
@@ -149,6 +168,8 @@ impl Agent {
             .chain(sockets)
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
+        let names = self.names.watch();
+        polled.extend(names.iter().map(|(_, fd, events)| PollFd::new(*fd, *events)));
         match poll(&mut polled, timeout) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(errno) => return Err(Error::Wait(errno)),
@@ -157,7 +178,14 @@ impl Agent {
         Ok(Ready {
             init: any.next().unwrap_or(false),
             events: any.next().unwrap_or(false),
-            uplinks: indices.into_iter().zip(any).filter_map(|(index, any)| any.then_some(index)).collect(),
+            // `any` goes first: a pair's first half is taken even where there is no second.
+            uplinks: any
+                .by_ref()
+                .take(indices.len())
+                .zip(indices)
+                .filter_map(|(any, i)| any.then_some(i))
+                .collect(),
+            names: any.zip(names).filter_map(|(any, (token, ..))| any.then_some(token)).collect(),
         })
     }
 
@@ -189,6 +217,7 @@ impl Agent {
                 let saved = self.units.save();
                 self.notice(saved);
             }
+            ToWorker::Names { names } => self.names.set_table(names),
             // Other workers' messages.
             ToWorker::Prepare { .. }
             | ToWorker::Access { .. }
@@ -210,6 +239,9 @@ impl Agent {
             }
             self.units.plumb(unit, place, &netns, inside, &mut self.rtnl)
         });
+        if outcome.is_ok() {
+            self.listen();
+        }
         if outcome.is_err() {
             let _ = self.units.detach(unit, &mut self.rtnl);
             self.refilter();
@@ -217,6 +249,18 @@ impl Agent {
         let saved = self.units.save();
         self.notice(saved);
         outcome.map(|()| place.address())
+    }
+
+    /// Answers questions about names from now on. A unit without names is better than none, so this fails nobody.
+    fn listen(&mut self) {
+        let outcome = self.names.listen();
+        self.notice(outcome.map_err(|error| {
+            format!(
+                "units are not told names: port 53 of {} on {}: {error}; is another server on port 53 of every address?",
+                plan::GATEWAY,
+                plan::BRIDGE
+            )
+        }));
     }
 
     /// Makes the packet filter hold what is published now.
@@ -322,8 +366,12 @@ impl Agent {
             false => configured,
         };
         let domain = leases().find_map(|lease| lease.domain.clone());
-        let written = self.resolv.set(&servers, domain.as_deref());
+        let written = self.resolv.set(&servers, domain.iter().map(String::as_str));
         self.notice(written);
+        let domains = [names::DOMAIN].into_iter().chain(domain.as_deref());
+        let written = self.bridge_resolv.set(&[plan::GATEWAY.into()], domains);
+        self.notice(written);
+        self.names.set_servers(&servers);
 
         for notice in std::mem::take(&mut self.notices) {
             // Kept as the unit's log.
@@ -379,6 +427,7 @@ struct Ready {
     init: bool,
     events: bool,
     uplinks: Vec<u32>,
+    names: Vec<names::Token>,
 }
 
 /// Time that goes on while the machine sleeps, as leases do.

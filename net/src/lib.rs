@@ -2,12 +2,13 @@
 //!
 //! `berth worker net` is a system unit in the host's network namespace, with host users and only CAP_NET_ADMIN (links,
 //! addresses, routes, nf_tables), CAP_NET_RAW (DHCP before there is an address) and CAP_NET_BIND_SERVICE (DHCP's
-//! port 68). It reads what anybody on the network sends, so nothing of it runs in PID 1; it writes one folder,
+//! port 68, DNS's 53). It reads what anybody on the network sends, so nothing of it runs in PID 1; it writes one folder,
 //! that of [`berth_units::paths::RESOLV_CONF`].
 //!
 //! ```text
 //!  PID 1 ── Configure ──▶ agent ──▶ uplink  (one an interface: up, fixed addresses, dhcp::client)
 //!        ── Attach ─────▶   │  ──▶ units    (bridge, a pair of interfaces a unit, places) ──▶ nft::rules
+//!        ── Names ──▶       ──▶ names    (questions of units: answered here, or by the machine's name servers)
 //!        ◀─ Ready, Status, Addresses, Attached
 //! ```
 //!
@@ -22,6 +23,7 @@
 pub mod agent;
 pub mod dhcp;
 pub mod limits;
+pub mod names;
 pub mod netlink;
 pub mod nft;
 pub mod plan;

@@ -40,3 +40,29 @@ pub const SMALLEST_MTU: u16 = 576;
 pub const REMEMBERED_ADDRESSES: usize = 4096;
 /// Bytes of the agent's own state file.
 pub const STATE_BYTES: u64 = 4 << 20;
+/// Seconds that the address of a unit may be kept by whoever asked. One second bounds how often a busy client asks
+/// again, and how long it goes on to an instance that has left; with 0, some resolvers ask for each connection.
+pub const DNS_TTL: u32 = 1;
+/// Questions on their way to name servers; each holds up to [`NAME_SERVERS`] sockets, of a process's 1,024 files.
+pub const DNS_QUESTIONS: usize = 192;
+/// Of these, those of one unit, so that none keeps the others from asking.
+pub const DNS_QUESTIONS_EACH: usize = 64;
+/// A name server has so long to answer before the next one is asked.
+pub const DNS_TRY: Duration = Duration::from_secs(1);
+/// Times that a question is asked, of one server or another; then the asker is told, before it gives up by itself
+/// (musl and glibc: five seconds).
+pub const DNS_TRIES: u32 = 4;
+/// TCP connections of units that ask for names.
+pub const DNS_CONNECTIONS: usize = 32;
+/// Of these, those of one unit.
+pub const DNS_CONNECTIONS_EACH: usize = 4;
+/// A TCP connection that asks nothing for so long is closed (RFC 7766, 6.2.3: seconds).
+pub const DNS_IDLE: Duration = Duration::from_secs(10);
+/// Bytes of one question: a header, one name, EDNS with options that nobody sends more of.
+pub const DNS_QUESTION: usize = 1024;
+/// Bytes of one answer by UDP; we ask for no more than 1,232.
+pub const DNS_DATAGRAM: usize = 4096;
+/// Bytes of one answer by TCP: its length has 16 bits.
+pub const DNS_ANSWER: usize = u16::MAX as usize;
+/// Bytes read from a TCP connection at a time.
+pub const DNS_PIECE: usize = 4096;

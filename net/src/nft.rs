@@ -73,7 +73,8 @@ impl Reg {
 /// One step of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expr {
-    /// Load something about the packet: input interface's name (6), output interface's name (7), protocol (16).
+    /// Load something about the packet: its mark (3), input interface's name (6), output
+    /// interface's name (7), protocol (16).
     Meta(u32, Reg),
     /// Load bytes: of the network (1) or transport (2) header, offset, length.
     Payload(u32, u32, u32, Reg),
@@ -89,6 +90,8 @@ pub enum Expr {
     Dnat(Reg, Reg),
     /// Source becomes the outgoing interface's address.
     Masquerade,
+    /// The packet is marked with this, inside the machine; the register is used.
+    Mark(u32, Reg),
 }
 
 /// The notation of `nft --debug=netlink`.
@@ -97,6 +100,7 @@ impl fmt::Display for Expr {
         match self {
             Self::Meta(key, to) => {
                 let name = match key {
+                    3 => "mark",
                     6 => "iifname",
                     7 => "oifname",
                     _ => "l4proto",
@@ -119,6 +123,10 @@ impl fmt::Display for Expr {
                 write!(f, "[ nat dnat ip addr_min reg {} proto_min reg {} ]", ip.number(), port.number())
             }
             Self::Masquerade => write!(f, "[ masq ]"),
+            Self::Mark(mark, reg) => {
+                let reg = reg.number();
+                write!(f, "[ immediate reg {reg} {mark:#010x} ]\n  [ meta set mark with reg {reg} ]")
+            }
         }
     }
 }
@@ -178,6 +186,13 @@ impl Expr {
                 m.be32(1, 1).be32(2, Family::Ip as u32).be32(3, ip.number()).be32(5, port.number());
             }),
             Self::Masquerade => expr(m, "masq", &|_| {}),
+            Self::Mark(mark, reg) => {
+                expr(m, "immediate", &|m| {
+                    m.be32(1, reg.number());
+                    value(m, 2, &mark.to_ne_bytes());
+                });
+                expr(m, "meta", &|m| _ = m.be32(2, 3).be32(3, reg.number()));
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The units' network: one bridge, one IPv4 network, a place for each unit. Everything that is a name or a number
 //! of it is here.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The bridge.
 pub const BRIDGE: &str = "berth0";
@@ -53,6 +53,16 @@ impl Place {
 /// The bridge's hardware address.
 pub fn gateway_mac() -> [u8; 6] {
     mac(GATEWAY)
+}
+
+/// Whether an address is one of the units' network.
+pub fn is_inside(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            ip.octets().iter().zip(NETWORK.octets()).take(usize::from(PREFIX / 8)).all(|(a, b)| *a == b)
+        }
+        IpAddr::V6(_) => false,
+    }
 }
 
 /// Whether an interface of this name is one of ours, and no way to the outside.

@@ -1,4 +1,4 @@
-//! The machine's `resolv.conf`, bound into every container.
+//! The machine's `resolv.conf`, bound into containers on its own network, and the one of containers on the bridge.
 //!
 //! A bind mount holds on to the file, not to its name, so the file is never replaced: it has one size, and one write
 //! changes all of it. Who reads while it is written sees the old or the new text of a page in memory.
@@ -23,9 +23,13 @@ impl Resolv {
         Self { path: path.to_owned(), written: None }
     }
 
-    /// Makes it name `servers` (the first few, each once) and search `domain`.
-    pub fn set(&mut self, servers: &[IpAddr], domain: Option<&str>) -> io::Result<()> {
-        let text = render(servers, domain);
+    /// Makes it name `servers` (the first few, each once) and search `domains`, in this order.
+    pub fn set<'a>(
+        &mut self,
+        servers: &[IpAddr],
+        domains: impl IntoIterator<Item = &'a str>,
+    ) -> io::Result<()> {
+        let text = render(servers, domains);
         if self.written.as_ref() == Some(&text) {
             return Ok(());
         }
@@ -46,7 +50,7 @@ impl Resolv {
     }
 }
 
-fn render(servers: &[IpAddr], domain: Option<&str>) -> String {
+fn render<'a>(servers: &[IpAddr], domains: impl IntoIterator<Item = &'a str>) -> String {
     let mut text = String::from("# Written by Berth's network agent.\n");
     let mut seen: Vec<IpAddr> = Vec::new();
     for server in servers {
@@ -55,8 +59,9 @@ fn render(servers: &[IpAddr], domain: Option<&str>) -> String {
             text += &format!("nameserver {server}\n");
         }
     }
-    if let Some(domain) = domain {
-        text += &format!("search {domain}\n");
+    let domains: Vec<&str> = domains.into_iter().collect();
+    if !domains.is_empty() {
+        text += &format!("search {}\n", domains.join(" "));
     }
     text
 }
@@ -74,8 +79,10 @@ mod tests {
             text,
             "# Written by Berth's network agent.\nnameserver 10.0.2.3\nnameserver 10.0.2.4\nnameserver 10.0.2.5\nsearch lan\n"
         );
-        let longest =
-            render(&["fe80:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap(); 1], Some(&"x".repeat(253)));
+        let longest = render(
+            &["fe80:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap(); 1],
+            Some("x".repeat(253).as_str()),
+        );
         assert!(longest.len() + 2 * 60 < limits::RESOLV_BYTES);
     }
 

@@ -1,4 +1,4 @@
-//! The crate's only `unsafe`: packet sockets, which nix covers only in part.
+//! The crate's only `unsafe`: packet sockets, which nix covers only in part, and the kernel's random numbers.
 
 use std::io;
 use std::mem;
@@ -72,4 +72,14 @@ pub fn send_packet(socket: BorrowedFd<'_>, index: u32, to: [u8; 6], packet: &[u8
         )
     };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A random number that nobody can guess.
+pub fn random() -> u64 {
+    let mut bytes = [0_u8; 8];
+    // SAFETY: the pointer is to 8 writable bytes, and so says the length. So few bytes are never given in part; a kernel
+    // that has not gathered enough randomness yet makes us wait, which at the time of a unit's first question is over.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    debug_assert_eq!(got, 8);
+    u64::from_ne_bytes(bytes)
 }

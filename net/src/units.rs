@@ -4,8 +4,9 @@
 //! of the pair in a namespace named by a descriptor, and the rest is said over a netlink socket that was opened
 //! inside, by the container's own setup, and passed on.
 //!
-//! Every unit sees the gateway and nobody else: its port on the bridge is isolated, and the neighbour tables on both
-//! sides are written, not learned, so nobody answers in another's name.
+//! Every unit sees the gateway and nobody else: its port on the bridge is isolated, its address is a network of its
+//! own, and the neighbour tables on both sides are written, not learned, so nobody answers in another's name. What
+//! units send each other goes through the gateway, and its packet filter.
 
 use crate::netlink::{self, Addr, Ipv4Conf, Route, Socket};
 use crate::plan::Place;
@@ -13,7 +14,7 @@ use crate::{limits, plan};
 use berth_units::model::Port;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -92,6 +93,21 @@ impl Units {
     pub fn published(&self) -> Vec<(Port, Ipv4Addr)> {
         let attached = self.entries.values().filter(|entry| entry.attached);
         attached.flat_map(|entry| entry.ports.iter().map(|port| (*port, entry.place.address()))).collect()
+    }
+
+    /// A unit's addresses, if it is attached.
+    pub fn addresses(&self, unit: &str) -> impl Iterator<Item = IpAddr> {
+        let entry = self.entries.get(unit).filter(|entry| entry.attached);
+        entry.map(|entry| IpAddr::from(entry.place.address())).into_iter()
+    }
+
+    /// The unit that has an address.
+    pub fn at(&self, ip: IpAddr) -> Option<&str> {
+        let attached = self.entries.iter().filter(|(_, entry)| entry.attached);
+        attached
+            .filter(|(_, entry)| IpAddr::from(entry.place.address()) == ip)
+            .map(|(unit, _)| unit.as_str())
+            .next()
     }
 
     /// Gives a unit a place and its ports; nothing is plumbed yet.
@@ -173,7 +189,13 @@ impl Units {
         rtnl.set_no_ipv6(index)?;
         rtnl.set_ipv4_conf(
             index,
-            &[(Ipv4Conf::Forwarding, 1), (Ipv4Conf::RpFilter, 1), (Ipv4Conf::RouteLocalnet, 1)],
+            &[
+                (Ipv4Conf::Forwarding, 1),
+                // There is no shorter way between two units than through here.
+                (Ipv4Conf::SendRedirects, 0),
+                (Ipv4Conf::RpFilter, 1),
+                (Ipv4Conf::RouteLocalnet, 1),
+            ],
         )?;
         rtnl.add_address(&Addr::new(index, plan::GATEWAY.into(), plan::PREFIX))?;
         rtnl.set_up(index, true)?;
@@ -223,14 +245,14 @@ fn within(place: Place, inside: &mut Socket) -> Result<(), AttachError> {
     inside.set_up(lo, true).step("bring up the unit's loopback")?;
     let eth0 = find(inside, "eth0").step("find the unit's end")?;
     inside.set_no_ipv6(eth0).step("configure the unit's end")?;
-    let address = Addr::new(eth0, place.address().into(), plan::PREFIX);
+    let address = Addr::new(eth0, place.address().into(), 32);
     inside.add_address(&address).step("give the unit its address")?;
     inside.set_up(eth0, true).step("bring up the unit's end")?;
     inside
         .add_neighbour(eth0, plan::GATEWAY, plan::gateway_mac())
         .step("tell the unit the gateway's hardware address")?;
     inside
-        .add_route(&Route::default_via(plan::GATEWAY.into(), eth0, 0))
+        .add_route(&Route { onlink: true, ..Route::default_via(plan::GATEWAY.into(), eth0, 0) })
         .step("give the unit its default route")
 }
 

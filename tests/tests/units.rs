@@ -258,3 +258,39 @@ fn units_start_after_what_they_need_and_stop_before_it() -> Result<()> {
     assert!(!lines.iter().any(|line| line.text.contains("did not stop in time")), "{}", console.tail());
     Ok(())
 }
+
+#[test]
+fn units_find_each_other_by_name_while_they_serve() -> Result<()> {
+    let asker = shell(
+        "asker",
+        "$b cat /etc/resolv.conf; \
+         until $b wget -qO- http://server:8080/ 2>/dev/null | $b grep -q html; do $b sleep 1; done; echo found; \
+         $b wget -qO- http://server.berth.internal:8080/ >/dev/null && echo by its long name; \
+         $b nc server 81 </dev/null; \
+         until $b wget -O- http://server:8080/ 2>&1 | $b grep -q \"bad address\"; do $b sleep 1; done; echo lost; \
+         exec $b sleep 1000",
+        "",
+    );
+    // Ends when somebody asks for it.
+    let server = shell(
+        "server",
+        "$b httpd -p 8080 -h /srv; $b nc -l -p 81",
+        "[units.server.restart]\npolicy = \"no\"\n",
+    );
+    let mut guest = plan(&[asker, server])?.boot()?;
+    guest.ready()?;
+    let end = Instant::now() + SOON;
+    let log = loop {
+        let log = guest.log("asker")?;
+        if log.iter().any(|line| line == "lost") {
+            break log;
+        }
+        anyhow::ensure!(Instant::now() < end, "{}", log.join("\n"));
+        std::thread::sleep(Duration::from_millis(300));
+    };
+    for line in ["nameserver 10.88.0.1", "found", "by its long name"] {
+        assert!(log.iter().any(|l| l == line), "no {line:?} in {log:?}");
+    }
+    assert_eq!(guest.unit("asker")?.restarts, 0);
+    Ok(())
+}

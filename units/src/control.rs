@@ -15,6 +15,7 @@ pub mod packet;
 
 use crate::model::{MachineNetwork, NetworkMode, Origin, Port, RegistrySettings};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Any packet towards PID 1.
@@ -334,6 +335,11 @@ pub enum ToWorker {
     Detach {
         /// Unit name.
         unit: String,
+    },
+    /// To the network agent: the whole table of names, whenever it has changed; comes after Hello, before any unit.
+    Names {
+        /// DNS name → names of the units behind it that are in service, perhaps none.
+        names: BTreeMap<String, Vec<String>>,
     },
     /// To the API server: who may come in. Comes once after Hello and on every change.
     Access {

@@ -21,9 +21,11 @@ pub const MODULES: &str = "/usr/lib/modules";
 pub const RUN: &str = "/run/berth";
 /// PID 1's control socket (`SOCK_SEQPACKET`), see [`crate::control`].
 pub const CONTROL_SOCKET: &str = "/run/berth/control.sock";
-/// Name servers learned by the network agent, bound into containers as `/etc/resolv.conf`. The folder is the
-/// agent's to write.
+/// Name servers learned by the network agent, bound as `/etc/resolv.conf` into containers on the host's network. The
+/// folder is the agent's to write.
 pub const RESOLV_CONF: &str = "/run/berth/net/resolv.conf";
+/// The same for containers on the bridge: the agent answers their questions itself.
+pub const BRIDGE_RESOLV_CONF: &str = "/run/berth/net/resolv-bridge.conf";
 /// Per-unit logs, bounded, in memory.
 pub const LOGS: &str = "/run/berth/logs";
 /// What the kernel of an earlier start said when it panicked.

@@ -374,6 +374,7 @@ impl Supervisor {
         }
         if after != before {
             self.tell_state(name, after, now, k);
+            self.served(name, before, after, k);
         }
     }
 

@@ -86,6 +86,8 @@ const NTF_MASTER: u8 = 0x04;
 pub enum Ipv4Conf {
     /// Forward what comes in here.
     Forwarding = 1,
+    /// Tell senders of a shorter way; also wherever the setting for all interfaces says so.
+    SendRedirects = 6,
     /// 1 = drop what would not be answered through here.
     RpFilter = 8,
     /// Treat 127.0.0.0/8 as any other network.

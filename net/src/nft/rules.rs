@@ -2,12 +2,14 @@
 //! transaction at every change.
 //!
 //! * `guard` runs before connection tracking, so it sees where a packet really wants to go. Nobody but the machine
-//!   itself reaches units by their address: from outside and from other units, only published ports lead there.
+//!   and other units on the bridge reaches units by their address: from outside, only published ports lead there.
 //!   Units do not reach the machine's 127.0.0.0/8, although the bridge routes it (for `output`, below).
 //! * `prerouting` and `output` send what comes to a published port to its unit, wherever it comes from: outside,
-//!   another unit (by the machine's address), the machine itself (by any of its addresses, 127.0.0.1 too).
+//!   a unit (by the machine's address), the machine itself (by any of its addresses, 127.0.0.1 too). The gateway's
+//!   port 53 is never published: the agent answers there.
 //! * `postrouting` gives units the machine's address towards the outside, and makes what the machine (from
-//!   127.0.0.1) or another unit sends to a published port come from the gateway, so that answers come back here.
+//!   127.0.0.1) or a unit sends to a published port come from the gateway, so that a unit can reach its own. What
+//!   units send each other directly is marked by `guard`, and keeps its address.
 //! * Units have no IPv6 yet: what they send, router advertisements to the machine above all, is dropped.
 //!
 //! Chains, sets and expressions are chosen to need few kernel modules, see [`MODULES`]: neither `ct` nor `fib`.
@@ -36,6 +38,9 @@ const EVERYWHERE: Set = Set { name: "published", key: ((PROTO << 6) | SERVICE, 8
 /// Ports published on one address.
 const AT: Set =
     Set { name: "published_at", key: ((((IP << 6) | PROTO) << 6) | SERVICE, 12), data: Some(TARGET) };
+
+/// The mark of what one unit sends another by its address.
+const DIRECT: u32 = 0xbe;
 
 const DROP: Expr = Expr::Verdict(0);
 const ACCEPT: Expr = Expr::Verdict(1);
@@ -74,13 +79,19 @@ fn chains() -> [(&'static str, Hook, Vec<Vec<Expr>>); 4] {
     let source_in_network = || [Expr::Payload(1, 12, bytes, R0), Expr::Equal(network(), R0)];
     let gateway = || plan::GATEWAY.octets().to_vec();
 
+    let to_gateway = || [Expr::Payload(1, 16, 4, R0), Expr::Equal(gateway(), R0)];
+    let to_network = || [Expr::Payload(1, 16, bytes, R0), Expr::Equal(network(), R0)];
+
     let guard = vec![
-        [&from_bridge()[..], &[Expr::Payload(1, 16, 4, R0), Expr::Equal(gateway(), R0), ACCEPT]].concat(),
+        [&from_bridge()[..], &to_gateway(), &[ACCEPT]].concat(),
+        [&from_bridge()[..], &to_network(), &[Expr::Mark(DIRECT, R0), ACCEPT]].concat(),
         vec![Expr::Meta(6, R0), is("lo"), ACCEPT],
-        vec![Expr::Payload(1, 16, bytes, R0), Expr::Equal(network(), R0), DROP],
+        [&to_network()[..], &[DROP]].concat(),
         [&from_bridge()[..], &[Expr::Payload(1, 16, 1, R0), Expr::Equal(vec![127], R0), DROP]].concat(),
     ];
+    let names = [Expr::Payload(2, 2, 2, R0), Expr::Equal(vec![0, 53], R0), ACCEPT];
     let publish = vec![
+        [&to_gateway()[..], &names].concat(),
         vec![
             Expr::Payload(1, 16, 4, R0),
             Expr::Meta(16, R1),
@@ -97,12 +108,13 @@ fn chains() -> [(&'static str, Hook, Vec<Vec<Expr>>); 4] {
             Expr::Dnat(R0, R1),
         ],
     ];
+    let not_direct = [Expr::Meta(3, R0), Expr::Differs(DIRECT.to_ne_bytes().to_vec(), R0)];
     let not_from_gateway = [Expr::Payload(1, 12, 4, R0), Expr::Differs(gateway(), R0)];
     let from_loopback = [Expr::Payload(1, 12, 1, R0), Expr::Equal(vec![127], R0)];
     let masquerade = [Expr::Masquerade];
     let postrouting = vec![
         [&not_to_bridge()[..], &source_in_network(), &masquerade].concat(),
-        [&to_bridge()[..], &source_in_network(), &not_from_gateway, &masquerade].concat(),
+        [&to_bridge()[..], &source_in_network(), &not_from_gateway, &not_direct, &masquerade].concat(),
         [&to_bridge()[..], &from_loopback, &masquerade].concat(),
     ];
     let nat = |number, priority| Hook { kind: "nat", number, priority };

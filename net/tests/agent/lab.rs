@@ -167,6 +167,8 @@ impl Lab {
             if filter.exists() {
                 fs::write(filter, "0").expect("no packet filter on bridges");
             }
+            // As PID 1 has it.
+            fs::write("/proc/sys/net/ipv4/conf/all/send_redirects", "0").expect("no redirects");
             let veth = Veth {
                 name: "up0",
                 alias: "cable",
@@ -328,8 +330,20 @@ impl Init {
     }
 
     pub fn configure(&self, interface: Interface) {
-        let network = MachineNetwork { interfaces: vec![interface], dns: Vec::new() };
+        self.configure_with(interface, &[]);
+    }
+
+    /// With these name servers instead of the lease's.
+    pub fn configure_with(&self, interface: Interface, dns: &[IpAddr]) {
+        let network = MachineNetwork { interfaces: vec![interface], dns: dns.to_vec() };
         self.say(&ToWorker::Configure { network, hostname: "node1".into() }, None);
+    }
+
+    /// Tells whose name is what: `("web", "web.1 web.2")`.
+    pub fn names(&self, names: &[(&str, &str)]) {
+        let split = |units: &str| units.split_whitespace().map(str::to_owned).collect();
+        let names = names.iter().map(|(name, units)| ((*name).to_owned(), split(units))).collect();
+        self.say(&ToWorker::Names { names }, None);
     }
 
     pub fn attach(&mut self, name: &str, unit: &Unit, ports: &[Port]) -> Result<IpAddr, String> {

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::exit)]
 
 mod lab;
+mod names;
 mod scenarios;
 
 use std::os::unix::process::CommandExt;
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
         panic!("unshare not run: {error}");
     }
     let wanted: Vec<&String> = args[1..].iter().filter(|arg| !arg.starts_with('-')).collect();
-    for (name, scenario) in scenarios::ALL {
+    for (name, scenario) in scenarios::ALL.into_iter().chain(names::ALL) {
         if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
             let begin = std::time::Instant::now();
             // A failed assertion ends the program with its message.

@@ -182,7 +182,7 @@ fn an_address_is_made_from_what_routers_advertise() {
 }
 
 /// A machine with a lease.
-fn up(lab: &Lab) -> crate::lab::Init {
+pub fn up(lab: &Lab) -> crate::lab::Init {
     std::mem::forget(dhcp_server(&lab.world, usual));
     let mut init = lab.agent();
     init.configure(dhcp_on("up0"));
@@ -243,10 +243,12 @@ fn units_reach_out_and_are_reached_by_their_ports() {
         assert_eq!(web.netns.fetch((to, 8080), PATIENCE).unwrap(), "web sees 10.88.0.1");
     }
 
+    // By its address.
+    assert_eq!(other.netns.fetch((UNIT1, 80), PATIENCE).unwrap(), "web sees 10.88.0.3");
+
     // And in no other way.
     assert!(lab.world.fetch((LEASED, 80), SHORT).is_err(), "not published");
     assert!(lab.world.fetch((LEASED, 8081), SHORT).is_err(), "published for the machine itself only");
-    assert!(other.netns.fetch((UNIT1, 80), SHORT).is_err(), "units do not see each other");
     lab.world.run(|| {
         let mut rtnl = rtnl();
         let index = rtnl.link("w0").unwrap().unwrap().index;
@@ -257,13 +259,16 @@ fn units_reach_out_and_are_reached_by_their_ports() {
     assert!(lab.world.fetch((UNIT1, 80), SHORT).is_err(), "not by a route through the machine");
     let mut inside = other.netns.run(rtnl);
     let eth0 = inside.link("eth0").unwrap().unwrap().index;
-    let direct = Route { to: UNIT1.into(), prefix: 32, ..Route::default_via(plan::GATEWAY.into(), eth0, 0) };
+    let direct =
+        Route { to: UNIT1.into(), prefix: 32, via: None, ..Route::default_via(UNIT1.into(), eth0, 0) };
     inside.add_route(&direct).unwrap();
-    assert!(other.netns.fetch((UNIT1, 80), SHORT).is_err(), "not by a route through the gateway");
+    assert!(other.netns.fetch((UNIT1, 80), SHORT).is_err(), "not past the gateway");
+    inside.delete_route(&direct).unwrap();
 
     // What a service on the machine listens to on 127.0.0.1 is nobody's but the machine's.
     lab.machine.serve("private", 7000);
-    let loopback = Route { to: Ipv4Addr::new(127, 0, 0, 1).into(), ..direct };
+    let loopback =
+        Route { to: Ipv4Addr::new(127, 0, 0, 1).into(), via: Some(plan::GATEWAY.into()), ..direct };
     let _ = inside.add_route(&loopback);
     assert!(other.netns.fetch((Ipv4Addr::LOCALHOST, 7000), SHORT).is_err());
 

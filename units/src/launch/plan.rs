@@ -20,8 +20,10 @@ pub struct Place {
     pub units: PathBuf,
     /// `<volume>/` lie below.
     pub volumes: PathBuf,
-    /// Name servers.
+    /// Name servers, for units on the host's network.
     pub resolv_conf: PathBuf,
+    /// Name servers, for units on the bridge.
+    pub bridge_resolv_conf: PathBuf,
     /// An existing or creatable folder that the setup child mounts over, in its own mount namespace.
     pub scratch: PathBuf,
     /// The verified root.
@@ -35,6 +37,7 @@ impl Default for Place {
             units: paths::STATE_UNITS.into(),
             volumes: paths::STATE_VOLUMES.into(),
             resolv_conf: paths::RESOLV_CONF.into(),
+            bridge_resolv_conf: paths::BRIDGE_RESOLV_CONF.into(),
             scratch: Path::new(paths::RUN).join("launch"),
             system_root: "/".into(),
         }
@@ -300,7 +303,10 @@ impl Plan {
             tmpfs: container.tmpfs.iter().map(|(path, size)| (path.clone(), *size)).collect(),
             binds,
             network: unit.network.mode,
-            resolv_conf: place.resolv_conf.clone(),
+            resolv_conf: match unit.network.mode {
+                NetworkMode::Bridge => place.bridge_resolv_conf.clone(),
+                NetworkMode::Host | NetworkMode::None => place.resolv_conf.clone(),
+            },
             scratch: place.scratch.clone(),
             fds: Vec::new(),
         })

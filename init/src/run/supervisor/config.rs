@@ -284,6 +284,7 @@ impl Supervisor {
             // The check has looked at that.
             Err(report) => log::error!("the order of the units is ignored: {report}"),
         }
+        self.tell_names(k);
     }
 
     pub(super) fn config_stored(&mut self, result: Result<(), String>, k: &mut dyn Kernel) {

@@ -8,7 +8,8 @@ use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
 use berth_units::control::{FromWorker, ToWorker};
 use berth_units::lifecycle::{Event, State};
-use berth_units::model::NetworkMode;
+use berth_units::model::{NetworkMode, Unit};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 impl Supervisor {
@@ -132,6 +133,7 @@ impl Supervisor {
         match unit {
             NET => {
                 self.tell_network(k);
+                self.tell_names(k);
                 let plumbed: Vec<String> = self
                     .units
                     .iter()
@@ -176,6 +178,33 @@ impl Supervisor {
         }
     }
 
+    /// To the agent: whose name is what. All of the user's units are in it, so that no name of one is asked of
+    /// strangers; behind each are those that are in service and have an address.
+    pub(super) fn tell_names(&self, k: &mut dyn Kernel) {
+        if self.config.is_settled() && self.connected.contains(NET) {
+            let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            for run in self.units.values().filter(|run| !run.is_system()) {
+                let serves = run.life.state == State::Healthy && run.unit.network.mode == NetworkMode::Bridge;
+                for name in names_of(&run.unit) {
+                    let behind = names.entry(name).or_default();
+                    behind.extend(serves.then(|| run.unit.name.clone()));
+                }
+            }
+            k.tell(NET, &ToWorker::Names { names }, None);
+        }
+    }
+
+    /// A unit came into service, or left it.
+    pub(super) fn served(&self, name: &str, before: State, after: State, k: &mut dyn Kernel) {
+        let bridged = self
+            .units
+            .get(name)
+            .is_some_and(|run| !run.is_system() && run.unit.network.mode == NetworkMode::Bridge);
+        if bridged && (before == State::Healthy) != (after == State::Healthy) {
+            self.tell_names(k);
+        }
+    }
+
     /// To the API, once the config is known.
     pub(super) fn tell_access(&self, k: &mut dyn Kernel) {
         if self.config.is_settled() && self.connected.contains(API) {
@@ -183,4 +212,9 @@ impl Supervisor {
             k.tell(API, &message, None);
         }
     }
+}
+
+/// The names that lead to a unit.
+fn names_of(unit: &Unit) -> Vec<String> {
+    vec![unit.name.clone()]
 }

@@ -155,6 +155,42 @@ fn a_restarted_worker_is_told_everything_again() {
 }
 
 #[test]
+fn names_lead_to_who_is_in_service() {
+    let mut machine = Machine::boot("web~\ndb~\nproxy");
+    let names = |machine: &Machine| {
+        let told = machine.k.told.iter().filter(|(worker, _)| worker == NET);
+        let told: Vec<_> =
+            told.filter_map(|(_, text)| text.strip_prefix(r#"{"message":"names","names":"#)).collect();
+        (told.len(), told.last().map_or_else(String::new, |text| text.trim_end_matches('}').to_owned()))
+    };
+    machine.ready(NET);
+    assert_eq!(names(&machine), (1, r#"{"db":[],"proxy":[],"web":[]"#.to_owned()));
+    let at = |what: &str| machine.k.told.iter().position(|(_, text)| text.contains(what)).unwrap();
+    assert!(at("\"names\"") < at("\"attach\""));
+    for unit in ["web", "db"] {
+        let address = "10.88.0.2".parse().unwrap();
+        machine.worker(NET, FromWorker::Attached { unit: unit.into(), address });
+    }
+    assert_eq!((machine.state("web"), names(&machine).0), (State::Running, 1), "it may yet fail");
+    machine.seconds(3);
+    assert_eq!((machine.state("web"), machine.state("proxy")), (State::Healthy, State::Healthy));
+    assert_eq!(names(&machine), (3, r#"{"db":["db"],"proxy":[],"web":["web"]"#.to_owned()));
+
+    machine.exit("web", Exit::Code(1));
+    assert_eq!(names(&machine), (4, r#"{"db":["db"],"proxy":[],"web":[]"#.to_owned()));
+    machine.exit("proxy", Exit::Code(1));
+    assert_eq!(names(&machine).0, 4, "it has no name to lose");
+
+    machine.give(Input::WorkerGone { unit: NET.into() });
+    machine.exit("db", Exit::Code(1));
+    assert_eq!(names(&machine).0, 4, "nobody listens");
+    machine.exit(NET, Exit::Signal(11));
+    machine.seconds(1);
+    machine.ready(NET);
+    assert_eq!(names(&machine), (5, r#"{"db":[],"proxy":[],"web":[]"#.to_owned()));
+}
+
+#[test]
 fn no_network_fails_the_start_with_its_reason_and_tries_again() {
     let mut machine = Machine::boot("web~");
     machine.seconds(16);
