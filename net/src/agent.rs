@@ -1,6 +1,7 @@
 //! The agent's loop: what PID 1 says, what the kernel tells of interfaces and addresses, what DHCP servers answer,
 //! what is due. One thread; nothing in it waits but the one `poll`.
 
+use crate::metadata;
 use crate::names::{self, Names};
 use crate::netlink::{self, Addr, Link, Socket, UserOption};
 use crate::nft::{Nft, rules};
@@ -116,6 +117,7 @@ impl Agent {
 
     /// Works until PID 1 goes away.
     pub fn run(mut self) -> Result<(), Error> {
+        self.refuse_metadata();
         // Units that the agent before us has attached go on asking.
         if self.units.any() {
             self.listen();
@@ -232,8 +234,10 @@ impl Agent {
         let [netns, inside] = <[OwnedFd; 2]>::try_from(fds).map_err(|_| AttachError::Descriptors(count))?;
         let first = !self.units.any();
         let place = self.units.admit(unit, ports)?;
-        // The filter comes before the first unit can send anything.
-        let outcome = self.filter().and_then(|()| {
+        // The filter comes before the first unit can send anything, and so does the rule about metadata servers.
+        let refused = metadata::refuse_to_bridge(&mut self.rtnl)
+            .map_err(|error| AttachError::Kernel { step: "keep the unit from metadata servers", error });
+        let outcome = refused.and_then(|()| self.filter()).and_then(|()| {
             if first {
                 self.uplinks.values_mut().for_each(|uplink| uplink.forward(&mut self.rtnl));
             }
@@ -249,6 +253,29 @@ impl Agent {
         let saved = self.units.save();
         self.notice(saved);
         outcome.map(|()| place.address())
+    }
+
+    /// Keeps units from metadata servers. Without the rule for the bridge no unit is attached to it; the others can only
+    /// be told of.
+    fn refuse_metadata(&mut self) {
+        let rtnl = &mut self.rtnl;
+        let outcomes = [
+            ("IPv4 to units on the bridge", metadata::refuse_to_bridge(rtnl)),
+            ("IPv6 to units on the bridge", metadata::refuse_to_bridge_ipv6(rtnl)),
+            (
+                "IPv4 to units on the host's network",
+                metadata::refuse_to_users(rtnl, metadata::ADDRESS.into()),
+            ),
+            (
+                "IPv6 to units on the host's network",
+                metadata::refuse_to_users(rtnl, metadata::ADDRESS_IPV6.into()),
+            ),
+        ];
+        for (what, outcome) in outcomes {
+            self.notice(
+                outcome.map_err(|error| format!("metadata servers are not refused by {what}: {error}")),
+            );
+        }
     }
 
     /// Answers questions about names from now on. A unit without names is better than none, so this fails nobody.

@@ -14,6 +14,7 @@
 //!
 //! * [`netlink`] and [`nft`] speak to the kernel in its own messages; [`dhcp`] to servers. Both are codecs that are
 //!   tested against bytes that others made, and a state machine without a clock.
+//! * [`metadata`] servers of clouds are refused to units, before any runs.
 //! * [`plan`] is the one place for the units' network: names, numbers, addresses.
 //! * Ready means: the config is applied and the first DISCOVER is sent. What is still missing is in the status.
 //! * A new agent finds everything as the old one left it: units keep running, leases are asked for again.
@@ -23,6 +24,7 @@
 pub mod agent;
 pub mod dhcp;
 pub mod limits;
+pub mod metadata;
 pub mod names;
 pub mod netlink;
 pub mod nft;

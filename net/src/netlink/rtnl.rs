@@ -17,6 +17,7 @@ const GETADDR: u16 = 22;
 const NEWROUTE: u16 = 24;
 const DELROUTE: u16 = 25;
 const NEWNEIGH: u16 = 28;
+const NEWRULE: u16 = 32;
 const NEWNDUSEROPT: u16 = 68;
 
 /// Multicast groups that tell of links, of both kinds of addresses (`RTMGRP_*`), and of what routers advertise beyond
@@ -74,6 +75,16 @@ const RT_TABLE_MAIN: u8 = 254;
 const RT_SCOPE_LINK: u8 = 253;
 const RTN_UNICAST: u8 = 1;
 const RTNH_F_ONLINK: u32 = 4;
+
+const FRA_DST: u16 = 1;
+const FRA_IIFNAME: u16 = 3;
+const FRA_PRIORITY: u16 = 6;
+const FRA_UID_RANGE: u16 = 20;
+const FRA_IP_PROTO: u16 = 22;
+const FRA_DPORT_RANGE: u16 = 24;
+/// `FR_ACT_PROHIBIT`.
+const PROHIBIT: u8 = 8;
+const TCP: u8 = 6;
 
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
@@ -225,6 +236,15 @@ impl<'a> UserOption<'a> {
             bytes: body.get(USER_OPTION_HEADER..)?.get(..length)?,
         })
     }
+}
+
+/// Whom a [`Socket::prohibit`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose<'a> {
+    /// Packets that come in by this interface.
+    Interface(&'a str),
+    /// Programs on this machine whose user is one of these, the first and the last one.
+    Users(u32, u32),
 }
 
 /// A route in the main table.
@@ -452,6 +472,28 @@ impl Socket {
     pub fn delete_route(&mut self, route: &Route) -> Result<()> {
         match self.request(DELROUTE, 0, |m| route.write(m)) {
             Err(error) if !error.is(nix::Error::ESRCH) && !error.is(nix::Error::ENODEV) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses TCP connections to one port of one address, as a router with a rule would; again is fine.
+    pub fn prohibit(&mut self, whose: Whose<'_>, to: IpAddr, port: u16, priority: u32) -> Result<()> {
+        let outcome = self.request(NEWRULE, CREATE | EXCL, |m| {
+            let address = ip_bytes(to);
+            let bits = u8::try_from(address.len() * 8).unwrap_or(0);
+            m.put(&[address_family(to), bits, 0, 0, 0, 0, 0, PROHIBIT, 0, 0, 0, 0]);
+            m.attr(FRA_DST, &address).u32(FRA_PRIORITY, priority);
+            m.attr(FRA_IP_PROTO, &[TCP])
+                .attr(FRA_DPORT_RANGE, [port; 2].map(u16::to_ne_bytes).as_flattened());
+            match whose {
+                Whose::Interface(name) => m.text(FRA_IIFNAME, name),
+                Whose::Users(first, last) => {
+                    m.attr(FRA_UID_RANGE, [first, last].map(u32::to_ne_bytes).as_flattened())
+                }
+            };
+        });
+        match outcome {
+            Err(error) if !error.is(nix::Error::EEXIST) => Err(error),
             _ => Ok(()),
         }
     }

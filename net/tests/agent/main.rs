@@ -2,7 +2,7 @@
 //! outside with a DHCP server, and units in user namespaces of their own. Real kernel, real packets.
 //!
 //! Not the usual harness: the program is also the agent's process and runs each scenario in a namespace of its own.
-//! Needs `unshare` and `setpriv` of util-linux; without root it makes itself root of a user namespace first.
+//! Needs `unshare` and `setpriv` of util-linux, and `bash`; without root it makes itself root of a user namespace first.
 
 // Clippy knows tests by their attribute only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::exit)]

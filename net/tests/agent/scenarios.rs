@@ -2,16 +2,17 @@
 
 use crate::lab::{LEASED, Lab, Netns, PATIENCE, SHORT, Unit, WORLD, dhcp_on, dhcp_server, rtnl, usual};
 use berth_net::dhcp::message::{Kind, Message};
-use berth_net::netlink::Route;
-use berth_net::plan;
+use berth_net::netlink::{Addr, Route};
+use berth_net::{metadata, plan};
 use berth_units::control::{FromWorker, ToWorker};
+use berth_units::limits::ID_BASE;
 use berth_units::model::{Interface, Port, Protocol};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-pub const ALL: [(&str, fn()); 9] = [
+pub const ALL: [(&str, fn()); 10] = [
     ("a_lease_is_had_and_told", a_lease_is_had_and_told),
     ("a_lease_is_renewed_until_it_is_refused", a_lease_is_renewed_until_it_is_refused),
     ("no_answer_is_said_and_not_fatal", no_answer_is_said_and_not_fatal),
@@ -19,6 +20,7 @@ pub const ALL: [(&str, fn()); 9] = [
     ("units_reach_out_and_are_reached_by_their_ports", units_reach_out_and_are_reached_by_their_ports),
     ("a_new_agent_disturbs_nobody", a_new_agent_disturbs_nobody),
     ("what_cannot_be_attached_says_why", what_cannot_be_attached_says_why),
+    ("units_do_not_reach_metadata_servers", units_do_not_reach_metadata_servers),
     ("routers_advertise_name_servers", routers_advertise_name_servers),
     ("an_address_is_made_from_what_routers_advertise", an_address_is_made_from_what_routers_advertise),
 ];
@@ -327,4 +329,71 @@ fn what_cannot_be_attached_says_why() {
         _ => None,
     });
     assert!(error.contains("PID 1 sent 0 descriptors"), "{error}");
+}
+
+/// Whether a user of the machine's reaches a metadata server; by a program of its own, since a user is a process's.
+fn user_reaches(machine: &Netns, uid: u32, to: &str) -> bool {
+    let script = format!("exec 3<>/dev/tcp/{}/80", to.trim_matches(['[', ']']));
+    machine.run(|| {
+        let uid = uid.to_string();
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups", "bash", "-c", &script]);
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() || text.contains("/dev/tcp"), "root's rights are needed: {text}");
+        output.status.success()
+    })
+}
+
+fn units_do_not_reach_metadata_servers() {
+    let lab = Lab::new();
+    let mut init = up(&lab);
+    let (v4, v6) = (metadata::ADDRESS, metadata::ADDRESS_IPV6);
+    lab.world.run(|| {
+        let mut rtnl = rtnl();
+        let index = rtnl.link("w0").unwrap().unwrap().index;
+        rtnl.add_address(&Addr::new(index, v4.into(), 32)).unwrap();
+        rtnl.add_address(&Addr::new(index, v6.into(), 64)).unwrap();
+    });
+    lab.machine.run(|| {
+        let mut rtnl = rtnl();
+        let index = rtnl.link("up0").unwrap().unwrap().index;
+        rtnl.add_address(&Addr::new(index, "fd00:ec2::1".parse().unwrap(), 64)).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while TcpListener::bind(("fd00:ec2::1", 0)).is_err() {
+            assert!(Instant::now() < deadline, "an IPv6 address is tentative at first");
+        }
+    });
+    for (to, port) in [(IpAddr::from(v4), 80), (v4.into(), 53), (v6.into(), 80)] {
+        let listener = lab.world.run(|| {
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                // An IPv6 address is tentative at first.
+                match TcpListener::bind((to, port)) {
+                    Ok(listener) => break listener,
+                    Err(error) => assert!(Instant::now() < deadline, "{to}: {error}"),
+                }
+            }
+        });
+        std::thread::spawn(move || {
+            listener.incoming().flatten().for_each(|mut s| drop(s.write_all(b"secret")))
+        });
+    }
+    let unit = Unit::new();
+    init.attach("web", &unit, &[]).unwrap();
+    let begin = Instant::now();
+    unit.netns.fetch((v4, 80), PATIENCE).unwrap_err();
+    assert!(begin.elapsed() < PATIENCE / 4, "refused, and not lost");
+    assert_eq!(
+        unit.netns.fetch((v4, 53), PATIENCE).unwrap(),
+        "secret",
+        "another service at the same address"
+    );
+    for to in [IpAddr::from(v4), v6.into()] {
+        assert_eq!(lab.machine.fetch((to, 80), PATIENCE).unwrap(), "secret", "the machine itself");
+        assert!(user_reaches(&lab.machine, 0, &to.to_string()));
+        for user in [0, 1000, 65_535] {
+            assert!(!user_reaches(&lab.machine, ID_BASE + user, &to.to_string()), "{to}, {user}");
+        }
+    }
 }
