@@ -4,7 +4,7 @@ use super::driver::{self, Bench, DEADLINE, Ended, Finished, Running, ready};
 use super::{BASE, shut_in};
 use berth_units::cgroup::Cgroup;
 use berth_units::launch::{self, Caps, Entered, Entry, Message, Plan};
-use berth_units::model::NetworkMode;
+use berth_units::model::{NetworkMode, Resources};
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::PollFlags;
@@ -31,7 +31,11 @@ fn probe(args: &[&str]) -> Entry<'static> {
     Entry::command(["probe", "probe"].into_iter().chain(args.iter().copied()).map(str::to_owned).collect())
 }
 
-fn visit(plan: &Plan, running: &Running, mut what: Entry<'_>) -> Result<Visit, String> {
+fn visit(plan: &Plan, running: &Running, what: Entry<'_>) -> Result<Visit, String> {
+    visit_in(plan, running, "probe", what)
+}
+
+fn visit_in(plan: &Plan, running: &Running, name: &str, mut what: Entry<'_>) -> Result<Visit, String> {
     let (stdout, far_stdout) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let (stderr, far_stderr) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let mut given = [None, Some(far_stdout.as_fd()), Some(far_stderr.as_fd())];
@@ -39,7 +43,7 @@ fn visit(plan: &Plan, running: &Running, mut what: Entry<'_>) -> Result<Visit, S
         *given = own.or(*given);
     }
     let what = Entry { program: what.program, env: std::mem::take(&mut what.env), stdio: given, ..what };
-    let cgroup = running.cgroup.child("probe").unwrap();
+    let cgroup = running.cgroup.child(name).unwrap();
     let mut entered =
         launch::enter(plan, &cgroup, running.pidfd.as_fd(), &what).map_err(|e| e.to_string())?;
     let mut found = None;
@@ -141,6 +145,7 @@ pub fn as_the_unit(bench: &Bench) {
 pub fn as_somebody_else(bench: &Bench) {
     let mut plan = bench.plan(&["sleep"]);
     plan.cwd = "/home".into();
+    plan.caps.0 |= 1 << Caps::number("SYS_PTRACE").unwrap();
     let running = bench.start(&plan);
     let mut what = probe(&["facts"]);
     (what.user, what.cwd) = (Some("alice".into()), Some("/home/alice".into()));
@@ -149,6 +154,15 @@ pub fn as_somebody_else(bench: &Bench) {
     assert_eq!(seen.fact("status CapPrm"), "0000000000000000");
     assert_eq!((seen.fact("env HOME"), seen.fact("cwd")), ("/home/alice", "/home/alice"));
     assert_eq!((seen.fact("open /dev/stdout"), seen.fact("write /file")), ("ok", "EACCES"));
+
+    // At a terminal, which is then its session's.
+    assert_ne!(seen.fact("open /dev/tty"), "ok");
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut what = probe(&["facts"]);
+    what.stdio[0] = Some(terminal.slave.as_fd());
+    let seen = visit(&plan, &running, what).unwrap().end();
+    assert_eq!(seen.fact("open /dev/tty"), "ok");
+    drop(terminal);
 
     // Fewer capabilities than the unit, and never more.
     let mut what = probe(&["facts"]);
@@ -178,6 +192,9 @@ pub fn as_somebody_else(bench: &Bench) {
     .unwrap();
     let inode = |path: String| fs::metadata(path).map(|m| (m.dev(), m.ino())).unwrap();
     assert_eq!(inode(format!("/proc/{}/exe", visitor.pid)), inode("/proc/self/exe".into()));
+    // It can be had from `/proc`, but not to write to (CVE-2019-5736).
+    let thief = visit_in(&plan, &running, "exec", probe(&["steal"])).unwrap().end();
+    assert_eq!((thief.fact("read"), thief.fact("write")), ("ok", "EACCES"));
     visitor.cgroup.kill().unwrap();
     visitor.end();
     finish(running);
@@ -281,6 +298,20 @@ pub fn ends(bench: &Bench) {
     let left = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
     assert_eq!(left, Ok(WaitStatus::StillAlive), "no zombie is left");
     assert_eq!(inside(), processes);
+
+    if bench.limited {
+        // One too many, and two.
+        let now = running.cgroup.usage().pids.unwrap();
+        for (pids, step) in
+            [(now, "clone a process into its cgroup"), (now + 1, "clone a process in the container")]
+        {
+            let pids = u32::try_from(pids).unwrap();
+            running.cgroup.limit(&Resources { pids, ..Resources::default() }).unwrap();
+            let reason = visit(&plan, &running, probe(&["facts"])).err().expect("it must not run");
+            assert!(reason.contains(step) && reason.contains("as resources.pids allows"), "{reason}");
+        }
+        running.cgroup.limit(&Resources::default()).unwrap();
+    }
 
     // The unit's end is theirs.
     let visitor = visit(&plan, &running, probe(&["tree"])).unwrap();

@@ -32,6 +32,7 @@ pub fn prepare() {
     fs_mount("proc", "/proc", "");
     fs_mount("sysfs", "/sys", "");
     fs_mount("devtmpfs", "/dev", "");
+    fs_mount("devpts", "/dev/pts", "ptmxmode=0666");
     fs_mount("cgroup2", "/sys/fs/cgroup", "");
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     println!("kernel {}", release.trim());

@@ -19,6 +19,7 @@ pub fn run(args: &[String]) -> i32 {
         ["read-fds"] => read_fds(),
         ["make-top"] => make_top(),
         ["hunt"] => hunt(),
+        ["steal"] => steal(),
         ["touch", path] => fs::write(path, "").unwrap(),
         ["sleep"] => loop {
             nix::unistd::pause();
@@ -231,6 +232,16 @@ fn hunt() {
         say("seen", &user);
     }
     say("got", &Vec::from_iter(got).join(", "));
+}
+
+/// Opens the file of a program that somebody outside has brought in.
+fn steal() {
+    let me = std::process::id().to_string();
+    let pids = names("/proc").unwrap().into_iter().filter(|n| n.parse::<u32>().is_ok_and(|pid| pid != 1));
+    let other = pids.into_iter().find(|pid| *pid != me).unwrap();
+    let exe = Path::new("/proc").join(other).join("exe");
+    say("read", &text(fs::File::open(&exe)));
+    say("write", &text(fs::OpenOptions::new().write(true).open(&exe)));
 }
 
 /// Open descriptors, without the one that lists them.
