@@ -25,6 +25,7 @@ struct Visit {
     cgroup: Cgroup,
     stdout: OwnedFd,
     stderr: OwnedFd,
+    terminal: Option<OwnedFd>,
 }
 
 fn probe(args: &[&str]) -> Entry<'static> {
@@ -63,7 +64,13 @@ fn visit_in(plan: &Plan, running: &Running, name: &str, mut what: Entry<'_>) -> 
         }
     }
     assert_eq!(driver::wait(entered.usher_pid), Ended::Code(0));
-    Ok(Visit { pid: found.expect("Created comes before Running"), cgroup, stdout, stderr })
+    Ok(Visit {
+        pid: found.expect("Created comes before Running"),
+        cgroup,
+        stdout,
+        stderr,
+        terminal: entered.terminal(),
+    })
 }
 
 fn next(entered: &mut Entered) -> Message {
@@ -83,7 +90,14 @@ impl Visit {
             fs::File::from(fd).read_to_end(&mut words).unwrap();
             String::from_utf8_lossy(&words).into_owned()
         };
-        let (output, errors) = (read(self.stdout), read(self.stderr));
+        let (mut output, errors) = (read(self.stdout), read(self.stderr));
+        while let Some(terminal) = &self.terminal {
+            ready(terminal.as_fd(), PollFlags::POLLIN, Instant::now() + DEADLINE);
+            let mut part = [0; 4096];
+            // EIO at its end.
+            let Ok(count) = nix::unistd::read(terminal, &mut part) else { break };
+            output.push_str(&String::from_utf8_lossy(&part[..count]).replace('\r', ""));
+        }
         Finished { ended: driver::wait(self.pid), output, errors, had_netns: true }
     }
 }
@@ -163,6 +177,10 @@ pub fn as_somebody_else(bench: &Bench) {
     let seen = visit(&plan, &running, what).unwrap().end();
     assert_eq!(seen.fact("open /dev/tty"), "ok");
     drop(terminal);
+    let own = Entry { terminal: true, user: Some("alice".into()), ..probe(&["facts"]) };
+    let seen = visit(&plan, &running, own).unwrap().end();
+    assert_eq!((seen.fact("open /dev/tty"), seen.fact("fds"), seen.fact("uid")), ("ok", "0 1 2", "1000"));
+    assert_eq!(seen.fact("input"), "/dev/pts/0 of 1000");
 
     // Fewer capabilities than the unit, and never more.
     let mut what = probe(&["facts"]);

@@ -126,6 +126,9 @@ fn facts() {
         limits.lines().find(|l| l.starts_with("Max open files")).unwrap().split_whitespace().collect();
     say("limit nofile", &format!("{} {}", files[3], files[4]));
     say("oom_score_adj", fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim());
+    let input = fs::read_link("/proc/self/fd/0").unwrap();
+    let owner = fs::metadata(&input).map_or_else(|e| e.to_string(), |m| m.uid().to_string());
+    say("input", &format!("{} of {owner}", input.display()));
     attempts();
 }
 

@@ -24,7 +24,8 @@
 //! its own, or lies on the verified root: a read-only mount, owned by a user who it cannot be (CVE-2019-5736; also for
 //! scripts whose interpreter is `/proc/self/exe`). setns sets root and working folder to the container's; no folder
 //! outside is open any more when the unit's working folder is entered, which is checked (CVE-2024-21626), and one that is
-//! given as standard input or output is refused.
+//! given as standard input or output is refused. A terminal is the container's own, opened with the container's rights,
+//! and only a devpts is taken for one.
 //!
 //! A container may lie about itself all the same: it can stop, trace or feed whatever runs in it after exec as its own
 //! user. What a check says is the unit's word, no more.
@@ -38,10 +39,11 @@ use super::user::Identity;
 use super::{LaunchError, channel};
 use crate::cgroup::Cgroup;
 use crate::model::NetworkMode;
-use crate::sys::{clone, process};
+use crate::sys::{clone, mount, process};
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{Gid, Uid, fchown, isatty};
 use std::convert::Infallible;
 use std::io;
@@ -49,6 +51,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Whom a check by Berth's own program runs as: `nobody`, who owns nothing in the container.
 const CHECKER: &str = "65534:65534";
+/// `DEVPTS_SUPER_MAGIC`.
+const DEVPTS: FsType = FsType(0x1cd1);
 
 /// What is to run.
 #[derive(Debug)]
@@ -81,13 +85,23 @@ pub struct Entry<'a> {
     /// Standard input, output, error: pipe, socket, terminal, character device or file; `None`: nowhere. A terminal as
     /// standard input will control the session.
     pub stdio: [Option<BorrowedFd<'a>>; 3],
+    /// A new terminal of the container's own for all three instead, see [`Entered::terminal`].
+    pub terminal: bool,
 }
 
 impl<'a> Entry<'a> {
     /// A command as if the unit had started it.
     pub fn command(argv: Vec<String>) -> Self {
         let program = Program::Inside(argv);
-        Self { program, env: Vec::new(), user: None, cwd: None, caps: Caps(u64::MAX), stdio: [None; 3] }
+        Self {
+            program,
+            env: Vec::new(),
+            user: None,
+            cwd: None,
+            caps: Caps(u64::MAX),
+            stdio: [None; 3],
+            terminal: false,
+        }
     }
 
     /// Berth's own program, with no rights at all.
@@ -114,6 +128,12 @@ impl Entered {
     /// and [`Message::Running`], or [`Message::Failed`] at any time, after which nothing follows; stop polling.
     pub fn receive(&mut self) -> Result<Option<Message>, LaunchError> {
         self.story.receive(self.channel.as_fd())
+    }
+
+    /// The master of its terminal, non-blocking, once [`Message::Created`] has come. It fails with EIO when nobody is
+    /// left at the other end.
+    pub fn terminal(&mut self) -> Option<OwnedFd> {
+        self.story.terminal.take()
     }
 }
 
@@ -181,6 +201,9 @@ impl Usher<'_> {
         close_all_but([self.channel.0].into_iter().chain(self.file()).map(|fd| fd.as_raw_fd()))?;
         program::become_root(self.plan)?;
         program::new_keyring()?;
+        if self.what.terminal {
+            self.terminal()?;
+        }
         let identity = program::who(self.what.user.as_ref().unwrap_or(&self.plan.user))?;
         own_stdio(identity.uid, identity.gid)?;
         let (argv, env, cwd) = self.command(&identity);
@@ -268,6 +291,22 @@ impl Usher<'_> {
         std::mem::forget(null);
         // So that they belong to the container at all, and whoever it becomes there can have them.
         self.plan.id_base.map_or(Ok(()), |base| own_stdio(base, base))
+    }
+
+    /// Makes a terminal in the container, as its root, and puts it in the places of 0 to 2.
+    fn terminal(&self) -> Step<()> {
+        let failed = || "make a terminal";
+        // Whatever else the container has put there is not taken for it, nor waited for.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+        let master = mount::open_plain(c"/dev/pts/ptmx", flags.bits(), 0).at(failed)?;
+        if fstatfs(&master).at(failed)?.filesystem_type() != DEVPTS {
+            return Err(Fault::new(failed(), "/dev/pts is no devpts"));
+        }
+        let terminal = process::terminal_peer(master.as_fd()).at(failed)?;
+        for to in 0..3 {
+            process::dup_to(terminal.as_fd(), to).at(failed)?;
+        }
+        self.channel.terminal(master.as_raw_fd()).at(|| "report to PID 1")
     }
 }
 

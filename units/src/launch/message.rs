@@ -17,6 +17,8 @@ const FAILED: u8 = b'F';
 /// The next thing that the process does is exec.
 const EXEC: u8 = b'X';
 const GO: u8 = b'G';
+/// The master of the process's terminal.
+const TERMINAL: u8 = b'T';
 
 /// One thing that happened during a start.
 #[derive(Debug)]
@@ -88,11 +90,12 @@ pub(super) struct Story {
     execs: bool,
     /// The last message was given out.
     ended: bool,
+    pub(super) terminal: Option<OwnedFd>,
 }
 
 impl Story {
     pub(super) fn of(step: &'static str) -> Self {
-        Self { step, execs: false, ended: false }
+        Self { step, execs: false, ended: false, terminal: None }
     }
 
     /// See [`Starting::receive`].
@@ -121,6 +124,7 @@ impl Story {
             };
             match (*kind, body.first_chunk::<4>()) {
                 (EXEC, _) => self.execs = true,
+                (TERMINAL, _) => self.terminal = got.fds.into_iter().next(),
                 (FAILED, _) => {
                     self.ended = true;
                     let text = String::from_utf8_lossy(body);
@@ -153,6 +157,10 @@ pub(super) struct Channel<'a>(pub(super) BorrowedFd<'a>);
 impl Channel<'_> {
     pub(super) fn created(self, pid: i32, fds: &[RawFd]) -> io::Result<()> {
         send(self.0, CREATED, &pid.to_le_bytes(), fds)
+    }
+
+    pub(super) fn terminal(self, master: RawFd) -> io::Result<()> {
+        send(self.0, TERMINAL, &[], &[master])
     }
 
     pub(super) fn execs(self) -> io::Result<()> {

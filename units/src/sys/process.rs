@@ -181,6 +181,19 @@ pub(crate) fn control_by(terminal: BorrowedFd<'_>) -> io::Result<()> {
     unit(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) }.into())
 }
 
+/// The other end of a terminal, by its master.
+pub(crate) fn terminal_peer(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let unlock: libc::c_int = 0;
+    // SAFETY: TIOCSPTLCK reads one int.
+    unit(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlock) }.into())?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: TIOCGPTPEER takes an integer and makes a new descriptor or fails.
+    let peer = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) };
+    unit(peer.into())?;
+    // SAFETY: the kernel has just made it; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(peer) })
+}
+
 /// `execve`; returns only if it failed.
 pub(crate) fn exec(path: &CStr, argv: &[CString], env: &[CString]) -> io::Error {
     let (argv, env) = (pointers(argv), pointers(env));
