@@ -5,7 +5,7 @@ use crate::metadata;
 use crate::names::{self, Names};
 use crate::netlink::{self, Addr, Link, Socket, UserOption};
 use crate::nft::{Nft, rules};
-use crate::plan;
+use crate::plan::{self, Ipv6Net};
 use crate::rdnss::Rdnss;
 use crate::resolv::Resolv;
 use crate::units::{AttachError, Units};
@@ -55,6 +55,8 @@ pub struct Agent {
     nft: Option<Nft>,
     wanted: Option<Wanted>,
     uplinks: BTreeMap<u32, Uplink>,
+    /// Of the units.
+    ipv6: Option<Ipv6Net>,
     units: Units,
     rdnss: Rdnss,
     resolv: Resolv,
@@ -74,6 +76,7 @@ pub struct Agent {
 struct Filtered {
     published: Vec<(Port, Ipv4Addr)>,
     local: Vec<Ipv4Addr>,
+    ipv6: Option<Ipv6Net>,
 }
 
 #[derive(Debug, Default)]
@@ -101,6 +104,7 @@ impl Agent {
             nft: None,
             wanted: None,
             uplinks: BTreeMap::new(),
+            ipv6: None,
             units: Units::load(&resolv.with_file_name("units.json"), &names),
             rdnss: Rdnss::default(),
             resolv: Resolv::new(resolv),
@@ -195,7 +199,11 @@ impl Agent {
     fn hear(&mut self, now: Duration) -> Result<(), Error> {
         let (message, fds) = self.init.recv()?;
         match message {
-            ToWorker::Configure { network, hostname } => {
+            ToWorker::Configure { network, hostname, machine_id } => {
+                self.ipv6 = Ipv6Net::of(&machine_id);
+                self.units.set_ipv6(self.ipv6);
+                self.names.set_ipv6(self.ipv6);
+                self.refilter();
                 self.wanted = Some(Wanted { network, hostname });
                 self.look(now)?;
                 if !self.said.ready {
@@ -300,7 +308,7 @@ impl Agent {
         let mut local: Vec<Ipv4Addr> = local.chain([plan::GATEWAY]).collect();
         local.sort_unstable();
         local.dedup();
-        let wanted = Filtered { published: self.units.published(), local };
+        let wanted = Filtered { published: self.units.published(), local, ipv6: self.ipv6 };
         if self.filtered.as_ref() == Some(&wanted) {
             return Ok(());
         }
@@ -309,7 +317,7 @@ impl Agent {
             Some(nft) => nft,
             none => none.insert(Nft::open().map_err(|error| AttachError::Kernel { step, error })?),
         };
-        nft.commit(|batch| rules::write(batch, &wanted.published, &wanted.local))
+        nft.commit(|batch| rules::write(batch, &wanted.published, &wanted.local, wanted.ipv6))
             .map_err(|error| AttachError::Kernel { step, error })?;
         self.filtered = Some(wanted);
         Ok(())
@@ -385,7 +393,7 @@ impl Agent {
         let has_carrier = |index| self.uplinks.get(&index).is_some_and(|uplink| uplink.link.carrier);
         self.rdnss.forget(now(), has_carrier);
         let servers: Vec<IpAddr> = match configured.is_empty() {
-            // DHCP's come first: units have IPv4 only, and there are three places.
+            // DHCP's come first: a unit's own IPv6 address may lead nowhere, and there are three places.
             true => leases()
                 .flat_map(|lease| lease.dns.iter().map(|ip| IpAddr::from(*ip)))
                 .chain(self.rdnss.servers())

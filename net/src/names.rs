@@ -22,8 +22,9 @@ mod table;
 pub use table::DOMAIN;
 
 use crate::netlink;
+use crate::plan::{self, Ipv6Net};
 use crate::units::Units;
-use crate::{limits, plan, sys};
+use crate::{limits, sys};
 use forward::{Asker, Forward, Outcome};
 use message::{A, AAAA, Code, PTR, Question, Record};
 use nix::poll::PollFlags;
@@ -49,6 +50,7 @@ pub struct Names {
     clients: BTreeMap<u64, Client>,
     last: u64,
     forward: Forward,
+    ipv6: Option<Ipv6Net>,
 }
 
 #[derive(Debug)]
@@ -86,9 +88,14 @@ impl Names {
         self.table = Some(Table::new(names));
     }
 
+    /// The units' IPv6 network.
+    pub fn set_ipv6(&mut self, net: Option<Ipv6Net>) {
+        self.ipv6 = net;
+    }
+
     /// Whom to ask about other names: nobody on the bridge, who would ask us.
     pub fn set_servers(&mut self, servers: &[IpAddr]) {
-        let others = servers.iter().copied().filter(|server| !plan::is_inside(*server));
+        let others = servers.iter().copied().filter(|server| !plan::is_inside(*server, self.ipv6));
         self.forward.set_servers(others.take(limits::NAME_SERVERS).collect());
     }
 
@@ -238,7 +245,7 @@ impl Names {
         };
         let name = question.name();
         let found = match (&name, &self.table) {
-            (Some(name), Some(table)) => table.find(name),
+            (Some(name), Some(table)) => table.find(name, self.ipv6),
             _ => Found::Elsewhere,
         };
         let (code, records) = match found {

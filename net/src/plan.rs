@@ -1,7 +1,7 @@
-//! The units' network: one bridge, one IPv4 network, a place for each unit. Everything that is a name or a number
+//! The units' network: one bridge, an IPv4 and an IPv6 network, a place for each unit. Everything that is a name or a number
 //! of it is here.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The bridge.
 pub const BRIDGE: &str = "berth0";
@@ -50,18 +50,64 @@ impl Place {
     }
 }
 
+/// The units' IPv6 network: 64 bits, made from the machine's id (RFC 4193: `fd`, 40 bits that hardly anybody else has, a
+/// subnet's number), so that it is the same after every boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv6Net(u64);
+
+impl Ipv6Net {
+    /// Its prefix length.
+    pub const PREFIX: u8 = 64;
+
+    /// The one of the machine with this id; none if that is no id.
+    pub fn of(machine_id: &str) -> Option<Self> {
+        if machine_id.len() != 32 || !machine_id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        // FNV-1a: the id is random, and need only be spread, and not shown.
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let hash = machine_id.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+        let global = (hash ^ (hash >> 24)) & 0xff_ffff_ffff;
+        Some(Self(0xfd << 56 | global << 16))
+    }
+
+    /// What its addresses begin with.
+    pub fn bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+
+    /// The machine's address in it.
+    pub fn gateway(self) -> Ipv6Addr {
+        self.host(1)
+    }
+
+    /// A unit's address in it.
+    pub fn address(self, place: Place) -> Ipv6Addr {
+        self.host(place.0)
+    }
+
+    /// Whether an address is in it.
+    pub fn contains(self, ip: Ipv6Addr) -> bool {
+        ip.octets().starts_with(&self.bytes())
+    }
+
+    fn host(self, number: u16) -> Ipv6Addr {
+        Ipv6Addr::from_bits(u128::from(self.0) << 64 | u128::from(number))
+    }
+}
+
 /// The bridge's hardware address.
 pub fn gateway_mac() -> [u8; 6] {
     mac(GATEWAY)
 }
 
-/// Whether an address is one of the units' network.
-pub fn is_inside(ip: IpAddr) -> bool {
+/// Whether an address is one of the units' networks.
+pub fn is_inside(ip: IpAddr, ipv6: Option<Ipv6Net>) -> bool {
     match ip {
         IpAddr::V4(ip) => {
             ip.octets().iter().zip(NETWORK.octets()).take(usize::from(PREFIX / 8)).all(|(a, b)| *a == b)
         }
-        IpAddr::V6(_) => false,
+        IpAddr::V6(ip) => ipv6.is_some_and(|net| net.contains(ip)),
     }
 }
 
@@ -93,6 +139,21 @@ mod tests {
                 && !is_ours("eth0")
                 && !is_ours("business")
         );
+    }
+
+    #[test]
+    fn a_machine_has_one_ipv6_network() {
+        let net = Ipv6Net::of("0123456789abcdef0123456789abcdef").unwrap();
+        let gateway = net.gateway();
+        assert_eq!(gateway.segments()[0] >> 8, 0xfd);
+        assert_eq!(gateway.segments()[3..], [0, 0, 0, 0, 1]);
+        assert_eq!(net.address(Place(0x0102)).segments()[4..], [0, 0, 0, 0x0102]);
+        assert!(net.contains(gateway));
+        let other = Ipv6Net::of("0123456789abcdef0123456789abcdee").unwrap();
+        assert!(other != net && !other.contains(gateway));
+        for rubbish in ["", "0123456789abcdef", "0123456789abcdef0123456789abcdeg"] {
+            assert_eq!(Ipv6Net::of(rubbish), None);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! units send each other goes through the gateway, and its packet filter.
 
 use crate::netlink::{self, Addr, Ipv4Conf, Route, Socket};
-use crate::plan::Place;
+use crate::plan::{Ipv6Net, Place};
 use crate::{limits, plan};
 use berth_units::model::Port;
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,9 @@ struct Entry {
     place: Place,
     ports: Vec<Port>,
     attached: bool,
+    /// It has an IPv6 address too.
+    #[serde(default)]
+    ipv6: bool,
 }
 
 /// All units that have, or had, an address.
@@ -71,17 +74,24 @@ pub struct Units {
     entries: BTreeMap<String, Entry>,
     next: Place,
     bridge: Option<u32>,
+    ipv6: Option<Ipv6Net>,
     file: PathBuf,
 }
 
 impl Units {
     /// Reads what an earlier agent of this boot has left in `file`; `interfaces`: the names of those that there are.
     pub fn load(file: &Path, interfaces: &[String]) -> Self {
-        let mut units = Self { entries: read(file), next: Place::FIRST, bridge: None, file: file.to_owned() };
+        let mut units =
+            Self { entries: read(file), next: Place::FIRST, bridge: None, ipv6: None, file: file.to_owned() };
         for entry in units.entries.values_mut() {
             entry.attached &= interfaces.contains(&entry.place.port());
         }
         units
+    }
+
+    /// The IPv6 network of units that are attached from now on.
+    pub fn set_ipv6(&mut self, net: Option<Ipv6Net>) {
+        self.ipv6 = net;
     }
 
     /// Whether any unit is attached.
@@ -97,17 +107,18 @@ impl Units {
 
     /// A unit's addresses, if it is attached.
     pub fn addresses(&self, unit: &str) -> impl Iterator<Item = IpAddr> {
-        let entry = self.entries.get(unit).filter(|entry| entry.attached);
-        entry.map(|entry| IpAddr::from(entry.place.address())).into_iter()
+        self.entries.get(unit).filter(|entry| entry.attached).into_iter().flat_map(|entry| self.of(entry))
+    }
+
+    fn of(&self, entry: &Entry) -> impl Iterator<Item = IpAddr> {
+        let ipv6 = self.ipv6.filter(|_| entry.ipv6).map(|net| net.address(entry.place).into());
+        [IpAddr::from(entry.place.address())].into_iter().chain(ipv6)
     }
 
     /// The unit that has an address.
     pub fn at(&self, ip: IpAddr) -> Option<&str> {
-        let attached = self.entries.iter().filter(|(_, entry)| entry.attached);
-        attached
-            .filter(|(_, entry)| IpAddr::from(entry.place.address()) == ip)
-            .map(|(unit, _)| unit.as_str())
-            .next()
+        let mut attached = self.entries.iter().filter(|(_, entry)| entry.attached);
+        attached.find(|(_, entry)| self.of(entry).any(|theirs| theirs == ip)).map(|(unit, _)| unit.as_str())
     }
 
     /// Gives a unit a place and its ports; nothing is plumbed yet.
@@ -122,7 +133,8 @@ impl Units {
             Some(entry) => entry.place,
             None => self.free_place()?,
         };
-        self.entries.insert(unit.to_owned(), Entry { place, ports: ports.to_vec(), attached: true });
+        let ipv6 = self.entries.get(unit).is_some_and(|entry| entry.ipv6);
+        self.entries.insert(unit.to_owned(), Entry { place, ports: ports.to_vec(), attached: true, ipv6 });
         Ok(place)
     }
 
@@ -173,7 +185,19 @@ impl Units {
         .step("make a pair of interfaces")?;
         outside(place, bridge, rtnl).and_then(|()| within(place, &mut inside)).inspect_err(|_| {
             let _ = rtnl.delete_link(&port);
-        })
+        })?;
+        let ipv6 = match self.ipv6 {
+            Some(net) => match ipv6(net, place, bridge, rtnl, &mut inside) {
+                // The kernel's own words for "there is no IPv6 here".
+                Err(error) if NO_IPV6.iter().any(|errno| error.is(*errno)) => false,
+                outcome => outcome.step("give the unit its IPv6 address").map(|()| true)?,
+            },
+            None => false,
+        };
+        if let Some(entry) = self.entries.get_mut(unit) {
+            entry.ipv6 = ipv6;
+        }
+        Ok(())
     }
 
     /// The bridge's index; made when it is first needed.
@@ -231,7 +255,8 @@ fn outside(place: Place, bridge: u32, rtnl: &mut Socket) -> Result<(), AttachErr
     rtnl.isolate_port(port).step("isolate the port")?;
     rtnl.set_no_ipv6(port).step("configure the machine's end")?;
     rtnl.add_fdb(port, place.mac()).step("tell the bridge the unit's hardware address")?;
-    rtnl.add_neighbour(bridge, place.address(), place.mac()).step("tell the machine the unit's address")?;
+    rtnl.add_neighbour(bridge, place.address().into(), place.mac())
+        .step("tell the machine the unit's address")?;
     rtnl.set_up(port, true).step("bring up the machine's end")
 }
 
@@ -249,11 +274,32 @@ fn within(place: Place, inside: &mut Socket) -> Result<(), AttachError> {
     inside.add_address(&address).step("give the unit its address")?;
     inside.set_up(eth0, true).step("bring up the unit's end")?;
     inside
-        .add_neighbour(eth0, plan::GATEWAY, plan::gateway_mac())
+        .add_neighbour(eth0, plan::GATEWAY.into(), plan::gateway_mac())
         .step("tell the unit the gateway's hardware address")?;
     inside
         .add_route(&Route { onlink: true, ..Route::default_via(plan::GATEWAY.into(), eth0, 0) })
         .step("give the unit its default route")
+}
+
+/// How a kernel without IPv6, or one that is told to do without, refuses.
+const NO_IPV6: [nix::Error; 3] = [nix::Error::EAFNOSUPPORT, nix::Error::EOPNOTSUPP, nix::Error::EACCES];
+
+/// IPv6 on both sides, and on the bridge: the same as IPv4, and just as little is left to ask neighbours.
+fn ipv6(
+    net: Ipv6Net,
+    place: Place,
+    bridge: u32,
+    rtnl: &mut Socket,
+    inside: &mut Socket,
+) -> netlink::Result<()> {
+    let gateway = net.gateway().into();
+    let sure = |index, ip: IpAddr, prefix| Addr { sure: true, ..Addr::new(index, ip, prefix) };
+    rtnl.add_address(&sure(bridge, gateway, Ipv6Net::PREFIX))?;
+    rtnl.add_neighbour(bridge, net.address(place).into(), place.mac())?;
+    let eth0 = inside.link("eth0")?.ok_or(netlink::Error::Answer("it is not there"))?.index;
+    inside.add_address(&sure(eth0, net.address(place).into(), 128))?;
+    inside.add_neighbour(eth0, gateway, plan::gateway_mac())?;
+    inside.add_route(&Route { onlink: true, ..Route::default_via(gateway, eth0, 0) })
 }
 
 /// Whether two published ports are one and the same somewhere on the machine.

@@ -321,6 +321,8 @@ pub enum ToWorker {
         network: MachineNetwork,
         /// For DHCP's host name option.
         hostname: String,
+        /// 32 hex digits; the units' IPv6 network is made from it.
+        machine_id: String,
     },
     /// To the network agent: two descriptors ride along, the unit's network namespace and a `NETLINK_ROUTE` socket
     /// opened inside it (by the container before its exec), so that the agent needs no right to enter it. Give it

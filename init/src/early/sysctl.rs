@@ -17,7 +17,7 @@ const fn set(name: &'static str, value: &'static str, why: &'static str) -> Sett
 }
 
 /// All of them.
-pub const SETTINGS: [Setting; 28] = [
+pub const SETTINGS: [Setting; 29] = [
     set("kernel/modprobe", "", "there is no modprobe; PID 1 loads modules"),
     set("kernel/core_pattern", "|/dev/null", "a core dump of a container goes nowhere"),
     set("kernel/kptr_restrict", "2", "no kernel addresses for anybody"),
@@ -46,6 +46,7 @@ pub const SETTINGS: [Setting; 28] = [
     set("net/ipv4/conf/all/accept_redirects", "0", "routes come from the network agent"),
     set("net/ipv6/conf/all/accept_redirects", "0", "the same"),
     set("net/ipv4/conf/all/send_redirects", "0", "bridged units need none"),
+    set("net/ipv6/conf/default/accept_ra", "2", "cards listen to routers even when units are forwarded for"),
 ];
 
 /// Writes all of them; names those that the kernel does not know or refuses.

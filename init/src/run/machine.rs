@@ -127,6 +127,11 @@ impl Machine {
                 .iter()
                 .filter_map(|feature| modules.load_feature(feature).err().map(|e| format!("{feature}: {e}")))
                 .collect();
+            if features.contains(&"bridge") {
+                // The kernel has no such switch for one interface; the network agent's filter lets pass only what
+                // comes from units or goes to them. A kernel without IPv6 has none at all.
+                let _ = crate::early::files::poke("/proc/sys/net/ipv6/conf/all/forwarding", "1\n");
+            }
             if failed.is_empty() { Ok(String::new()) } else { Err(failed.join("; ")) }
         };
         if let Entry::Vacant(entry) = self.loading.entry(set) {

@@ -56,6 +56,8 @@ pub struct Facts {
     pub slot: String,
     /// The machine's name so far.
     pub hostname: String,
+    /// 32 hex digits, the same for ever.
+    pub machine_id: String,
     /// The slot is on trial: if it does not become healthy, the other one is there.
     pub on_trial: bool,
     /// This boot is a rescue, and why.

@@ -343,6 +343,7 @@ fn facts(booted: &Booted) -> Facts {
         version: booted.version.clone(),
         slot: booted.slot.name().into(),
         hostname: booted.hostname.clone(),
+        machine_id: booted.machine_id.clone(),
         on_trial: booted.start == Start::Trial,
         rescue: match booted.start {
             Start::Rescue { starts } => Some(rescue_reason(booted.slot, starts)),

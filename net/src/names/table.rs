@@ -2,9 +2,9 @@
 //! of the units' network have names, too. All of these are ours alone: what is asked about them never leaves the
 //! machine, whether or not there is an answer.
 
-use crate::plan;
+use crate::plan::{self, Ipv6Net};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The domain of units; `internal` is nobody's on the Internet, by ICANN's word.
 pub const DOMAIN: &str = "berth.internal";
@@ -32,8 +32,8 @@ impl Table {
         Self(names.into_iter().map(|(name, units)| (name.to_ascii_lowercase(), units)).collect())
     }
 
-    /// Looks a name up: in lower case, without a dot at its end.
-    pub fn find(&self, name: &str) -> Found<'_> {
+    /// Looks a name up: in lower case, without a dot at its end. `ipv6`: the units' network.
+    pub fn find(&self, name: &str, ipv6: Option<Ipv6Net>) -> Found<'_> {
         if let Some(units) = self.0.get(name) {
             return Found::Units(units);
         }
@@ -44,7 +44,8 @@ impl Table {
                 None => {}
             }
         }
-        reverse(name).unwrap_or(Found::Elsewhere)
+        let ipv6 = reverse_ipv6(name).filter(|ip| ipv6.is_some_and(|net| net.contains(*ip)));
+        ipv6.map(|ip| Found::Address(ip.into())).or_else(|| reverse(name)).unwrap_or(Found::Elsewhere)
     }
 }
 
@@ -63,6 +64,16 @@ fn reverse(name: &str) -> Option<Found<'static>> {
     Some(address.map_or(Found::Nothing, |bytes| Found::Address(Ipv4Addr::from(bytes).into())))
 }
 
+/// The IPv6 address whose name is asked for (RFC 3596, 2.5): 32 digits, the last one first.
+fn reverse_ipv6(name: &str) -> Option<Ipv6Addr> {
+    let digits: Vec<&str> = name.strip_suffix(".ip6.arpa")?.split('.').collect();
+    if digits.len() != 32 || digits.iter().any(|digit| digit.len() != 1) {
+        return None;
+    }
+    let text: String = digits.into_iter().rev().collect();
+    u128::from_str_radix(&text, 16).ok().map(Ipv6Addr::from_bits)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,15 +87,21 @@ mod tests {
         ];
         let table = Table::new(names.into());
         let both = ["web.1".to_owned(), "web.2".to_owned()];
-        assert_eq!(table.find("web"), Found::Units(&both));
-        assert_eq!(table.find("web.berth.internal"), Found::Units(&both));
-        assert_eq!(table.find("web.1"), Found::Units(&both[..1]));
-        assert_eq!(table.find("db"), Found::Units(&[]));
-        assert_eq!(table.find("berth.internal"), Found::Units(&[]));
+        assert_eq!(table.find("web", None), Found::Units(&both));
+        assert_eq!(table.find("web.berth.internal", None), Found::Units(&both));
+        assert_eq!(table.find("web.1", None), Found::Units(&both[..1]));
+        assert_eq!(table.find("db", None), Found::Units(&[]));
+        assert_eq!(table.find("berth.internal", None), Found::Units(&[]));
         for nothing in ["wbe.berth.internal", "88.10.in-addr.arpa", "x.0.88.10.in-addr.arpa"] {
-            assert_eq!(table.find(nothing), Found::Nothing, "{nothing}");
+            assert_eq!(table.find(nothing, None), Found::Nothing, "{nothing}");
         }
-        assert_eq!(table.find("2.0.88.10.in-addr.arpa"), Found::Address([10, 88, 0, 2].into()));
+        assert_eq!(table.find("2.0.88.10.in-addr.arpa", None), Found::Address([10, 88, 0, 2].into()));
+        let net = Ipv6Net::of("0123456789abcdef0123456789abcdef").unwrap();
+        let digits = format!("{:032x}", net.gateway().to_bits());
+        let digits: Vec<String> = digits.chars().rev().map(String::from).collect();
+        let name = format!("{}.ip6.arpa", digits.join("."));
+        assert_eq!(table.find(&name, Some(net)), Found::Address(net.gateway().into()));
+        assert_eq!(table.find(&name, None), Found::Elsewhere);
         let others = [
             "wbe",
             "",
@@ -96,7 +113,7 @@ mod tests {
             "2.0.88.10.in-addr.arpa.example",
         ];
         for other in others {
-            assert_eq!(table.find(other), Found::Elsewhere, "{other}");
+            assert_eq!(table.find(other, None), Found::Elsewhere, "{other}");
         }
     }
 }

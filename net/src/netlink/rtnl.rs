@@ -66,6 +66,8 @@ const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
 const IFA_CACHEINFO: u16 = 6;
 
+const IFA_F_NODAD: u8 = 0x02;
+
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
@@ -175,12 +177,14 @@ pub struct Addr {
     pub global: bool,
     /// Seconds that it is good for; none = for ever.
     pub lifetime: Option<u32>,
+    /// Nobody else can have it, so nobody is asked (IPv6).
+    pub sure: bool,
 }
 
 impl Addr {
     /// A global address without an end.
     pub fn new(index: u32, ip: IpAddr, prefix: u8) -> Self {
-        Self { index, ip, prefix, global: true, lifetime: None }
+        Self { index, ip, prefix, global: true, lifetime: None, sure: false }
     }
 
     /// From the body of a `RTM_NEWADDR`.
@@ -196,11 +200,12 @@ impl Addr {
                 _ => {}
             }
         }
-        Some(Self { index, ip: local.or(address)?, prefix, global, lifetime: None })
+        Some(Self { index, ip: local.or(address)?, prefix, global, lifetime: None, sure: false })
     }
 
     fn write(&self, m: &mut Writer) {
-        m.put(&[address_family(self.ip), self.prefix, 0, 0]).put(&self.index.to_ne_bytes());
+        let flags = if self.sure { IFA_F_NODAD } else { 0 };
+        m.put(&[address_family(self.ip), self.prefix, flags, 0]).put(&self.index.to_ne_bytes());
         let bytes = ip_bytes(self.ip);
         m.attr(IFA_LOCAL, &bytes).attr(IFA_ADDRESS, &bytes);
         if let (IpAddr::V4(ip), 0..=30) = (self.ip, self.prefix) {
@@ -498,11 +503,11 @@ impl Socket {
         }
     }
 
-    /// Says once and for all which hardware address an IPv4 address has.
-    pub fn add_neighbour(&mut self, index: u32, ip: Ipv4Addr, mac: [u8; 6]) -> Result<()> {
+    /// Says once and for all which hardware address an address has.
+    pub fn add_neighbour(&mut self, index: u32, ip: IpAddr, mac: [u8; 6]) -> Result<()> {
         self.request(NEWNEIGH, CREATE | REPLACE, |m| {
-            neighbour_header(m, AF_INET, index, NUD_PERMANENT, 0);
-            m.attr(NDA_DST, &ip.octets()).attr(NDA_LLADDR, &mac);
+            neighbour_header(m, address_family(ip), index, NUD_PERMANENT, 0);
+            m.attr(NDA_DST, &ip_bytes(ip)).attr(NDA_LLADDR, &mac);
         })
     }
 

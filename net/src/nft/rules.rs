@@ -10,13 +10,15 @@
 //! * `postrouting` gives units the machine's address towards the outside, and makes what the machine (from
 //!   127.0.0.1) or a unit sends to a published port come from the gateway, so that a unit can reach its own. What
 //!   units send each other directly is marked by `guard`, and keeps its address.
-//! * Units have no IPv6 yet: what they send, router advertisements to the machine above all, is dropped.
+//! * IPv6 is the same without published ports. What comes from the bridge must come from an address of the units' network:
+//!   no router advertisement does, so no unit can be the machine's router. Without such a network all of it is dropped.
+//! * `forward` lets pass only what comes from units or goes to them: the machine is nobody else's router.
 //!
 //! Chains, sets and expressions are chosen to need few kernel modules, see [`MODULES`]: neither `ct` nor `fib`.
 //! Rules that keep units from metadata addresses belong at the head of `guard`.
 
 use super::{Batch, Expr, Family, Hook, Reg, Set};
-use crate::plan;
+use crate::plan::{self, Ipv6Net};
 use berth_units::model::{Port, Protocol};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -48,8 +50,9 @@ const R0: Reg = Reg(0);
 const R1: Reg = Reg(1);
 const R2: Reg = Reg(2);
 
-/// Writes both tables: `published` ports with the address that each leads to, `local` addresses of the machine.
-pub fn write(batch: &mut Batch, published: &[(Port, Ipv4Addr)], local: &[Ipv4Addr]) {
+/// Writes both tables: `published` ports with the address that each leads to, `local` addresses of the machine, the units'
+/// IPv6 network.
+pub fn write(batch: &mut Batch, published: &[(Port, Ipv4Addr)], local: &[Ipv4Addr], ipv6: Option<Ipv6Net>) {
     batch.fresh_table(Family::Ip, TABLE);
     let (everywhere, at) = elements(published);
     let local: BTreeMap<_, _> = local.iter().map(|ip| (ip.octets().to_vec(), Vec::new())).collect();
@@ -63,14 +66,55 @@ pub fn write(batch: &mut Batch, published: &[(Port, Ipv4Addr)], local: &[Ipv4Add
         }
     }
     batch.fresh_table(Family::Ip6, TABLE);
-    batch.chain(Family::Ip6, TABLE, "guard", GUARD);
-    batch.rule(Family::Ip6, TABLE, "guard", &[Expr::Meta(6, R0), is(plan::BRIDGE), DROP]);
+    for (name, hook, rules) in chains_ipv6(ipv6) {
+        batch.chain(Family::Ip6, TABLE, name, hook);
+        for rule in rules {
+            batch.rule(Family::Ip6, TABLE, name, &rule);
+        }
+    }
+}
+
+type Chain = (&'static str, Hook, Vec<Vec<Expr>>);
+
+/// The IPv6 table's chains.
+fn chains_ipv6(net: Option<Ipv6Net>) -> Vec<Chain> {
+    let from_bridge = || [Expr::Meta(6, R0), is(plan::BRIDGE)];
+    let Some(net) = net else {
+        return vec![("guard", GUARD, vec![[&from_bridge()[..], &[DROP]].concat()])];
+    };
+    let network = || net.bytes().to_vec();
+    let guard = vec![
+        [&from_bridge()[..], &[Expr::Payload(1, 8, 8, R0), Expr::Differs(network(), R0), DROP]].concat(),
+        [&from_bridge()[..], &[ACCEPT]].concat(),
+        vec![Expr::Meta(6, R0), is("lo"), ACCEPT],
+        vec![Expr::Payload(1, 24, 8, R0), Expr::Equal(network(), R0), DROP],
+    ];
+    let postrouting = vec![vec![
+        Expr::Meta(7, R0),
+        Expr::Differs(name(plan::BRIDGE), R0),
+        Expr::Payload(1, 8, 8, R0),
+        Expr::Equal(network(), R0),
+        Expr::Masquerade,
+    ]];
+    vec![
+        ("guard", GUARD, guard),
+        ("forward", FORWARD, vec![forward()]),
+        ("postrouting", Hook { kind: "nat", number: 4, priority: 100 }, postrouting),
+    ]
+}
+
+const FORWARD: Hook = Hook { kind: "filter", number: 2, priority: 0 };
+
+/// Neither from nor to the bridge.
+fn forward() -> Vec<Expr> {
+    let other = || Expr::Differs(name(plan::BRIDGE), R0);
+    vec![Expr::Meta(6, R0), other(), Expr::Meta(7, R0), other(), DROP]
 }
 
 const GUARD: Hook = Hook { kind: "filter", number: 0, priority: -300 };
 
 /// The IPv4 table's chains.
-fn chains() -> [(&'static str, Hook, Vec<Vec<Expr>>); 4] {
+fn chains() -> [Chain; 5] {
     let from_bridge = || [Expr::Meta(6, R0), is(plan::BRIDGE)];
     let to_bridge = || [Expr::Meta(7, R0), is(plan::BRIDGE)];
     let not_to_bridge = || [Expr::Meta(7, R0), Expr::Differs(name(plan::BRIDGE), R0)];
@@ -120,6 +164,7 @@ fn chains() -> [(&'static str, Hook, Vec<Vec<Expr>>); 4] {
     let nat = |number, priority| Hook { kind: "nat", number, priority };
     [
         ("guard", GUARD, guard),
+        ("forward", FORWARD, vec![forward()]),
         ("prerouting", nat(0, -100), publish.clone()),
         ("output", nat(3, -100), publish),
         ("postrouting", nat(4, 100), postrouting),
@@ -170,7 +215,8 @@ mod tests {
     #[test]
     fn the_rules_are_what_nft_would_make() {
         let mut text = String::new();
-        for (name, hook, rules) in chains() {
+        let net = Ipv6Net::of("0123456789abcdef0123456789abcdef");
+        for (name, hook, rules) in chains().into_iter().chain(chains_ipv6(net)) {
             text += &format!("{name}: {} {} {}\n", hook.kind, hook.number, hook.priority);
             for rule in rules {
                 rule.iter().for_each(|expr| text += &format!("  {expr}\n"));

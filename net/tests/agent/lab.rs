@@ -28,6 +28,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long to wait for what must not happen.
 pub const SHORT: Duration = Duration::from_millis(300);
 
+pub const MACHINE_ID: &str = "0123456789abcdef0123456789abcdef";
 pub const WORLD: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub const LEASED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 50);
 
@@ -169,6 +170,8 @@ impl Lab {
             }
             // As PID 1 has it.
             fs::write("/proc/sys/net/ipv4/conf/all/send_redirects", "0").expect("no redirects");
+            fs::write("/proc/sys/net/ipv6/conf/default/accept_ra", "2").expect("advertisements");
+            fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").expect("forwarding");
             let veth = Veth {
                 name: "up0",
                 alias: "cable",
@@ -336,7 +339,8 @@ impl Init {
     /// With these name servers instead of the lease's.
     pub fn configure_with(&self, interface: Interface, dns: &[IpAddr]) {
         let network = MachineNetwork { interfaces: vec![interface], dns: dns.to_vec() };
-        self.say(&ToWorker::Configure { network, hostname: "node1".into() }, None);
+        let machine_id = MACHINE_ID.into();
+        self.say(&ToWorker::Configure { network, hostname: "node1".into(), machine_id }, None);
     }
 
     /// Tells whose name is what: `("web", "web.1 web.2")`.

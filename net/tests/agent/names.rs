@@ -90,6 +90,11 @@ fn ask(netns: &Netns, name: &str, kind: u16) -> Answer {
     panic!("no answer about {name}");
 }
 
+/// All addresses of a name, IPv4 first.
+pub fn addresses(netns: &Netns, name: &str) -> Vec<IpAddr> {
+    [A, AAAA].into_iter().flat_map(|kind| ask(netns, name, kind).addresses).collect()
+}
+
 /// Several questions over one connection, all sent at once.
 fn ask_by_stream(netns: &Netns, names: &[&str]) -> Vec<Answer> {
     netns.run(|| {

@@ -1,6 +1,8 @@
 //! The scenarios.
 
-use crate::lab::{LEASED, Lab, Netns, PATIENCE, SHORT, Unit, WORLD, dhcp_on, dhcp_server, rtnl, usual};
+use crate::lab::{
+    LEASED, Lab, MACHINE_ID, Netns, PATIENCE, SHORT, Unit, WORLD, dhcp_on, dhcp_server, rtnl, usual,
+};
 use berth_net::dhcp::message::{Kind, Message};
 use berth_net::netlink::{Addr, Route};
 use berth_net::{metadata, plan};
@@ -12,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-pub const ALL: [(&str, fn()); 10] = [
+pub const ALL: [(&str, fn()); 11] = [
     ("a_lease_is_had_and_told", a_lease_is_had_and_told),
     ("a_lease_is_renewed_until_it_is_refused", a_lease_is_renewed_until_it_is_refused),
     ("no_answer_is_said_and_not_fatal", no_answer_is_said_and_not_fatal),
@@ -21,6 +23,7 @@ pub const ALL: [(&str, fn()); 10] = [
     ("a_new_agent_disturbs_nobody", a_new_agent_disturbs_nobody),
     ("what_cannot_be_attached_says_why", what_cannot_be_attached_says_why),
     ("units_do_not_reach_metadata_servers", units_do_not_reach_metadata_servers),
+    ("units_have_ipv6", units_have_ipv6),
     ("routers_advertise_name_servers", routers_advertise_name_servers),
     ("an_address_is_made_from_what_routers_advertise", an_address_is_made_from_what_routers_advertise),
 ];
@@ -396,4 +399,54 @@ fn units_do_not_reach_metadata_servers() {
             assert!(!user_reaches(&lab.machine, ID_BASE + user, &to.to_string()), "{to}, {user}");
         }
     }
+}
+
+fn units_have_ipv6() {
+    let lab = Lab::new();
+    let net = plan::Ipv6Net::of(MACHINE_ID).unwrap();
+    let (world, machine): (Ipv6Addr, Ipv6Addr) =
+        ("2001:db8::1".parse().unwrap(), "2001:db8::7".parse().unwrap());
+    lab.world.run(|| {
+        let mut rtnl = rtnl();
+        let index = rtnl.link("w0").unwrap().unwrap().index;
+        rtnl.add_address(&Addr { sure: true, ..Addr::new(index, world.into(), 64) }).unwrap();
+        let to = IpAddr::from(net.gateway());
+        let via = Route::default_via(machine.into(), index, 0);
+        rtnl.add_route(&Route { to, prefix: 64, ..via }).unwrap();
+    });
+    let mut init = lab.agent();
+    init.configure(Interface {
+        matches: "up0".into(),
+        dhcp: false,
+        addresses: vec!["192.0.2.7/24".into(), format!("{machine}/64")],
+        gateways: vec![world.into()],
+    });
+    init.wait_addresses(&[("up0", "192.0.2.7/24"), ("up0", "2001:db8::7/64")]);
+    init.names(&[("web", "web")]);
+    let (web, other) = (Unit::new(), Unit::new());
+    init.attach("web", &web, &[]).unwrap();
+    init.attach("other", &other, &[]).unwrap();
+    let address = net.address(plan::Place::FIRST);
+    let second = net.address(plan::Place::FIRST.next());
+    assert_eq!(crate::names::addresses(&other.netns, "web"), [IpAddr::from(UNIT1), address.into()]);
+    for (netns, at) in [(&web.netns, address), (&lab.world, world), (&lab.machine, net.gateway())] {
+        let listener = netns.run(|| TcpListener::bind((at, 80)).unwrap());
+        std::thread::spawn(move || {
+            while let Ok((mut stream, from)) = listener.accept() {
+                let _ = write!(stream, "{}", from.ip());
+            }
+        });
+    }
+    let sees = |netns: &Netns, to: Ipv6Addr| netns.fetch((to, 80), PATIENCE).unwrap();
+    assert_eq!(sees(&other.netns, address), second.to_string());
+    assert_eq!(sees(&lab.machine, address), net.gateway().to_string());
+    assert_eq!(sees(&other.netns, net.gateway()), second.to_string());
+    // Our own address is tentative at first.
+    let deadline = Instant::now() + PATIENCE;
+    while lab.machine.run(|| TcpListener::bind((machine, 0))).is_err() {
+        assert!(Instant::now() < deadline);
+    }
+    assert_eq!(sees(&other.netns, world), machine.to_string(), "with the machine's address");
+    assert!(lab.world.fetch((address, 80), SHORT).is_err(), "not by a route through the machine");
+    assert!(lab.world.fetch((net.gateway(), 80), SHORT).is_err(), "nor is the bridge reached so");
 }

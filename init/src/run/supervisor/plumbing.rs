@@ -172,8 +172,11 @@ impl Supervisor {
     /// To the agent, once the config is known.
     pub(super) fn tell_network(&self, k: &mut dyn Kernel) {
         if self.config.is_settled() && self.connected.contains(NET) {
-            let message =
-                ToWorker::Configure { network: self.network.clone(), hostname: self.hostname.clone() };
+            let message = ToWorker::Configure {
+                network: self.network.clone(),
+                hostname: self.hostname.clone(),
+                machine_id: self.facts.machine_id.clone(),
+            };
             k.tell(NET, &message, None);
         }
     }

@@ -221,6 +221,7 @@ pub fn facts() -> Facts {
         version: "0.1.0".into(),
         slot: "a".into(),
         hostname: "berth".into(),
+        machine_id: "0123456789abcdef0123456789abcdef".into(),
         on_trial: false,
         rescue: None,
         health_deadline: Duration::from_secs(90),
