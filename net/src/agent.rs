@@ -1,11 +1,12 @@
 //! The agent's loop: what PID 1 says, what the kernel tells of interfaces and addresses, what DHCP servers answer,
 //! what is due. One thread; nothing in it waits but the one `poll`.
 
+use crate::limits;
 use crate::metadata;
 use crate::names::{self, Names};
 use crate::netlink::{self, Addr, Link, Socket, UserOption};
 use crate::nft::{Nft, rules};
-use crate::plan::{self, Ipv6Net};
+use crate::plan::{self, Ipv6Net, Place};
 use crate::rdnss::Rdnss;
 use crate::resolv::Resolv;
 use crate::units::{AttachError, Units};
@@ -58,6 +59,7 @@ pub struct Agent {
     /// Of the units.
     ipv6: Option<Ipv6Net>,
     units: Units,
+    coming: Vec<Coming>,
     rdnss: Rdnss,
     resolv: Resolv,
     /// What units on the bridge are given.
@@ -105,6 +107,7 @@ impl Agent {
             wanted: None,
             uplinks: BTreeMap::new(),
             ipv6: None,
+            coming: Vec::new(),
             units: Units::load(&resolv.with_file_name("units.json"), &names),
             rdnss: Rdnss::default(),
             resolv: Resolv::new(resolv),
@@ -156,11 +159,12 @@ impl Agent {
         if self.names.deadline().is_some_and(|due| due <= now) {
             self.names.tick(&self.units, now);
         }
-        Ok(())
+        self.arrive(now)
     }
 
     fn wait(&self) -> Result<Ready, Error> {
         let due = self.uplinks.values().filter_map(Uplink::deadline);
+        let due = due.chain(self.coming.iter().map(|coming| coming.until));
         let due = due.chain(self.rdnss.deadline()).chain(self.names.deadline()).min();
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             // Rounded up: a timer that is asked about too early would be asked about again at once.
@@ -214,13 +218,20 @@ impl Agent {
                 }
             }
             ToWorker::Attach { unit, ports } => {
-                let answer = match self.attach(&unit, &ports, fds) {
-                    Ok(address) => FromWorker::Attached { unit, address: address.into() },
-                    Err(error) => FromWorker::AttachFailed { unit, error: error.to_string() },
-                };
-                self.init.tell(answer)?;
+                self.coming.retain(|coming| coming.unit != unit);
+                match self.attach(&unit, &ports, fds) {
+                    Ok(place) => {
+                        let until = now.saturating_add(limits::PORT_SETTLES);
+                        self.coming.push(Coming { unit, place, until });
+                    }
+                    Err(error) => {
+                        let error = error.to_string();
+                        self.init.tell(FromWorker::AttachFailed { unit, error })?;
+                    }
+                }
             }
             ToWorker::Detach { unit } => {
+                self.coming.retain(|coming| coming.unit != unit);
                 let outcome = self.units.detach(&unit, &mut self.rtnl);
                 self.notice(outcome.map_err(|error| format!("{unit}'s interface not removed: {error}")));
                 self.refilter();
@@ -237,7 +248,7 @@ impl Agent {
         Ok(())
     }
 
-    fn attach(&mut self, unit: &str, ports: &[Port], fds: Vec<OwnedFd>) -> Result<Ipv4Addr, AttachError> {
+    fn attach(&mut self, unit: &str, ports: &[Port], fds: Vec<OwnedFd>) -> Result<Place, AttachError> {
         let count = fds.len();
         let [netns, inside] = <[OwnedFd; 2]>::try_from(fds).map_err(|_| AttachError::Descriptors(count))?;
         let first = !self.units.any();
@@ -260,7 +271,20 @@ impl Agent {
         }
         let saved = self.units.save();
         self.notice(saved);
-        outcome.map(|()| place.address())
+        outcome.map(|()| place)
+    }
+
+    /// Tells PID 1 of units whose network has begun to work. The kernel's news of an interface is what wakes the loop.
+    fn arrive(&mut self, now: Duration) -> Result<(), Error> {
+        for coming in std::mem::take(&mut self.coming) {
+            if coming.until > now && !self.units.is_usable(coming.place, &mut self.rtnl).unwrap_or(true) {
+                self.coming.push(coming);
+                continue;
+            }
+            let address = coming.place.address().into();
+            self.init.tell(FromWorker::Attached { unit: coming.unit, address })?;
+        }
+        Ok(())
     }
 
     /// Keeps units from metadata servers. Without the rule for the bridge no unit is attached to it; the others can only
@@ -455,6 +479,14 @@ impl Agent {
             self.notices.push(error.to_string());
         }
     }
+}
+
+/// A unit that is connected, and whose interface does not work yet.
+#[derive(Debug)]
+struct Coming {
+    unit: String,
+    place: Place,
+    until: Duration,
 }
 
 /// What `poll` found.

@@ -36,6 +36,9 @@ pub const RDNSS_SERVERS: usize = 8;
 pub const RESOLV_BYTES: usize = 1024;
 /// Smallest MTU taken from a lease: what every IPv4 host must accept (RFC 791).
 pub const SMALLEST_MTU: u16 = 576;
+/// A unit whose interface is made is let go after so long, even if the kernel has not said that it works: a first packet
+/// that is lost is better than no start.
+pub const PORT_SETTLES: Duration = Duration::from_millis(500);
 /// Units whose address is remembered after they are gone, so that a restart finds the same.
 pub const REMEMBERED_ADDRESSES: usize = 4096;
 /// Bytes of the agent's own state file.

@@ -200,6 +200,14 @@ impl Units {
         Ok(())
     }
 
+    /// Whether packets go between a unit that is connected and the machine. The kernel brings that about by itself, a
+    /// little after the last command; what is sent before is lost.
+    pub fn is_usable(&self, place: Place, rtnl: &mut Socket) -> netlink::Result<bool> {
+        let works = |link: Option<netlink::Link>| link.is_some_and(|link| link.works);
+        let port = rtnl.link(&place.port())?;
+        Ok(port.is_some_and(|port| port.works && port.forwards) && works(rtnl.link(plan::BRIDGE)?))
+    }
+
     /// The bridge's index; made when it is first needed.
     fn bridge(&mut self, rtnl: &mut Socket) -> netlink::Result<u32> {
         if let Some(index) = self.bridge {

@@ -45,6 +45,7 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
+const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
@@ -52,10 +53,16 @@ const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_MAX_MTU: u16 = 51;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
+const INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
 const BR_MCAST_SNOOPING: u16 = 23;
+const BRPORT_STATE: u16 = 1;
 const BRPORT_LEARNING: u16 = 8;
 const BRPORT_ISOLATED: u16 = 33;
+/// `BR_STATE_FORWARDING`.
+const FORWARDING: u8 = 3;
+/// `IF_OPER_UP`.
+const OPER_UP: u8 = 6;
 const INET_CONF: u16 = 1;
 const INET6_ADDR_GEN_MODE: u16 = 8;
 /// `IN6_ADDR_GEN_MODE_NONE`: no link-local address, so no IPv6 of its own.
@@ -128,6 +135,10 @@ pub struct Link {
     pub up: bool,
     /// A cable, and somebody at its other end.
     pub carrier: bool,
+    /// Packets really go out by it: the kernel sets that a little later than `carrier`.
+    pub works: bool,
+    /// As a port of a bridge: packets go to and from the bridge.
+    pub forwards: bool,
     /// Index of the bridge or bond that it belongs to; 0 = none.
     pub master: u32,
     /// Kind of a software interface (`veth`, `bridge`, …); empty for hardware.
@@ -156,7 +167,12 @@ impl Link {
                 IFLA_LINKINFO => {
                     let kind = attrs(value).find(|(kind, _)| *kind == INFO_KIND);
                     link.kind = kind.map(|(_, value)| text(value)).unwrap_or_default();
+                    let port = attrs(value).find(|(kind, _)| *kind == INFO_SLAVE_DATA);
+                    let state =
+                        port.and_then(|(_, port)| attrs(port).find(|(kind, _)| *kind == BRPORT_STATE));
+                    link.forwards = state.is_some_and(|(_, state)| state == [FORWARDING]);
                 }
+                IFLA_OPERSTATE => link.works = value == [OPER_UP],
                 _ => {}
             }
         }
