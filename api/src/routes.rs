@@ -5,7 +5,7 @@ use crate::limits;
 use crate::logs::{self, Format, Query};
 use crate::respond::{Body, Refusal, json, with_type};
 use berth_units::control::client::Client;
-use berth_units::control::{Reply, Request as Ask};
+use berth_units::control::{Drive, Reply, Request as Ask};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ACCEPT, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
@@ -83,6 +83,7 @@ enum Route {
     Ask(AskKind),
     Logs(String),
     Act(Act),
+    Drive(String, Drive),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +112,9 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         ["v1", "units"] => ("GET", Route::Ask(AskKind::Units)),
         ["v1", "units", name] => ("GET", Route::Ask(AskKind::Unit(unit_name(name)?))),
         ["v1", "units", name, "logs"] => ("GET", Route::Logs(unit_name(name)?)),
+        ["v1", "units", name, "start"] => ("POST", Route::Drive(unit_name(name)?, Drive::Start)),
+        ["v1", "units", name, "stop"] => ("POST", Route::Drive(unit_name(name)?, Drive::Stop)),
+        ["v1", "units", name, "restart"] => ("POST", Route::Drive(unit_name(name)?, Drive::Restart)),
         ["v1", "boot-times"] => ("GET", Route::Ask(AskKind::BootTimes)),
         ["v1", "slots"] => ("GET", Route::Ask(AskKind::Slots)),
         ["v1", "config"] => ("GET", Route::Ask(AskKind::Config)),
@@ -123,8 +127,8 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
             return Err(Refusal::new(
                 "not-found",
                 "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/boot-times, \
-                 /v1/slots, /v1/config, /v1/machine, /v1/version and POST /v1/config/reload, /v1/reboot, \
-                 /v1/poweroff, /v1/halt",
+                 /v1/slots, /v1/config, /v1/machine, /v1/version and POST /v1/units/NAME/start, /stop, \
+                 /restart, /v1/config/reload, /v1/reboot, /v1/poweroff, /v1/halt",
             ));
         }
     };
@@ -181,22 +185,37 @@ async fn try_answer(
             stream_logs(shared, unit, Query::parse(query, accept)?).await
         }
         Route::Act(act) => {
-            if request.headers().contains_key(ORIGIN) {
-                // A browser that holds the operator's certificate would send it along with any page's form.
-                return Err(Refusal::new("denied", "requests from web pages (Origin) change nothing here"));
-            }
             let (word, ask) = match act {
                 Act::Reboot => ("reboot", Ask::Reboot),
                 Act::Poweroff => ("poweroff", Ask::Poweroff),
                 Act::Halt => ("halt", Ask::Halt),
                 Act::ConfigReload => ("config reload", Ask::ConfigReload),
             };
-            eprintln!("{word} asked for by {who}");
-            match shared.ask(ask).await? {
-                (Reply::Done, _) => Ok(json(StatusCode::ACCEPTED, &Accepted { accepted: word.to_owned() })),
-                (other, _) => Err(unexpected(&other)),
-            }
+            change(&shared, who, request, word.to_owned(), ask).await
         }
+        Route::Drive(unit, order) => {
+            let word = format!("{order} {unit}");
+            change(&shared, who, request, word, Ask::Drive { unit, order }).await
+        }
+    }
+}
+
+/// What changes something: said in the log, with who asked.
+async fn change(
+    shared: &Shared,
+    who: &str,
+    request: &Request<Incoming>,
+    word: String,
+    ask: Ask,
+) -> Result<Response<Body>, Refusal> {
+    if request.headers().contains_key(ORIGIN) {
+        // A browser that holds the operator's certificate would send it along with any page's form.
+        return Err(Refusal::new("denied", "requests from web pages (Origin) change nothing here"));
+    }
+    eprintln!("{word} asked for by {who}");
+    match shared.ask(ask).await? {
+        (Reply::Done, _) => Ok(json(StatusCode::ACCEPTED, &Accepted { accepted: word })),
+        (other, _) => Err(unexpected(&other)),
     }
 }
 
@@ -269,6 +288,10 @@ mod tests {
             (Method::GET, "/v1/reboot", 405),
             (Method::POST, "/v1/config/reload", 200),
             (Method::GET, "/v1/config/reload", 405),
+            (Method::POST, "/v1/units/web/restart", 200),
+            (Method::GET, "/v1/units/web/stop", 405),
+            (Method::POST, "/v1/units/../stop", 400),
+            (Method::POST, "/v1/units/web/kill", 404),
             (Method::GET, "/", 404),
             (Method::GET, "/v2/units", 404),
             (Method::GET, "/v1/units/web/logs/x", 404),

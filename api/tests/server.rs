@@ -162,6 +162,21 @@ fn errors_are_json_with_a_fitting_status() {
 }
 
 #[test]
+fn units_are_stopped_and_started() {
+    let me = Operator::new();
+    let fake = Fake::start(&[&me.line]);
+    for word in ["stop", "start", "restart"] {
+        let answer = me.curl(&fake, &format!("/v1/units/web/{word}"), &["--data", ""]);
+        assert_eq!(answer.body.trim(), format!("{{\"accepted\":\"{word} web\"}}"));
+        let asked = fake.asked().last().unwrap().to_lowercase();
+        assert!(asked.contains("\"web\"") && asked.contains(word), "{asked}");
+    }
+    let answer =
+        me.curl(&fake, "/v1/units/web/stop", &["--data", "", "--header", "Origin: https://elsewhere"]);
+    assert_eq!(answer.status, "403");
+}
+
+#[test]
 fn orders_reach_pid_1() {
     let me = Operator::new();
     let fake = Fake::start(&[&me.line]);

@@ -172,6 +172,7 @@ memory      59.8 MiB of 128 MiB available, PID 1 uses 1.7 MiB
 state       state partition in use
 "
     );
+    assert_eq!(laptop.prints(&["start", "web"]), "web is healthy\n");
     assert_eq!(laptop.prints(&["reboot"]), "web1 stops its units and reboots\n");
     assert_eq!(laptop.prints(&["poweroff"]), "web1 stops its units and powers off\n");
     assert_eq!(laptop.prints(&["halt"]), "web1 stops its units and halts\n");
@@ -434,6 +435,9 @@ fn help() {
         "",
         "ps",
         "logs",
+        "stop",
+        "start",
+        "restart",
         "inspect",
         "machine",
         "boot-times",

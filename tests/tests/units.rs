@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use berth_tests::{Event, Firmware, Guest, Plan, SOON};
+use berth_units::control::Drive;
 use std::time::{Duration, Instant};
 
 /// A unit whose program is a line of shell.
@@ -220,7 +221,19 @@ fn volumes_outlive_their_containers_and_are_shared() -> Result<()> {
     let mut guest = guest.cut_power()?.boot()?;
     guest.ready()?;
     guest.healthy("writer")?;
-    says(&mut guest, "writer", &["again with 33"])
+    says(&mut guest, "writer", &["again with 33"])?;
+
+    // An operator's word is kept until the next one.
+    guest.client()?.drive("writer", Drive::Stop)?;
+    until(&mut guest, "writer", |state, _| state == "stopped")?;
+    guest.client()?.drive("writer", Drive::Start)?;
+    until(&mut guest, "writer", |state, _| state == "healthy")?;
+    guest.client()?.drive("reader", Drive::Restart)?;
+    until(&mut guest, "reader", |state, _| state == "healthy")?;
+    assert_eq!(guest.client()?.unit("reader")?.exits.len(), 1);
+    let refused = guest.client()?.drive("net", Drive::Stop).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("system unit"), "{refused}");
+    Ok(())
 }
 
 #[test]

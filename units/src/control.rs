@@ -39,6 +39,13 @@ pub enum Request {
         /// Unit name.
         unit: String,
     },
+    /// Start, stop or restart a unit of the machine config. Accepted at once; the unit's state tells how it goes.
+    Drive {
+        /// Unit name.
+        unit: String,
+        /// What it is to do.
+        order: Drive,
+    },
     /// A unit's log. The reply carries read-only descriptors of its segments, oldest first; the asker reads (and
     /// follows) them itself. `unit = "berth"` is PID 1's own log.
     Logs {
@@ -62,6 +69,28 @@ pub enum Request {
     Poweroff,
     /// Stop everything and halt: the machine stays on and does nothing more.
     Halt,
+}
+
+/// What an operator may have a unit do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Drive {
+    /// Run, also after it has failed or was stopped. Its restarts are counted anew.
+    Start,
+    /// Stay down until it is started, or the machine is.
+    Stop,
+    /// Stop, then start.
+    Restart,
+}
+
+impl std::fmt::Display for Drive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        })
+    }
 }
 
 /// PID 1's answer to a [`Request`].

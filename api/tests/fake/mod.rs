@@ -226,7 +226,11 @@ impl State {
             Request::Slots => Reply::Slots(slots()),
             Request::ConfigStatus => Reply::ConfigStatus(config()),
             Request::Machine => Reply::Machine(machine()),
-            Request::Reboot | Request::Poweroff | Request::Halt | Request::ConfigReload => Reply::Done,
+            Request::Reboot
+            | Request::Poweroff
+            | Request::Halt
+            | Request::ConfigReload
+            | Request::Drive { .. } => Reply::Done,
         };
         (reply, Vec::new())
     }

@@ -63,6 +63,21 @@ pub enum Command {
         #[arg(short, long)]
         timestamps: bool,
     },
+    /// Stop a unit; it stays down until it is started, or the machine is
+    Stop {
+        /// The unit
+        unit: String,
+    },
+    /// Start a unit that was stopped, has failed or has finished
+    Start {
+        /// The unit
+        unit: String,
+    },
+    /// Stop a unit and start it again
+    Restart {
+        /// The unit
+        unit: String,
+    },
     /// Show everything about one unit
     Inspect {
         /// The unit

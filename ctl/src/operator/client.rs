@@ -10,7 +10,7 @@ use super::private::PrivateKey;
 use berth_api::logs::Line;
 use berth_api::routes::{Accepted, Version};
 use berth_units::control::{
-    BootTimes, ConfigReload, ConfigStatus, MachineStatus, SlotsStatus, UnitDetail, UnitStatus,
+    BootTimes, ConfigReload, ConfigStatus, Drive, MachineStatus, SlotsStatus, UnitDetail, UnitStatus,
 };
 use http::{Http, Lines};
 use serde::Deserialize;
@@ -236,6 +236,11 @@ impl Client {
     /// `GET /v1/version`.
     pub fn version(&self) -> Result<Version, ClientError> {
         self.get("/v1/version")
+    }
+
+    /// `POST /v1/units/NAME/start`, `stop`, `restart`.
+    pub fn drive(&self, unit: &str, order: Drive) -> Result<Accepted, ClientError> {
+        self.post(&format!("/v1/units/{unit}/{order}"))
     }
 
     /// `POST /v1/reboot`.

@@ -3,6 +3,7 @@
 
 use super::kernel::Halt;
 use super::text;
+use berth_units::control::Drive;
 use std::time::Duration;
 
 fn line(subject: &str, sentence: impl std::fmt::Display) -> String {
@@ -17,6 +18,11 @@ pub fn hello(version: &str, slot: &str, hostname: &str) -> String {
 /// Rescue, and why.
 pub fn rescue(reason: &str) -> String {
     line("berth", format_args!("rescue: {reason}; network and API only, no user units"))
+}
+
+/// An operator has a unit do something.
+pub fn driven(unit: &str, order: Drive) -> String {
+    line(unit, format_args!("{order} asked for by an operator"))
 }
 
 /// The name changed with the config.

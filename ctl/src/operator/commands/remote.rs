@@ -8,9 +8,16 @@ use crate::operator::render::style::clean_log;
 use crate::operator::render::{Style, status, units};
 use berth_api::logs::{Line, Stream};
 use berth_api::routes::{Accepted, Version};
+use berth_units::control::Drive;
 use berth_units::model::Origin;
 use serde::Serialize;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+/// How long `stop`, `start` and `restart` wait; the machine goes on by itself.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How often they look.
+const LOOK: Duration = Duration::from_millis(150);
 
 /// Runs one of them.
 pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> {
@@ -30,6 +37,9 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
             let options = LogOptions { follow: *follow, tail: *tail };
             logs(&asker, unit, options, *timestamps, out)
         }
+        Command::Stop { unit } => drive(&asker, unit, Drive::Stop, out),
+        Command::Start { unit } => drive(&asker, unit, Drive::Start, out),
+        Command::Restart { unit } => drive(&asker, unit, Drive::Restart, out),
         Command::Machine => asker.ask(Client::machine).and_then(|m| out.show(&m, status::machine)),
         Command::BootTimes => asker.ask(Client::boot_times).and_then(|t| out.show(&t, status::boot_times)),
         Command::Slots => asker.ask(Client::slots).and_then(|s| out.show(&s, status::slots)),
@@ -83,6 +93,32 @@ fn act(
     let accepted = asker.ask(question)?;
     let name = asker.client.context();
     out.show(&accepted, |_, _| format!("{name} {what}\n"))
+}
+
+/// Asks, and waits until the unit is where it was to go, or cannot get there.
+fn drive(asker: &Asker, name: &str, order: Drive, out: Out) -> Result<(), Failure> {
+    let before = asker.ask(|client| client.unit(name))?.status.pid;
+    asker.ask(|client| client.drive(name, order))?;
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let unit = asker.ask(|client| client.unit(name))?;
+        let status = &unit.status;
+        let up = matches!(status.state.as_str(), "running" | "healthy" | "finished");
+        let there = match order {
+            Drive::Stop => status.state == "stopped",
+            Drive::Start => up,
+            Drive::Restart => up && status.pid != before,
+        };
+        let stuck = matches!(status.state.as_str(), "failed" | "backoff") && order != Drive::Stop;
+        if there || stuck || Instant::now() > end {
+            let dash = if status.reason.is_empty() { "" } else { ": " };
+            out.show(&unit, |unit, _| {
+                format!("{name} is {}{dash}{}\n", unit.status.state, unit.status.reason)
+            })?;
+            return if there { Ok(()) } else { Err(Failure::Said) };
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 fn reload(asker: &Asker, out: Out) -> Result<(), Failure> {

@@ -2,9 +2,9 @@
 
 use super::{Run, Supervisor};
 use crate::run::kernel::{Halt, Kernel};
-use crate::run::limits;
-use berth_units::control::{Reply, Request, StepTime, UnitDetail, UnitStatus};
-use berth_units::lifecycle::State;
+use crate::run::{console, limits};
+use berth_units::control::{Drive, Reply, Request, StepTime, UnitDetail, UnitStatus};
+use berth_units::lifecycle::{Event, State};
 use berth_units::model::{NetworkMode, Origin};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ impl Supervisor {
                 Some(run) => Reply::Unit(Box::new(self.detail(run, now, k))),
                 None => self.no_unit(unit),
             },
+            Request::Drive { unit, order } => self.drive(unit, *order, now, k),
             Request::ConfigStatus => Reply::ConfigStatus(self.config_status.clone()),
             Request::ConfigReload => self.reload_config(now, k),
             Request::Reboot | Request::Poweroff | Request::Halt => {
@@ -41,6 +42,28 @@ impl Supervisor {
             Request::Logs { .. } | Request::Machine | Request::BootTimes | Request::Slots => return None,
         };
         Some(reply)
+    }
+
+    fn drive(&mut self, name: &str, order: Drive, now: Duration, k: &mut dyn Kernel) -> Reply {
+        let Some(run) = self.units.get(name) else { return self.no_unit(name) };
+        if run.is_system() {
+            let message = format!(
+                "{name} is a system unit; Berth itself decides when it runs, \"berth reboot\" restarts all"
+            );
+            return refuse("denied", message);
+        }
+        if self.is_stopping() {
+            return refuse("busy", "the machine is going down");
+        }
+        k.say(console::driven(name, order));
+        if order != Drive::Start {
+            self.event(name, Event::Stop);
+        }
+        if order != Drive::Stop {
+            self.event(name, Event::Start);
+        }
+        self.run_events(now, k);
+        Reply::Done
     }
 
     /// The answer about a unit that does not exist, with the nearest name that does.

@@ -5,7 +5,7 @@ mod fake;
 mod images;
 
 use super::*;
-use berth_units::control::{FromWorker, Reply, Request};
+use berth_units::control::{Drive, FromWorker, Reply, Request};
 use berth_units::lifecycle::Exit;
 use fake::*;
 
@@ -276,6 +276,36 @@ fn operators_get_answers() {
     assert!(matches!(ask(Request::Reboot), Some(Reply::Done)));
     assert!(matches!(ask(Request::Poweroff), Some(Reply::Error { kind, .. }) if kind == "busy"));
     assert!(ask(Request::Slots).is_none());
+}
+
+#[test]
+fn operators_stop_start_and_restart_units() {
+    let mut machine = Machine::boot("web");
+    let drive = |machine: &mut Machine, unit: &str, order| {
+        let request = Request::Drive { unit: unit.into(), order };
+        let reply = machine.supervisor.ask(&request, machine.now, &mut machine.k);
+        machine.settle();
+        match reply {
+            Some(Reply::Done) => String::new(),
+            Some(Reply::Error { kind, .. }) => kind,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(drive(&mut machine, "web", Drive::Stop), "");
+    machine.seconds(3600);
+    assert_eq!(machine.state("web"), State::Stopped, "until somebody starts it");
+    assert!(machine.said("stop asked for by an operator"));
+    assert_eq!(drive(&mut machine, "web", Drive::Start), "");
+    assert!(machine.state("web").is_up());
+    assert_eq!(drive(&mut machine, "web", Drive::Start), "", "what runs is left alone");
+    assert_eq!(machine.called("launch web"), 2);
+    assert_eq!(drive(&mut machine, "web", Drive::Restart), "");
+    assert!(machine.state("web").is_up());
+    assert_eq!(machine.called("launch web"), 3);
+    assert_eq!(drive(&mut machine, "wbe", Drive::Stop), "not-found");
+    assert_eq!(drive(&mut machine, NET, Drive::Stop), "denied");
+    machine.halt(Halt::Reboot);
+    assert_eq!(drive(&mut machine, "web", Drive::Start), "busy");
 }
 
 #[test]
