@@ -44,10 +44,10 @@ use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
-use nix::unistd::{Gid, Uid, fchown, isatty};
+use nix::unistd::{Gid, Uid, fchown, isatty, pipe2, read, write};
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Whom a check by Berth's own program runs as: `nobody`, who owns nothing in the container.
 const CHECKER: &str = "65534:65534";
@@ -213,7 +213,8 @@ impl Usher<'_> {
         // The kernel has set that anew with the user, to `fs.suid_dumpable`.
         process::unreadable().at(|| "make itself unreadable")?;
 
-        let process = || match self.begin(&command) {
+        let (wait, told) = pipe2(OFlag::O_CLOEXEC).at(|| "make a pipe")?;
+        let process = || match self.begin(&command, &wait, told.as_raw_fd()) {
             Ok(never) => match never {},
             Err(fault) => {
                 self.channel.failed(&fault);
@@ -221,11 +222,17 @@ impl Usher<'_> {
             }
         };
         let (pid, pidfd) = clone::clone(libc::CLONE_PARENT, None, process).map_err(ending)?;
-        self.channel.created(pid, &[pidfd.as_raw_fd()]).at(|| "report to PID 1")
+        self.channel.created(pid, &[pidfd.as_raw_fd()]).at(|| "report to PID 1")?;
+        write(&told, b"t").at(|| "wake the process").map(|_| ())
     }
 
     /// The process itself, already whom it is to be.
-    fn begin(&self, command: &Command<'_>) -> Step<Infallible> {
+    fn begin(&self, command: &Command<'_>, wait: &OwnedFd, told: RawFd) -> Step<Infallible> {
+        // PID 1 hears of it before it hears from it.
+        process::close_range(told.unsigned_abs(), told.unsigned_abs(), false).at(|| "close a pipe")?;
+        if read(wait, &mut [0]).at(|| "wait for its usher")? == 0 {
+            return Err(Fault::new("enter the container", "its usher has ended"));
+        }
         nix::unistd::setsid().at(|| "begin a session")?;
         let input = io::stdin();
         if isatty(&input).unwrap_or(false) {
