@@ -279,7 +279,8 @@ fn units_find_each_other_by_name_while_they_serve() -> Result<()> {
         "$b cat /etc/resolv.conf; \
          until $b wget -qO- http://server:8080/ 2>/dev/null | $b grep -q html; do $b sleep 1; done; echo found; \
          $b wget -qO- http://server.berth.internal:8080/ >/dev/null && echo by its long name; \
-         $b nc server 81 </dev/null; \
+         a=$($b nslookup server.berth.internal | $b grep -o \"fd[0-9a-f:]*\" | $b head -n 1); \
+         $b wget -qO- \"http://[$a]:8080/\" >/dev/null && echo by IPv6; $b nc server 81 </dev/null; \
          until $b wget -O- http://server:8080/ 2>&1 | $b grep -q \"bad address\"; do $b sleep 1; done; echo lost; \
          exec $b sleep 1000",
         "",
@@ -301,7 +302,7 @@ fn units_find_each_other_by_name_while_they_serve() -> Result<()> {
         anyhow::ensure!(Instant::now() < end, "{}", log.join("\n"));
         std::thread::sleep(Duration::from_millis(300));
     };
-    for line in ["nameserver 10.88.0.1", "found", "by its long name"] {
+    for line in ["nameserver 10.88.0.1", "found", "by its long name", "by IPv6"] {
         assert!(log.iter().any(|l| l == line), "no {line:?} in {log:?}");
     }
     assert_eq!(guest.unit("asker")?.restarts, 0);
