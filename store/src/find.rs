@@ -3,7 +3,7 @@
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::layout::Layout;
-use crate::oci::{Descriptor, ImageConfig, Index, Manifest, SavedImage};
+use crate::oci::{Descriptor, ImageConfig, Index, Manifest, SavedImage, wrong_platform};
 use crate::reference::Reference;
 use crate::{limits, show};
 
@@ -146,13 +146,8 @@ fn resolve<'a>(
         if index.manifests.len() > limits::DESCRIPTORS {
             return Err(layout.unreadable(format!("an index lists more than {} images", limits::DESCRIPTORS)));
         }
-        let ours = |d: &&Descriptor| d.is_for_us() && (d.is_manifest() || d.is_index());
         let pinned = index.manifests.iter().find(|d| Some(d.digest) == pin);
-        let Some(child) = pinned.or_else(|| index.manifests.iter().find(ours)) else {
-            let mut platforms: Vec<String> = index.manifests.iter().map(Descriptor::platform).collect();
-            platforms.dedup();
-            return Err(wrong_platform(&show::list(&platforms)));
-        };
+        let child = pinned.map_or_else(|| index.ours(), Ok).map_err(Error::Unusable)?;
         return resolve(layout, child, pin, depth + 1);
     }
     if !descriptor.is_manifest() {
@@ -163,7 +158,7 @@ fn resolve<'a>(
         )));
     }
     if !descriptor.is_for_us() {
-        return Err(wrong_platform(&descriptor.platform()));
+        return Err(Error::Unusable(wrong_platform(&descriptor.platform())));
     }
     if let Some(pin) = pin.filter(|p| *p != descriptor.digest) {
         return Err(Error::Unusable(format!(
@@ -192,10 +187,6 @@ fn is_layer(media_type: &str) -> bool {
         || media_type.starts_with("application/vnd.docker.image.rootfs.diff.tar")
 }
 
-fn wrong_platform(platforms: &str) -> Error {
-    Error::Unusable(format!("it is for {}, this machine is linux/amd64", show::name(platforms.as_bytes())))
-}
-
 /// An image of a `docker save` archive without an index (Docker before 25, podman's `docker-archive`).
 fn from_saved<'a>(layout: &'a Layout, saved: &SavedImage, pin: Option<Digest>) -> Result<Image<'a>, Error> {
     let bytes = layout.small(&saved.config, limits::CONFIG_BYTES)?.ok_or_else(|| {
@@ -221,7 +212,7 @@ fn assemble(
     stored: Vec<(String, Option<(Digest, u64)>)>,
 ) -> Result<Image<'_>, Error> {
     if let Some(platform) = config.wrong_platform() {
-        return Err(wrong_platform(&platform));
+        return Err(Error::Unusable(wrong_platform(&platform)));
     }
     let most = berth_units::limits::LAYERS;
     match stored.len() {

@@ -25,6 +25,7 @@
 
 mod bytes;
 pub mod digest;
+mod durable;
 mod error;
 mod find;
 mod layout;

@@ -3,6 +3,7 @@
 //! Only what is used is read. Whatever is `null` counts as absent, as Docker writes it.
 
 use crate::digest::Digest;
+use crate::show;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 
@@ -87,6 +88,23 @@ pub struct Index {
     /// Its manifests.
     #[serde(default, deserialize_with = "or_default")]
     pub manifests: Vec<Descriptor>,
+}
+
+impl Index {
+    /// The first image, or index of images, for this machine; the error says which platforms there are.
+    pub fn ours(&self) -> Result<&Descriptor, String> {
+        let ours = |d: &&Descriptor| d.is_for_us() && (d.is_manifest() || d.is_index());
+        self.manifests.iter().find(ours).ok_or_else(|| {
+            let mut platforms: Vec<String> = self.manifests.iter().map(Descriptor::platform).collect();
+            platforms.dedup();
+            wrong_platform(&show::list(&platforms))
+        })
+    }
+}
+
+/// The sentence about an image for other machines.
+pub fn wrong_platform(platforms: &str) -> String {
+    format!("it is for {}, this machine is linux/amd64", show::name(platforms.as_bytes()))
 }
 
 /// An image's manifest.

@@ -11,6 +11,7 @@
 //! A layer is known by its diff id, so images share layers, and a layer that is there is not read again.
 
 use crate::digest::{Digest, Hasher};
+use crate::durable::{self, sync_folder};
 use crate::error::Error;
 use crate::find::{Image, StoredLayer, find};
 use crate::layout::Layout;
@@ -22,7 +23,7 @@ use crate::{limits, show, zstd};
 use berth_units::image::{PreparedImage, file_name};
 use flate2::bufread::MultiGzDecoder;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// The image store's folder, and nothing else.
@@ -141,9 +142,7 @@ impl Store {
                 return Ok(());
             }
             let temporary = self.temporary(&name);
-            let mut file = File::create(&temporary)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
+            durable::write(&temporary, &bytes)?;
             fs::rename(&temporary, target)?;
             sync_folder(&self.root.join("index"))
         };
@@ -314,10 +313,6 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 /// Hashes what is read, up to a bound.

@@ -1,7 +1,7 @@
 //! A machine of a test's own: a copy of the image's disk, the web image beside it, a config, and a client.
 
 use crate::{BOOT, Built, Bus, Firmware, SOON, built, image};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use berth_ctl::{Client, LogOptions, PrivateKey};
 use berth_image::disk::Disk;
 use berth_qemu::lines::Event;
@@ -12,8 +12,10 @@ use berth_qemu::{disk, http};
 use berth_units::control::{API_PORT, SlotStatus, UnitStatus};
 use berth_updater::layout::Slot;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// Between two questions, each a connection of its own.
+const ASK_AGAIN: Duration = Duration::from_millis(300);
 /// Where the demonstration's web server listens in the guest.
 const WEB_PORT: u16 = 8080;
 
@@ -282,6 +284,33 @@ impl Guest {
     pub fn unit(&mut self, name: &str) -> Result<UnitStatus> {
         let units = self.client()?.units()?;
         units.into_iter().find(|u| u.name == name).with_context(|| format!("no unit {name}"))
+    }
+
+    /// Asks until a unit's state and reason satisfy `wanted`.
+    pub fn until(&mut self, unit: &str, wanted: impl Fn(&str, &str) -> bool) -> Result<()> {
+        let end = Instant::now() + SOON;
+        loop {
+            let status = self.unit(unit)?;
+            if wanted(&status.state, &status.reason) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "{unit} is {}: {}", status.state, status.reason);
+            // Each question is a connection of its own; there is no event for a state.
+            std::thread::sleep(ASK_AGAIN);
+        }
+    }
+
+    /// Asks until a unit's log has this line.
+    pub fn said(&mut self, unit: &str, line: &str) -> Result<()> {
+        let end = Instant::now() + SOON;
+        loop {
+            let log = self.log(unit)?;
+            if log.iter().any(|l| l == line) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "{unit} does not say {line:?}: {log:?}");
+            std::thread::sleep(ASK_AGAIN);
+        }
     }
 
     /// `berth slots`: one slot.

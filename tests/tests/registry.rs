@@ -154,18 +154,9 @@ fn a_machine_runs_what_a_registry_has() -> Result<()> {
     // A slot is good although a registry does not answer: that is no fault of the system.
     guest.ready()?;
     guest.wait_for("later    backoff: image not available, next try")?;
-    let reason = |guest: &mut Guest, unit: &str, text: &str| -> Result<()> {
-        let end = Instant::now() + berth_tests::SOON;
-        loop {
-            let status = guest.unit(unit)?;
-            if status.reason.contains(text) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < end, "{unit} is {}: {}", status.state, status.reason);
-        }
-    };
-    reason(&mut guest, "later", &format!("image {host}/demo/later:1 not pulled"))?;
-    reason(&mut guest, "tls", "not pulled")?;
+    let why = format!("image {host}/demo/later:1 not pulled");
+    guest.until("later", |_, reason| reason.contains(&why))?;
+    guest.until("tls", |_, reason| reason.contains("not pulled"))?;
     // It comes, and runs without anybody's doing.
     let to = format!("docker://{}/demo/later:1", served.host);
     skopeo(&tools, dir, &format!("oci-archive:{}", archive.display()), &to, &["--dest-tls-verify=false"])?;

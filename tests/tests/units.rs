@@ -19,20 +19,6 @@ fn shell_as(user: &str, name: &str, line: &str, more: &str) -> String {
     )
 }
 
-/// Asks until a unit's state and reason satisfy `wanted`.
-fn until(guest: &mut Guest, unit: &str, wanted: impl Fn(&str, &str) -> bool) -> Result<()> {
-    let end = Instant::now() + SOON;
-    loop {
-        let status = guest.unit(unit)?;
-        if wanted(&status.state, &status.reason) {
-            return Ok(());
-        }
-        anyhow::ensure!(Instant::now() < end, "{unit} is {}: {}", status.state, status.reason);
-        // Each question is a connection of its own; there is no event for a state.
-        std::thread::sleep(Duration::from_millis(300));
-    }
-}
-
 fn plan(units: &[String]) -> Result<Plan> {
     Guest::new(Firmware::Direct)?.with_config(&units.concat())
 }
@@ -105,7 +91,7 @@ fn a_container_sees_itself_only_and_has_few_rights() -> Result<()> {
 
     says(&mut guest, "named", &["33:33", "not its folder"])?;
     says(&mut guest, "numbered", &["1000:1001", "not its folder"])?;
-    until(&mut guest, "unknown", |state, reason| state == "failed" && reason.contains("no user \"nobody\""))
+    guest.until("unknown", |state, reason| state == "failed" && reason.contains("no user \"nobody\""))
 }
 
 #[test]
@@ -145,10 +131,10 @@ fn a_unit_that_fails_is_told_with_its_reason() -> Result<()> {
     assert_eq!(guest.log("crash")?, ["up"; 4]);
     assert_eq!(guest.client()?.unit("crash")?.exits.len(), 4);
 
-    until(&mut guest, "greedy", |state, reason| state == "failed" && reason.contains("memory"))?;
-    until(&mut guest, "nobody", |_, reason| reason.contains("berth.example/none:1"))?;
+    guest.until("greedy", |state, reason| state == "failed" && reason.contains("memory"))?;
+    guest.until("nobody", |_, reason| reason.contains("berth.example/none:1"))?;
     // An image may still come, so whoever needs the unit waits.
-    until(&mut guest, "barred", |state, reason| state == "waiting" && reason == "for nobody")?;
+    guest.until("barred", |state, reason| state == "waiting" && reason == "for nobody")?;
     guest.healthy("once")?;
     assert_eq!(guest.unit("once")?.restarts, 1);
 
@@ -207,17 +193,10 @@ fn volumes_outlive_their_containers_and_are_shared() -> Result<()> {
     }
     let log = guest.log("writer")?.join("\n");
     assert!(log.contains("nosuid,nodev"), "{log}");
-    let said = |guest: &mut Guest, unit: &str, line: &str| -> Result<()> {
-        let end = Instant::now() + SOON;
-        while !guest.log(unit)?.iter().any(|l| l == line) {
-            anyhow::ensure!(Instant::now() < end, "{unit} does not say {line:?}: {:?}", guest.log(unit)?);
-        }
-        Ok(())
-    };
-    said(&mut guest, "reader", "may not write")?;
+    guest.said("reader", "may not write")?;
     says(&mut guest, "reader", &["read 33", "owner 33:750"])?;
-    said(&mut guest, "other", "1000")?;
-    said(&mut guest, "node", "no nodes")?;
+    guest.said("other", "1000")?;
+    guest.said("node", "no nodes")?;
     let mut guest = guest.cut_power()?.boot()?;
     guest.ready()?;
     guest.healthy("writer")?;
@@ -225,11 +204,11 @@ fn volumes_outlive_their_containers_and_are_shared() -> Result<()> {
 
     // An operator's word is kept until the next one.
     guest.client()?.drive("writer", Drive::Stop)?;
-    until(&mut guest, "writer", |state, _| state == "stopped")?;
+    guest.until("writer", |state, _| state == "stopped")?;
     guest.client()?.drive("writer", Drive::Start)?;
-    until(&mut guest, "writer", |state, _| state == "healthy")?;
+    guest.until("writer", |state, _| state == "healthy")?;
     guest.client()?.drive("reader", Drive::Restart)?;
-    until(&mut guest, "reader", |state, _| state == "healthy")?;
+    guest.until("reader", |state, _| state == "healthy")?;
     assert_eq!(guest.client()?.unit("reader")?.exits.len(), 1);
     let refused = guest.client()?.drive("net", Drive::Stop).map(drop).unwrap_err().to_string();
     assert!(refused.contains("system unit"), "{refused}");

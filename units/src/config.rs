@@ -405,7 +405,7 @@ fn proxy(text: &str) -> Result<(), String> {
     }
 }
 
-/// A host with or without port, a domain, an address or network; nothing that could be part of a path.
+/// A host with or without port, a domain, an address or network.
 fn host(text: &str) -> Result<(), String> {
     let fits =
         |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']' | b'/' | b'*');

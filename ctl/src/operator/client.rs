@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// come late, and 30 s for a slow disk.
 const RELOAD: Duration = Duration::from_secs(60);
 /// Between two questions how far it is.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]

@@ -120,7 +120,7 @@ pub fn open() {
         let mut consoles: Vec<Console> = files.into_iter().map(Console::new).collect();
         // Opened anew under the new root: what the old ones had not taken goes on.
         for (new, old) in consoles.iter_mut().zip(sinks.take().into_iter().flat_map(|old| old.consoles)) {
-            *new = Console { file: std::mem::replace(&mut new.file, old.file), ..old };
+            (new.waiting, new.dropped) = (old.waiting, old.dropped);
         }
         *sinks = Some(Sinks { consoles, kmsg, owner: std::process::id() });
     }

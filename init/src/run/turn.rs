@@ -112,7 +112,6 @@ impl Loop {
             self.guarded("event", |this| this.event(&source));
         }
         self.guarded("deadlines", Self::deadlines);
-        console::flush();
         #[cfg(feature = "faults")]
         self.guarded("fault", |_| crate::early::faults::strike("loop", "turn"));
         self.work();

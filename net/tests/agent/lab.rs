@@ -2,7 +2,8 @@
 
 use berth_net::agent::Agent;
 use berth_net::dhcp::message::{Kind, Message, Op};
-use berth_net::netlink::{Addr, Socket, Veth};
+use berth_net::netlink::{Addr, Route, Socket, Veth};
+use berth_net::plan;
 use berth_units::control::client::Client;
 use berth_units::control::{FromWorker, ToInit, ToWorker, packet};
 use berth_units::model::{Interface, MachineNetwork, Port};
@@ -159,6 +160,18 @@ pub struct Lab {
 }
 
 impl Lab {
+    /// The world knows a way to the units' network through the machine.
+    pub fn route_the_world_to_units(&self) {
+        self.world.run(|| {
+            let mut rtnl = rtnl();
+            let index = rtnl.link("w0").unwrap().unwrap().index;
+            let via = Some(LEASED.into());
+            let default = Route::default_via(LEASED.into(), index, 0);
+            rtnl.add_route(&Route { to: plan::NETWORK.into(), prefix: plan::PREFIX, via, ..default })
+                .unwrap();
+        });
+    }
+
     pub fn new() -> Self {
         let (machine, world) = (Netns::new(), Netns::new());
         machine.run(|| {

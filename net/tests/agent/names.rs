@@ -3,7 +3,7 @@
 
 use crate::lab::{LEASED, Lab, Netns, PATIENCE, SHORT, Unit, WORLD, dhcp_on, rtnl};
 use crate::scenarios::up;
-use berth_net::netlink::{Addr, Route};
+use berth_net::netlink::Addr;
 use berth_net::plan;
 use berth_units::control::ToWorker;
 use berth_units::model::{Port, Protocol};
@@ -365,13 +365,7 @@ fn nobody_else_is_answered() {
     init.names(&[("asker", "asker")]);
     init.attach("asker", &asker, &[]).unwrap();
     assert_eq!(ask(&asker.netns, "asker", A).addresses, [place(2)]);
-    lab.world.run(|| {
-        let mut rtnl = rtnl();
-        let index = rtnl.link("w0").unwrap().unwrap().index;
-        let via = Some(LEASED.into());
-        let default = Route::default_via(LEASED.into(), index, 0);
-        rtnl.add_route(&Route { to: plan::NETWORK.into(), prefix: plan::PREFIX, via, ..default }).unwrap();
-    });
+    lab.route_the_world_to_units();
     for to in [plan::GATEWAY, LEASED] {
         assert_eq!(ask_at(&lab.world, (to, 53), "asker", A, SHORT), None, "{to}");
         assert!(lab.world.run(|| TcpStream::connect_timeout(&SocketAddr::from((to, 53)), SHORT)).is_err());

@@ -254,13 +254,7 @@ fn units_reach_out_and_are_reached_by_their_ports() {
     // And in no other way.
     assert!(lab.world.fetch((LEASED, 80), SHORT).is_err(), "not published");
     assert!(lab.world.fetch((LEASED, 8081), SHORT).is_err(), "published for the machine itself only");
-    lab.world.run(|| {
-        let mut rtnl = rtnl();
-        let index = rtnl.link("w0").unwrap().unwrap().index;
-        let via = Some(LEASED.into());
-        let default = Route::default_via(LEASED.into(), index, 0);
-        rtnl.add_route(&Route { to: plan::NETWORK.into(), prefix: plan::PREFIX, via, ..default }).unwrap();
-    });
+    lab.route_the_world_to_units();
     assert!(lab.world.fetch((UNIT1, 80), SHORT).is_err(), "not by a route through the machine");
     let mut inside = other.netns.run(rtnl);
     let eth0 = inside.link("eth0").unwrap().unwrap().index;

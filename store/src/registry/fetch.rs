@@ -7,7 +7,7 @@ use super::folder::{Folder, Part};
 use super::http::Http;
 use super::place::Place;
 use crate::digest::Digest;
-use crate::oci::{Descriptor, INDEX_TYPES, ImageConfig, Index, MANIFEST_TYPES, Manifest};
+use crate::oci::{Descriptor, INDEX_TYPES, ImageConfig, Index, MANIFEST_TYPES, Manifest, wrong_platform};
 use crate::reference::Reference;
 use crate::{limits, show};
 use berth_units::model::RegistrySettings;
@@ -132,13 +132,7 @@ impl Pull<'_> {
             if index.manifests.len() > limits::DESCRIPTORS {
                 return Err(self.bad(format!("an index of more than {} images", limits::DESCRIPTORS)));
             }
-            let ours = |d: &&Descriptor| d.is_for_us() && (d.is_manifest() || d.is_index());
-            let Some(child) = index.manifests.iter().find(ours) else {
-                let mut platforms: Vec<String> = index.manifests.iter().map(Descriptor::platform).collect();
-                platforms.dedup();
-                return Err(wrong_platform(&show::list(&platforms)));
-            };
-            let child = child.clone();
+            let child = index.ours().map_err(Error::Unusable)?.clone();
             let found;
             (found, bytes) = self.document(&child.digest).await?;
             if found.size != child.size || found.is_index() != child.is_index() {
@@ -215,7 +209,7 @@ impl Pull<'_> {
         let bytes = bytes.ok_or_else(|| Error::Folder(format!("blob {} is gone", config.digest)))?;
         let parsed: ImageConfig = self.json("a config", &bytes)?;
         if let Some(platform) = parsed.wrong_platform() {
-            return Err(wrong_platform(&platform));
+            return Err(Error::Unusable(wrong_platform(&platform)));
         }
         let diff_ids = &parsed.rootfs.diff_ids;
         if diff_ids.len() != manifest.layers.len() {
@@ -419,10 +413,6 @@ impl Pull<'_> {
 /// `bytes 100-999/1000`
 fn range_start(text: &str) -> Option<u64> {
     text.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
-}
-
-fn wrong_platform(platforms: &str) -> Error {
-    Error::Unusable(format!("it is for {}, this machine is linux/amd64", show::name(platforms.as_bytes())))
 }
 
 /// For fuzzing.

@@ -13,6 +13,7 @@
 
 use super::error::Error;
 use crate::digest::{Digest, Hasher};
+use crate::durable::{self, sync_folder};
 use crate::error::reason;
 use crate::layout::{Layout, blob_path};
 use crate::limits;
@@ -257,10 +258,7 @@ impl Folder {
 
     fn write_beside(&self, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
         let temporary = self.root.join("tmp").join(name);
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        Ok(temporary)
+        durable::write(&temporary, bytes).map(|()| temporary)
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -291,10 +289,6 @@ impl Folder {
 fn is_old(meta: &fs::Metadata) -> bool {
     let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
     age.is_some_and(|age| age > Duration::from_secs(limits::LEFTOVER_SECONDS))
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 fn failed(what: String, error: &io::Error) -> Error {

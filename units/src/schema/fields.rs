@@ -162,7 +162,7 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
                 default: "the default set",
                 example: "[\"default\", \"NET_RAW\"]",
                 doc: "Capabilities that the program may have over the unit's own namespaces: names without `CAP_`, and `default` \
-                      for all that stand below this table. `[]`: none.",
+                      for all that a container has unless it is said otherwise, named below this table. `[]`: none.",
                 set: Set::Texts(&CAPABILITIES_OR_DEFAULT, |unit, names| {
                     unit.container.capabilities = Some(only(names));
                 }),
@@ -293,7 +293,7 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
             Field {
                 name: "nofile",
                 required: false,
-                default: "the kernel's",
+                default: "1024, which a program may raise to 524,288",
                 example: "65536",
                 doc: "Files that each process may have open (`RLIMIT_NOFILE`).",
                 set: Set::Number(16, 1 << 30, |unit, number| unit.resources.nofile = Some(number)),

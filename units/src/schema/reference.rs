@@ -3,6 +3,7 @@
 use super::fields;
 use super::table::{Field, Section, Set};
 use crate::config;
+use crate::launch::Caps;
 use std::fmt::Write as _;
 
 const OPENING: &str = include_str!("reference/opening.md");
@@ -13,6 +14,10 @@ pub fn page() -> String {
     let mut out = String::from(OPENING);
     for section in fields::UNIT_FILE {
         write_section(&mut out, section);
+        if section.name == "container" {
+            let names: Vec<String> = Caps::DEFAULT.names().map(|name| format!("`{name}`")).collect();
+            let _ = write!(out, "\n`default` in `capabilities`: {}.\n", names.join(", "));
+        }
     }
     write_later(&mut out, fields::LATER);
     out.push_str(CONFIG);

@@ -2,7 +2,7 @@
 
 use super::{Failure, Out, home_of, output, remark};
 use crate::operator::cli::{Command, ConfigCommand, Global};
-use crate::operator::client::{Client, LogOptions};
+use crate::operator::client::{Client, LOOK_AGAIN, LogOptions};
 use crate::operator::home::{Home, HomeError};
 use crate::operator::render::style::clean_log;
 use crate::operator::render::{Style, status, units};
@@ -16,8 +16,6 @@ use std::time::{Duration, Instant};
 
 /// How long `stop`, `start` and `restart` wait; the machine goes on by itself.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How often they look.
-const LOOK: Duration = Duration::from_millis(150);
 
 /// Runs one of them.
 pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> {
@@ -117,7 +115,7 @@ fn drive(asker: &Asker, name: &str, order: Drive, out: Out) -> Result<(), Failur
             })?;
             return if there { Ok(()) } else { Err(Failure::Said) };
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 
