@@ -233,19 +233,21 @@ pub fn wait(uevents: &Uevents, limit: std::time::Duration) -> bool {
     matches!(poll(&mut wait, timeout), Ok(count) if count > 0)
 }
 
-/// Names of whole disks with a medium, none of them made by this kernel itself.
+/// Names of whole disks with a medium, none of them made by this kernel itself. In the order of their places in the
+/// machine (controller, port): which of two SATA disks is called `sda` may change from start to start, and of two with
+/// the same system the same one is to be used each time.
 fn disks() -> Vec<String> {
     const OURS: [&str; 6] = ["loop", "ram", "zram", "dm-", "sr", "fd"];
     let entries = std::fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
+    let mut disks: Vec<(PathBuf, String)> = entries
         .filter(|entry| !entry.path().join("partition").exists())
         .filter(|entry| super::files::line(entry.path().join("size")).is_some_and(|size| size != "0"))
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| !OURS.iter().any(|prefix| name.starts_with(prefix)))
+        .filter_map(|entry| Some((entry.path().canonicalize().ok()?, entry.file_name().into_string().ok()?)))
+        .filter(|(_, name)| !OURS.iter().any(|prefix| name.starts_with(prefix)))
         .take(limits::DISKS)
         .collect();
-    names.sort();
-    names
+    disks.sort();
+    disks.into_iter().map(|(_, name)| name).collect()
 }
 
 /// `vda` and 5 → `/dev/vda5`; `nvme0n1` → `/dev/nvme0n1p5`.
