@@ -14,7 +14,7 @@ use std::path::Path;
 const MODULES: [&str; 5] = ["virtio_blk", "crc32c_generic", "quota_v2", "ext4", "overlay"];
 
 /// The checks by name; one that is missing in the output, or added to it, fails the test.
-const CHECKS: [&str; 18] = [
+const CHECKS: [&str; 19] = [
     "isolation",
     "ids and layers",
     "network modes",
@@ -27,6 +27,7 @@ const CHECKS: [&str; 18] = [
     "signals and the cgroup's end",
     "limits",
     "descriptors",
+    "secrets",
     "entering",
     "entering as somebody else",
     "entering that fails",

@@ -186,11 +186,30 @@ fn volumes_outlive_their_containers_and_are_shared() -> Result<()> {
         "$b mknod /data/null c 1 3 || echo no nodes; exec $b sleep 1000",
         "volumes = [\"shared:/data\"]\ncapabilities = [\"default\", \"MKNOD\"]\n",
     );
-    let mut guest = plan(&[writer, reader, other, node])?.boot()?;
+    // What the machine config carries comes to whom it is meant for.
+    let keeper = shell_as(
+        "www",
+        "keeper",
+        "[ \"$($b cat /run/secrets/word)\" = \"$WORD\" ] && echo same word; echo $($b stat -c %u:%a /run/secrets/word); \
+         echo $PLAIN $BOTH; $b sleep 1; exec $b sleep 1000",
+        "env_file = [\"plain.env\", \"word.env\"]\nenv = { BOTH = \"unit\" }\n[units.keeper.secrets]\nword = \"word\"\n\
+         [secrets]\nword = \"hunter2\"\n\"word.env\" = \"WORD=hunter2\"\n[files]\n\"plain.env\" = '''\nPLAIN=plain\nBOTH=file\n'''\n",
+    );
+    let mut guest = plan(&[writer, reader, other, node, keeper])?.boot()?;
     guest.ready()?;
-    for unit in ["writer", "reader", "other", "node"] {
+    for unit in ["writer", "reader", "other", "node", "keeper"] {
         guest.healthy(unit)?;
     }
+    says(&mut guest, "keeper", &["same word", "33:400", "plain unit"])?;
+    let told = [
+        format!("{:?}", guest.client()?.units()?),
+        format!("{:?}", guest.client()?.unit("keeper")?),
+        format!("{:?}", guest.client()?.config_status()?),
+        guest.log("keeper")?.concat(),
+        guest.log("berth").unwrap_or_default().concat(),
+        guest.running().console().lines().iter().map(|line| line.text.as_str()).collect(),
+    ];
+    assert!(!told.iter().any(|text| text.contains("hunter2")), "a secret is told: {told:?}");
     let log = guest.log("writer")?.join("\n");
     assert!(log.contains("nosuid,nodev"), "{log}");
     guest.said("reader", "may not write")?;

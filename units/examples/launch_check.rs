@@ -60,6 +60,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("signals and the cgroup's end", signals),
     ("limits", limits),
     ("descriptors", descriptors),
+    ("secrets", secrets),
     ("entering", enter::as_the_unit),
     ("entering as somebody else", enter::as_somebody_else),
     ("entering that fails", enter::failures),
@@ -364,6 +365,32 @@ fn descriptors(bench: &Bench) {
     let run = bench.run(&plan);
     assert_eq!(run.fact("env BERTH_BLOCK_FDS"), "vdb=3,sr0=4");
     assert_eq!((run.fact("fd 3"), run.fact("fd 4"), run.fact("fds")), ("first", "second", "0 1 2 3 4"));
+}
+
+/// In memory, for the unit's user alone, whatever the image has at that place.
+fn secrets(bench: &Bench) {
+    let image = bench.extra_layer("secrets");
+    fs::create_dir_all(image.join("elsewhere")).unwrap();
+    let _ = symlink("/elsewhere", image.join("run"));
+    let mut plan = bench.plan(&["secrets"]);
+    bench.add_layer(&mut plan, "secrets");
+    plan.user = "alice".into();
+    plan.secrets =
+        vec![("password".into(), "hunter2".into()), ("long".into(), "x".repeat(5000).as_str().into())];
+    let run = bench.run(&plan);
+    assert_eq!(run.fact("password"), "1000:1000 400 hunter2");
+    assert_eq!(run.fact("long"), format!("1000:1000 400 {}", "x".repeat(5000)));
+    assert_eq!(run.fact("write"), "EROFS");
+    assert!(run.fact("mount").starts_with("/elsewhere/secrets ro,nosuid,nodev,noexec"), "{}", run.output);
+    assert!(run.fact("mount").contains("noswap"), "{}", run.output);
+    // Nothing of it has come to the disk.
+    assert_eq!(fs::read_dir(bench.unit_dir().join("upper/elsewhere/secrets")).unwrap().count(), 0);
+    plan.user = String::new();
+    plan.read_only = true;
+    if let Root::Image { writable, .. } = &mut plan.root {
+        *writable = None;
+    }
+    assert_eq!(bench.run(&plan).fact("password"), "0:0 400 hunter2");
 }
 
 /// Not a check but a figure: how long a start takes here.

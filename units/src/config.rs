@@ -5,6 +5,7 @@
 //! except who may ask about it: [`access_keys`].
 
 mod access;
+mod contents;
 
 pub use access::access_keys;
 
@@ -38,7 +39,7 @@ const MATCH: Form =
     Form { expected: "an interface's name or MAC address such as \"eth0\"", check: interface_match };
 
 /// Tables of the design that this version does not have.
-pub(crate) const LATER: &[&str] = &["time", "storage", "update", "files", "secrets"];
+pub(crate) const LATER: &[&str] = &["time", "storage", "update"];
 
 /// The file.
 pub(crate) const CONFIG_FILE: &[Section<MachineConfig>] = &[
@@ -72,6 +73,25 @@ pub(crate) const CONFIG_FILE: &[Section<MachineConfig>] = &[
                 doc: "How a registry is reached, `[registries.\"HOST:PORT\"]`; see below. The name is that of image references, \
                       `docker.io` for Docker Hub.",
                 set: Set::Tables("tables such as [registries.\"registry.lan:5000\"]", read_registries),
+            },
+            Field {
+                name: "secrets",
+                required: false,
+                default: "none",
+                example: "{ shop-db-password = \"correct horse\" }",
+                doc: "Texts that units refer to, by their names. No message, log or answer shows any of them, nor a \
+                      mistake's own line if it is in this table, `files` or `registries`. They lie in the machine config, \
+                      which only PID 1 can read on the state partition, unencrypted.",
+                set: Set::Tables("a table from names to texts", contents::read_secrets),
+            },
+            Field {
+                name: "files",
+                required: false,
+                default: "none",
+                example: "{ \"shop.env\" = \"LOG_LEVEL=info\" }",
+                doc: "The same for texts that are no secrets: environment files and configuration of programs. No name is \
+                      in both.",
+                set: Set::Tables("a table from names to texts", contents::read_files),
             },
             Field {
                 name: "units",
@@ -258,6 +278,7 @@ fn read(file_name: &str, bytes: &[u8], system: Option<&[Unit]>) -> Result<Machin
         table::read_sections(&mut reader, CONFIG_FILE, LATER, table, None, &mut config);
         // In a document with holes, a unit that seems to be missing may be in one.
         if !reader.partly {
+            contents::resolve(&mut reader, &mut config, table);
             let mut report = Report::default();
             together(system, &config, &mut report);
             reader.report.append(report);

@@ -3,7 +3,9 @@
 //! A [`Place`] is a range in a [`Source`]; line and column are worked out when somebody asks, because almost no
 //! place is ever shown. A [`Report`] holds at most [`limits::DIAGNOSTICS`] mistakes and counts the others, so that a
 //! hostile file costs no more than a long one. Nothing that comes from the file reaches the terminal raw: control
-//! characters are replaced, long lines are cut.
+//! characters are replaced, long lines are cut, and no line is shown that may hold a secret ([`private`]).
+
+mod private;
 
 use crate::limits;
 use std::fmt;
@@ -16,12 +18,19 @@ const SHOWN_COLUMNS: usize = 100;
 const QUOTED_CHARS: usize = 60;
 
 /// A file's name and text.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Source {
     /// As it is to be shown.
     pub file: String,
     /// Without a byte order mark.
     pub text: String,
+}
+
+/// Without the text, in which there may be secrets.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 /// A range in a file. The default is nowhere: a unit that no file describes.
@@ -58,8 +67,16 @@ impl Place {
         Some((text.get(..start)?, text.get(start..end)?, text.get(end..)?))
     }
 
+    /// It lies where secrets do: the file's own words are not to be shown.
+    pub(crate) fn is_private(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| private::hides(&source.text, self.span.start))
+    }
+
     /// The line with a caret under the range, both without a line break and safe to print.
     fn excerpt(&self) -> Option<(String, String)> {
+        if self.is_private() {
+            return None;
+        }
         let (before, within, after) = self.split()?;
         let head = before.get(before.rfind('\n').map_or(0, |at| at + 1)..)?;
         let within = within.split('\n').next()?.trim_end_matches('\r');

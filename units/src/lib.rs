@@ -17,6 +17,7 @@ pub mod cgroup;
 pub mod config;
 pub mod control;
 pub mod diag;
+mod env_file;
 pub mod graph;
 pub mod image;
 pub mod launch;

@@ -58,6 +58,8 @@ pub const LIST_ITEMS: usize = 512;
 pub const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Longest `stop_timeout`: a unit must not hold up a reboot for longer than a person would wait.
 pub const LONGEST_STOP: Duration = Duration::from_secs(3600);
+/// Bytes of the name of a secret, or of a file that the config carries.
+pub const CONTENT_NAME_BYTES: usize = 128;
 /// Smallest memory limit, bytes: below, not even a static program starts.
 pub const SMALLEST_MEMORY: u64 = 1 << 20;
 /// Smallest tmpfs, bytes: one page.

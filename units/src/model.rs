@@ -5,6 +5,7 @@ use crate::diag::Place;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where a unit came from.
@@ -34,6 +35,8 @@ pub struct Unit {
     pub required_for_boot: bool,
     /// `[container]`.
     pub container: Container,
+    /// `[secrets]`: name below `/run/secrets` → what is in it.
+    pub secrets: BTreeMap<String, Content>,
     /// `[network]`.
     pub network: Network,
     /// `[resources]`.
@@ -77,6 +80,8 @@ pub struct Container {
     pub args: Option<Vec<String>>,
     /// Added to, or replacing, the image's environment.
     pub env: BTreeMap<String, String>,
+    /// Environment files, between the image's environment and `env`.
+    pub env_file: Vec<Content>,
     /// Replaces the image's working directory. Absolute.
     pub workdir: Option<String>,
     /// `uid`, `uid:gid`, `name` or `name:group` (names are looked up inside the image).
@@ -93,6 +98,38 @@ pub struct Container {
     pub stop_signal: Option<String>,
     /// Capabilities (without `CAP_`) instead of the default set; [`DEFAULT_CAPABILITIES`] stands for that set.
     pub capabilities: Option<Vec<String>>,
+}
+
+/// A text that no message, log or debug print shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// To whom it is meant for, and nobody else.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// An entry of the machine config's `[secrets]` or `[files]` that a unit refers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// Its name there.
+    pub from: String,
+    /// What it holds; `None` in a unit that was read without its machine config.
+    pub text: Option<Secret>,
 }
 
 /// In a list of capabilities: all that a container gets if nothing is said.
@@ -275,6 +312,10 @@ pub struct MachineConfig {
     pub network: MachineNetwork,
     /// `[registries]`, `[proxy]`.
     pub registries: RegistrySettings,
+    /// `[secrets]`.
+    pub secrets: BTreeMap<String, Secret>,
+    /// `[files]`.
+    pub files: BTreeMap<String, Secret>,
     /// `[units.<name>]`.
     pub units: Vec<Unit>,
 }

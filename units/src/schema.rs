@@ -23,7 +23,7 @@ use crate::diag::{Diagnostic, Place, Report, quote};
 use crate::model::{
     Container, Network, NetworkMode, Origin, Places, Resources, Restart, SYSTEM_IMAGE, SystemGrants, Unit,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use table::{Reader, section_value};
 use text::Document;
@@ -92,6 +92,7 @@ pub(crate) fn blank(name: &str, origin: Origin, place: Place) -> Unit {
         requires: Vec::new(),
         required_for_boot: false,
         container: Container { image: String::new(), ..Container::default() },
+        secrets: BTreeMap::new(),
         network: Network::default(),
         resources: Resources::default(),
         restart: Restart::default(),

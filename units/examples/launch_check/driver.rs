@@ -129,6 +129,7 @@ impl Bench {
             caps_ambient: false,
             nofile: None,
             tmpfs: Vec::new(),
+            secrets: Vec::new(),
             binds: Vec::new(),
             network: NetworkMode::Bridge,
             resolv_conf: self.dir().join("run/resolv.conf"),

@@ -18,6 +18,7 @@ pub fn run(args: &[String]) -> i32 {
         ["layers"] => layers(),
         ["read-fds"] => read_fds(),
         ["make-top"] => make_top(),
+        ["secrets"] => secrets(),
         ["hunt"] => hunt(),
         ["steal"] => steal(),
         ["touch", path] => fs::write(path, "").unwrap(),
@@ -192,6 +193,20 @@ fn read_fds() {
     for n in [3, 4] {
         say(&format!("fd {n}"), &fs::read_to_string(format!("/proc/self/fd/{n}")).unwrap());
     }
+}
+
+fn secrets() {
+    for name in ["password", "long"] {
+        let path = Path::new("/run/secrets").join(name);
+        let file = fs::metadata(&path).unwrap();
+        let words = fs::read_to_string(&path).unwrap();
+        say(name, &format!("{}:{} {:o} {words}", file.uid(), file.gid(), file.mode() & 0o7777));
+    }
+    say("write", &text(fs::write("/run/secrets/new", "x")));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mount = mounts.lines().find(|line| line.contains("/secrets ")).unwrap();
+    let words: Vec<&str> = mount.split(' ').collect();
+    say("mount", &format!("{} {} {}", words[4], words[5], words.last().unwrap()));
 }
 
 /// Looks at every other process of its container, again and again until there is a file `/signs/stop`: who they seem to be,

@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::{Container, Network, Origin, Places, Resources, Restart};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 fn unit(name: &str, after: &[&str], requires: &[&str]) -> Unit {
     let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
@@ -11,6 +12,7 @@ fn unit(name: &str, after: &[&str], requires: &[&str]) -> Unit {
         after: own(after),
         requires: own(requires),
         required_for_boot: false,
+        secrets: BTreeMap::new(),
         container: Container { image: "x".into(), ..Container::default() },
         network: Network::default(),
         resources: Resources::default(),

@@ -12,9 +12,9 @@ use super::user::Identity;
 use crate::model::NetworkMode;
 use crate::sys::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, FsContext};
 use crate::sys::process;
-use nix::fcntl::OFlag;
+use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid};
+use nix::unistd::{Gid, Uid, fchownat};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Bytes of `/dev/shm`; Docker's.
@@ -70,9 +70,15 @@ fn start(plan: &Plan, ends: Ends<'_>, wait: &OwnedFd) -> Step<()> {
     let new = nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_NEWCGROUP;
     nix::sched::unshare(new).at(|| "unshare the mount and cgroup namespaces")?;
 
-    furnish(plan)?.pivot()?;
+    let inside = furnish(plan)?;
+    let secrets = (!plan.secrets.is_empty()).then(|| inside.secrets()).transpose()?;
+    protect(plan, &inside)?;
+    inside.pivot()?;
     surroundings(plan)?;
     let identity = program::who(&plan.user)?;
+    if let Some(folder) = secrets {
+        own_secrets(plan, &folder, &identity)?;
+    }
     let env = environment(plan, &identity);
     let command = Command::new(&plan.argv, &env)?;
     if !ends.channel.wait().at(|| "wait for the network")? {
@@ -143,6 +149,11 @@ fn furnish(plan: &Plan) -> Step<Inside> {
         }
     }
     inside.folder(&plan.cwd)?;
+    Ok(inside)
+}
+
+/// What is not to be written any more, now that everything has its place.
+fn protect(plan: &Plan, inside: &Inside) -> Step<()> {
     if matches!(plan.root, Root::System(_)) {
         for path in ["/etc", "/var", "/dev"] {
             inside.protect(path)?;
@@ -150,7 +161,17 @@ fn furnish(plan: &Plan) -> Step<Inside> {
     } else if plan.read_only {
         inside.protect("/")?;
     }
-    Ok(inside)
+    Ok(())
+}
+
+/// Gives the secrets to the unit's user, for good.
+fn own_secrets(plan: &Plan, folder: &OwnedFd, identity: &Identity) -> Step<()> {
+    let failed = || "give the secrets to the unit's user";
+    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+    for (name, _) in &plan.secrets {
+        fchownat(folder, name.as_str(), Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).at(failed)?;
+    }
+    mount::restrict(folder.as_fd(), ATTR_RDONLY, false).at(failed)
 }
 
 /// Host name, loopback, session.

@@ -108,6 +108,15 @@ impl Inside {
         fchmod(&volume, Mode::from_bits_truncate(covered.st_mode & 0o777)).at(failed)
     }
 
+    /// Mounts the secrets, and returns their mount: by its path it may be something else by the time that their owner
+    /// is known.
+    pub(super) fn secrets(&self) -> Step<OwnedFd> {
+        let failed = || "mount /run/secrets";
+        let tree = mount::open_tree(nix::fcntl::AT_FDCWD, c"secrets", false).at(failed)?;
+        mount::attach(tree.as_fd(), self.folder("/run/secrets")?.as_fd()).at(failed)?;
+        Ok(tree)
+    }
+
     /// Hides and write-protects what a container has no business with. What this kernel does not have is no fault.
     pub(super) fn mask(&self) -> Step<()> {
         for path in MASKED {

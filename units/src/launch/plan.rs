@@ -1,9 +1,12 @@
 //! What is to be started, completely decided: nothing below this looks at a unit or an image again.
 
 use super::LaunchError;
+use crate::env_file;
 use crate::image::PreparedImage;
 use crate::limits::ID_RANGE;
-use crate::model::{CAPABILITIES, DEFAULT_CAPABILITIES, NetworkMode, Origin, SYSTEM_IMAGE, Unit};
+use crate::model::{
+    CAPABILITIES, Content, DEFAULT_CAPABILITIES, NetworkMode, Origin, SYSTEM_IMAGE, Secret, Unit,
+};
 use crate::paths;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -143,8 +146,7 @@ const fn same(a: &str, b: &str) -> bool {
     i == a.len() && i == b.len()
 }
 
-/// Everything that [`super::spawn`] needs to know.
-#[derive(Debug)]
+/// Everything that [`super::spawn`] needs to know. Not to be printed: environments hold passwords.
 pub struct Plan {
     /// Unit name.
     pub unit: String,
@@ -172,6 +174,8 @@ pub struct Plan {
     pub nofile: Option<u64>,
     /// tmpfs mounts: path, bytes.
     pub tmpfs: Vec<(String, u64)>,
+    /// Files below `/run/secrets`.
+    pub secrets: Vec<(String, Secret)>,
     /// Binds, in order.
     pub binds: Vec<Bind>,
     /// Network namespace.
@@ -182,6 +186,12 @@ pub struct Plan {
     pub scratch: PathBuf,
     /// Descriptors handed on, from 3 upwards in this order; their names and numbers go into `BERTH_BLOCK_FDS`.
     pub fds: Vec<(String, OwnedFd)>,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan").field("unit", &self.unit).finish_non_exhaustive()
+    }
 }
 
 impl Plan {
@@ -222,12 +232,12 @@ impl Plan {
             return Err(fail(format!("image {:?} names no command; set container.command", container.image)));
         }
         let hostname = container.hostname.clone().unwrap_or_else(|| unit.name.clone());
-        let env = environment(unit, image, &hostname);
-        for text in argv.iter().chain(&env) {
-            if text.contains('\0') {
-                return Err(fail(format!("{text:?} contains a NUL")));
-            }
+        let env = environment(unit, image, &hostname).map_err(fail)?;
+        if argv.iter().chain(&env).any(|text| text.contains('\0')) {
+            return Err(fail("its command or environment contains a NUL".into()));
         }
+        let secrets = unit.secrets.iter().map(|(name, content)| Ok((name.clone(), text(content)?.clone())));
+        let secrets = secrets.collect::<Result<_, _>>().map_err(fail)?;
         let image_workdir = image.map(|i| i.workdir.as_str()).filter(|w| !w.is_empty());
         let cwd = container.workdir.as_deref().or(image_workdir).unwrap_or("/");
         let image_user = image.map(|i| i.user.as_str()).unwrap_or_default();
@@ -301,6 +311,7 @@ impl Plan {
             caps_ambient: !grants.capabilities.is_empty(),
             nofile: unit.resources.nofile,
             tmpfs: container.tmpfs.iter().map(|(path, size)| (path.clone(), *size)).collect(),
+            secrets,
             binds,
             network: unit.network.mode,
             resolv_conf: match unit.network.mode {
@@ -339,8 +350,13 @@ fn command_line(unit: &Unit, image: Option<&PreparedImage>) -> Vec<String> {
     entrypoint.iter().chain(args).cloned().collect()
 }
 
-/// Defaults, then the image's, then the unit's; a later one replaces an earlier one in its place.
-fn environment(unit: &Unit, image: Option<&PreparedImage>, hostname: &str) -> Vec<String> {
+/// What the machine config has under that name.
+fn text(content: &Content) -> Result<&Secret, String> {
+    content.text.as_ref().ok_or_else(|| format!("the machine config has no {:?}", content.from))
+}
+
+/// Defaults, then the image's, then the unit's files and its own; a later one replaces an earlier one in its place.
+fn environment(unit: &Unit, image: Option<&PreparedImage>, hostname: &str) -> Result<Vec<String>, String> {
     let mut env: Vec<String> = vec![format!("PATH={DEFAULT_PATH}"), format!("HOSTNAME={hostname}")];
     for entry in image.map(|i| i.env.as_slice()).unwrap_or_default() {
         // `KEY` alone, or `=value`, sets nothing.
@@ -348,10 +364,16 @@ fn environment(unit: &Unit, image: Option<&PreparedImage>, hostname: &str) -> Ve
             set_env(&mut env, entry.clone());
         }
     }
+    for file in &unit.container.env_file {
+        let pairs = env_file::parse(text(file)?.reveal());
+        for (key, value) in pairs.map_err(|_| format!("environment file {:?} has mistakes", file.from))? {
+            set_env(&mut env, format!("{key}={value}"));
+        }
+    }
     for (key, value) in &unit.container.env {
         set_env(&mut env, format!("{key}={value}"));
     }
-    env
+    Ok(env)
 }
 
 /// Adds `KEY=value`, or replaces what `KEY` was.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::{Container, Network, Resources, Restart, SystemGrants, SystemMount, Volume};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 const ID_BASE: u32 = crate::limits::ID_BASE;
 
@@ -16,6 +17,7 @@ fn unit() -> Unit {
         after: vec![],
         requires: vec![],
         required_for_boot: false,
+        secrets: BTreeMap::new(),
         container: Container { image: "example.org/web:1".into(), ..Container::default() },
         network: Network::default(),
         resources: Resources::default(),
@@ -194,6 +196,21 @@ fn capabilities_are_numbered_as_in_the_kernel() {
     assert_eq!(Caps::DEFAULT.names().count(), 11);
 }
 
+#[test]
+fn environment_files_lie_between_image_and_unit() {
+    let mut unit = unit();
+    let content = |text: Option<&str>| Content { from: "x.env".into(), text: text.map(Secret::from) };
+    unit.container.env = [("B".to_owned(), "unit".to_owned())].into();
+    unit.container.env_file = vec![content(Some("A=1\nB=1\nC=1")), content(Some("C=2"))];
+    let env = environment(&unit, Some(&image()), "h").unwrap();
+    for entry in ["A=1", "B=unit", "C=2", "PATH=/app"] {
+        assert!(env.iter().any(|e| e == entry), "{entry} in {env:?}");
+    }
+    unit.container.env_file.push(content(None));
+    let why = Plan::new(&unit, Some(&image()), ID_BASE, &Place::default()).unwrap_err().to_string();
+    assert_eq!(why, "unit web: the machine config has no \"x.env\"");
+}
+
 proptest! {
     /// Each variable once, the unit's value winning, whatever the image brings.
     #[test]
@@ -204,7 +221,7 @@ proptest! {
         let (mut unit, mut image) = (unit(), image());
         image.env = from_image;
         unit.container.env = from_unit.clone();
-        let env = environment(&unit, Some(&image), "h");
+        let env = environment(&unit, Some(&image), "h").unwrap();
         let mut keys: Vec<_> = env.iter().map(|e| e.split_once('=').unwrap().0).collect();
         let count = keys.len();
         keys.sort_unstable();

@@ -95,7 +95,8 @@ pub(super) fn load_filter(caps: Caps) -> Step<()> {
 }
 
 fn c_strings(list: &[String]) -> Step<Vec<CString>> {
-    list.iter().map(|s| CString::new(s.as_str()).at(|| format!("pass {s:?}"))).collect()
+    // Without its text, which may be a password.
+    list.iter().map(|s| CString::new(s.as_str()).at(|| "pass command and environment")).collect()
 }
 
 /// A command line and an environment, ready for exec.

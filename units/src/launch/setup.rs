@@ -2,7 +2,7 @@
 //! nothing it mounts is ever seen outside or left behind.
 //!
 //! What it makes lies in a tmpfs over [`Plan::scratch`], its working folder, from where the container's process takes
-//! it: `l/<n>` and `rw` (an image's layers) or `root` (the system's), `dev`, `sys` (host network only), `b/<n>` (binds), `empty`, `resolv.conf`, `hostname`, `hosts`.
+//! it: `l/<n>` and `rw` (an image's layers) or `root` (the system's), `dev`, `sys` (host network only), `b/<n>` (binds), `secrets`, `empty`, `resolv.conf`, `hostname`, `hosts`.
 
 use super::container;
 use super::fault::{At, Fault, Step};
@@ -26,6 +26,8 @@ use std::path::{Path, PathBuf};
 
 /// Bytes of the scratch tmpfs: a few files, and the upper layer of a read-only root (mount points only).
 const SCRATCH_BYTES: &CStr = c"1m";
+/// Bytes of the secrets' tmpfs: a config's, each rounded up to a page.
+const SECRETS_BYTES: &CStr = c"8m";
 /// Devices of every container: name, major, minor (Documentation/admin-guide/devices.txt).
 const DEVICES: [(&CStr, u32, u32); 6] = [
     (c"null", 1, 3),
@@ -206,6 +208,7 @@ impl Setup<'_> {
         self.devices()?;
         self.files()?;
         self.binds()?;
+        self.secrets()?;
         if self.plan.network == NetworkMode::Host {
             // Needs the network namespace's owner, which the container's process is not.
             make_dir("sys")?;
@@ -373,6 +376,28 @@ impl Setup<'_> {
             let read_only = if bind.writable { 0 } else { ATTR_RDONLY };
             mount::restrict(tree.as_fd(), read_only | ATTR_NOSUID | ATTR_NODEV, false).at(failed)?;
             mount::attach(tree.as_fd(), path_fd(Path::new(&place))?.as_fd()).at(failed)?;
+        }
+        Ok(())
+    }
+
+    /// A tmpfs with the secrets, never swapped out. Whose they are only the container's process finds out.
+    fn secrets(&self) -> Step<()> {
+        let failed = || "store the secrets";
+        if self.plan.secrets.is_empty() {
+            return Ok(());
+        }
+        make_dir("secrets")?;
+        let tmpfs = FsContext::open(c"tmpfs").at(failed)?;
+        tmpfs.set(c"size", SECRETS_BYTES).at(failed)?;
+        tmpfs.set(c"mode", c"0755").at(failed)?;
+        tmpfs.flag(c"noswap").at(failed)?;
+        let mounted = tmpfs.mount(ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC).at(failed)?;
+        mount::attach(mounted.as_fd(), directory(Path::new("secrets"))?.as_fd()).at(failed)?;
+        for (name, text) in &self.plan.secrets {
+            let path = Path::new("secrets").join(name);
+            fs::write(&path, text.reveal()).at(failed)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).at(failed)?;
+            self.give(&path)?;
         }
         Ok(())
     }

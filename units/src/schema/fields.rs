@@ -3,13 +3,31 @@
 use super::table::{Field, Section, Set};
 use super::values::{self, *};
 use crate::limits;
-use crate::model::{NetworkMode, RestartPolicy, SystemGrants, Unit};
+use crate::model::{Content, NetworkMode, RestartPolicy, SystemGrants, Unit};
 
 /// Tables of the design that this version does not have.
-pub(crate) const LATER: &[&str] = &["health", "ready", "schedule", "secrets", "logs", "update"];
+pub(crate) const LATER: &[&str] = &["health", "ready", "schedule", "logs", "update"];
 
 /// A unit file.
 pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
+    Section {
+        name: "",
+        doc: "Beside the tables below.",
+        later: &[],
+        system: false,
+        fields: &[Field {
+            name: "secrets",
+            required: false,
+            default: "`{}`",
+            example: "{ db-password = \"shop-db-password\" }",
+            doc: "Secrets for the program, by reference: `/run/secrets/NAME` is a file in memory that holds the text which the \
+                  machine config has under the name behind it, in `[secrets]` or `[files]`. It belongs to the unit's \
+                  user, with mode 0400.",
+            set: Set::Pairs(&CONTENT_NAME, &CONTENT_NAME, |unit, pairs| {
+                unit.secrets = pairs.into_iter().map(|(name, from)| (name, content(from))).collect();
+            }),
+        }],
+    },
     Section {
         name: "unit",
         doc: "What the unit is, and what it waits for.",
@@ -59,7 +77,7 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
     Section {
         name: "container",
         doc: "The image, and what to run in it.",
-        later: &["env_file", "mounts", "devices", "seccomp", "privileged", "userns", "init"],
+        later: &["mounts", "devices", "seccomp", "privileged", "userns", "init"],
         system: false,
         fields: &[
             Field {
@@ -96,6 +114,18 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
                 example: "{ PORT = \"80\" }",
                 doc: "Environment variables, added to the image's or replacing them.",
                 set: Set::Pairs(&ENV_NAME, &ENV_VALUE, |unit, env| unit.container.env = env),
+            },
+            Field {
+                name: "env_file",
+                required: false,
+                default: "`[]`",
+                example: "[\"shop.env\"]",
+                doc: "Environment files, by their names in the machine config's `[files]` or `[secrets]`. As Docker's: one \
+                      `NAME=value` a line, the value as it stands, `#` begins a comment line. Later ones replace earlier \
+                      ones, `env` replaces both.",
+                set: Set::TextOrTexts(&CONTENT_NAME, |unit, names| {
+                    unit.container.env_file = only(names).into_iter().map(content).collect();
+                }),
             },
             Field {
                 name: "workdir",
@@ -424,6 +454,10 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
 /// The strings without their places.
 fn only(texts: Vec<(String, crate::diag::Place)>) -> Vec<String> {
     texts.into_iter().map(|(text, _)| text).collect()
+}
+
+fn content(from: String) -> Content {
+    Content { from, text: None }
 }
 
 fn set_time(field: &mut std::time::Duration, text: &str) {

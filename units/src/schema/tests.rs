@@ -170,7 +170,8 @@ fn examples_in_the_page_are_valid() {
 /// A file with one field set to `value`, and what else a file needs.
 fn unit_with(section: &str, field: &str, value: &str) -> String {
     let image = if field == "image" { "" } else { "container.image = \"example.org/web:1\"\n" };
-    format!("{image}{section}.{field} = {value}\n")
+    let dot = if section.is_empty() { "" } else { "." };
+    format!("{image}{section}{dot}{field} = {value}\n")
 }
 
 fn config_with(section: &str, field: &str, value: &str) -> String {
@@ -295,7 +296,8 @@ fn everything_said_arrives() {
     assert_eq!(volumes, [("shop-data", false), ("certificates", true)]);
     assert_eq!((unit.resources.swap, unit.resources.nofile), (Some(0), Some(65536)));
     assert!(unit.network.ports[1].host_address.is_loopback());
-    assert_eq!(unit.places.ports[2].to_string(), "shop.toml:25:44");
+    assert_eq!(unit.secrets["db-password"].from, "shop-db-password");
+    assert_eq!(unit.places.ports[2].to_string(), "shop.toml:26:44");
 }
 
 #[test]
@@ -407,6 +409,40 @@ proptest! {
         let said = complaint("web.toml", text.as_bytes());
         prop_assert!(ours || said.starts_with("web.toml:4:1: ") , "{said}");
         prop_assert!(ours || !known || said.contains("it belongs in"));
+    }
+}
+
+/// Whatever is wrong with a file: neither a report nor a debug print shows any of a secret.
+#[test]
+fn no_secret_is_shown() {
+    let text = "format = 1\n[secrets]\ntwo = 'hunter2'\n[files]\n\"x.env\" = \"\"\"\nA=hunter2\n\"\"\"\n\
+                [registries.\"r.lan\"]\nauth = \"hunter2\"\n[units.web]\ncontainer.image = \"web\"\n\
+                container.command = [\"/x\"]\ncontainer.env_file = \"x.env\"\nsecrets.p = \"two\"\n";
+    let config = config::parse("berth.toml", text.as_bytes()).unwrap();
+    let image = crate::image::PreparedImage {
+        format: 1,
+        reference: "web".into(),
+        digest: String::new(),
+        layers: Vec::new(),
+        entrypoint: Vec::new(),
+        cmd: Vec::new(),
+        env: Vec::new(),
+        workdir: String::new(),
+        user: String::new(),
+        stop_signal: String::new(),
+    };
+    let place = crate::launch::Place::default();
+    let plan = crate::launch::Plan::new(&config.units[0], Some(&image), limits::ID_BASE, &place).unwrap();
+    assert!(plan.env.contains(&"A=hunter2".to_owned()) && plan.secrets[0].1.reveal() == "hunter2");
+    assert!(!format!("{config:?} {plan:?}").contains("hunter"));
+    let values: Vec<usize> = text.match_indices("hunter2").map(|(at, _)| at).collect();
+    assert_eq!(values.len(), 3);
+    for at in values.iter().flat_map(|at| [at - 1, *at, at + 7]) {
+        for wrong in ["\"", "'", "\n", "\"\"\"", "'''", "\\", "\u{1}", "#", "=", "[", "\0", "\"\nx"] {
+            let broken = [&text[..at], wrong, &text[at..]].concat();
+            let said = complaint("berth.toml", broken.as_bytes());
+            assert!(!said.contains("hunter2"), "{broken}\n{said}");
+        }
     }
 }
 

@@ -158,7 +158,15 @@ pub(crate) fn merge(reader: &mut Reader, errors: Vec<SyntaxError>) {
     }
     let mut report = Report::default();
     for error in errors {
-        report.push(|| Diagnostic::at(Place::new(&source, error.span), error.message));
+        report.push(|| {
+            let place = Place::new(&source, error.span);
+            // What the parser takes for a name may be the rest of a text that was not closed.
+            let message = match error.duplicate && place.is_private() {
+                true => "a name is there twice".to_owned(),
+                false => error.message,
+            };
+            Diagnostic::at(place, message)
+        });
     }
     report.append(found);
     reader.report = report;

@@ -19,6 +19,8 @@ pub(crate) const IMAGE: Form = Form { expected: "an image such as \"example.org/
 pub(crate) const WORD: Form = Form { expected: "a string such as \"--port=80\"", check: word };
 pub(crate) const ENV_NAME: Form = Form { expected: "a variable's name such as \"PORT\"", check: env_name };
 pub(crate) const ENV_VALUE: Form = Form { expected: "a string such as \"80\"", check: word };
+pub(crate) const CONTENT_NAME: Form =
+    Form { expected: "a name such as \"db-password\"", check: content_name };
 pub(crate) const PATH: Form = Form { expected: "an absolute path such as \"/srv\"", check: path };
 pub(crate) const TMPFS_PATH: Form = Form { expected: "an absolute path such as \"/tmp\"", check: tmpfs_path };
 pub(crate) const TMPFS_SIZE: Form = Form { expected: "a size such as \"64M\"", check: tmpfs_size };
@@ -113,6 +115,17 @@ fn env_name(text: &str) -> Result<(), String> {
         return Err("is empty".into());
     }
     if text.contains(['=', '\0']) { Err("has = or NUL".into()) } else { Ok(()) }
+}
+
+/// A file name: of a secret, or of a file that the config carries.
+pub(crate) fn content_name(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > limits::CONTENT_NAME_BYTES {
+        return Err(format!("has not 1 to {} bytes", limits::CONTENT_NAME_BYTES));
+    }
+    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
+        return Err("may only have letters, digits, and . _ -".into());
+    }
+    if text.starts_with(['.', '-']) { Err("begins with a dot or dash".into()) } else { Ok(()) }
 }
 
 fn path(text: &str) -> Result<(), String> {

@@ -174,6 +174,7 @@ pub fn unit(name: &str) -> Unit {
         requires: Vec::new(),
         required_for_boot: false,
         container: Container { image: "example.org/web:1".into(), ..Container::default() },
+        secrets: BTreeMap::new(),
         network: Network { mode: NetworkMode::Host, ports: Vec::new() },
         resources: Resources::default(),
         restart: Restart::default(),
