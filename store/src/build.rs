@@ -13,11 +13,31 @@
 //! ```
 
 use crate::digest::Digest;
+use crate::layout::Layout;
+use crate::prepare::Store;
+use crate::sys;
+use berth_units::image::PreparedImage;
 use flate2::{Compression, GzBuilder, write::GzEncoder};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use tar::{EntryType, Header};
+
+/// Makes an archive's image ready below `root`, as the worker does: the description, and what was left out.
+pub fn unpack(archive: &Path, root: &Path, reference: &str) -> Result<(PreparedImage, Vec<String>), String> {
+    let layout = Layout::path(archive).map_err(|e| e.to_string())?;
+    let store = Store::open(root).map_err(|e| e.to_string())?;
+    let outcome = store.prepare(&[layout], &[], reference).map_err(|e| e.to_string())?;
+    Ok((outcome.image, outcome.notes))
+}
+
+/// Extended attributes of a file or folder, by name.
+pub fn xattrs(file: &std::fs::File) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let names = sys::flistxattr(file.as_fd())?;
+    names.into_iter().map(|name| Ok((name.clone(), sys::fgetxattr(file.as_fd(), &name)?))).collect()
+}
 
 /// One layer: files in the order in which they are given, owned by root unless [`LayerBuilder::owner`] says
 /// otherwise, with a modification time of zero.

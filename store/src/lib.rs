@@ -23,6 +23,7 @@
 //! * nothing is written outside the folder of the layer being unpacked, whatever the archive says (`tree`);
 //! * every size, count and depth that an image decides has a bound (`limits`).
 
+mod below;
 mod bytes;
 pub mod digest;
 mod durable;

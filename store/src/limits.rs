@@ -37,6 +37,8 @@ pub const PATH_BYTES: usize = 4096;
 pub const NAME_BYTES: usize = 255;
 /// Folders above a file; also the descriptors that unpacking holds open.
 pub const PATH_DEPTH: usize = 128;
+/// Symbolic links that one path may lead through: Linux's own bound.
+pub const PATH_LINKS: usize = 40;
 /// Highest uid and gid: a container's range has 65,536.
 pub const ID_MAX: u64 = berth_units::limits::ID_RANGE as u64 - 1;
 

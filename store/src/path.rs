@@ -42,6 +42,13 @@ impl Parts {
         Ok(Self(parts))
     }
 
+    /// The entry `name` of a folder.
+    pub fn child(folder: Vec<Vec<u8>>, name: &[u8]) -> Self {
+        let mut parts = folder;
+        parts.push(name.to_vec());
+        Self(parts)
+    }
+
     /// All parts, outermost first.
     pub fn all(&self) -> &[Vec<u8>] {
         &self.0

@@ -8,8 +8,10 @@
 //! 5. the image's description is written to `tmp/` and synced;
 //! 6. it is renamed to `index/<name>.json`, and `index/` is synced: from here on PID 1 finds it.
 //!
-//! A layer is known by its diff id, so images share layers, and a layer that is there is not read again.
+//! A layer is known by its diff id, so images share layers, and a layer that is there is not read again. One that rests
+//! on those below it ([`crate::below`]) is known by theirs as well, and shared only by images that have the same ones.
 
+use crate::below::{self, Below};
 use crate::digest::{Digest, Hasher};
 use crate::durable::{self, sync_folder};
 use crate::error::Error;
@@ -24,6 +26,7 @@ use berth_units::image::{PreparedImage, file_name};
 use flate2::bufread::MultiGzDecoder;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// The image store's folder, and nothing else.
@@ -94,41 +97,51 @@ impl Store {
             Err(Error::NotFound(why)) => return self.earlier(reference).ok_or(Error::NotFound(why)),
             found => found?,
         };
-        let missing: Vec<&StoredLayer> =
-            wanted(&image).into_iter().filter(|layer| !self.layer(&layer.diff_id).is_dir()).collect();
         let mut notes = Notes::default();
-        let result = self.commit(reference, &image, &missing, &mut notes);
+        let result = self.commit(reference, &image, &mut notes);
         if result.is_err() && !self.is_cut() {
-            for layer in &missing {
+            for layer in &image.layers {
                 // Best effort: the next start removes it again.
                 let _ = remove(&self.temporary(&layer.diff_id.hex()));
             }
         }
-        let blobs = image.layers.iter().map(|layer| layer.member.clone()).collect();
-        Ok(Outcome { image: result?, unpacked: missing.len(), notes: sentences(&notes), blobs })
+        let (image, unpacked, blobs) = {
+            let blobs = image.layers.iter().map(|layer| layer.member.clone()).collect();
+            let (description, unpacked) = result?;
+            (description, unpacked, blobs)
+        };
+        Ok(Outcome { image, unpacked, notes: sentences(&notes), blobs })
     }
 
     fn commit(
         &self,
         reference: &str,
         image: &Image<'_>,
-        missing: &[&StoredLayer],
         notes: &mut Notes,
-    ) -> Result<PreparedImage, Error> {
-        let description = describe(reference, image)?;
-        for layer in missing {
-            self.unpack(image.layout, layer, notes)?;
+    ) -> Result<(PreparedImage, usize), Error> {
+        let mut description = describe(reference, image)?;
+        let mut stack: Vec<Ready> = Vec::new();
+        for layer in wanted(image) {
+            let ready = match self.there(&layer.diff_id, &stack) {
+                Some(ready) => ready,
+                None => self.unpack(image.layout, layer, &stack, notes)?,
+            };
+            stack.push(ready);
         }
         self.done(2)?;
         let failed = |what: String| move |e: io::Error| Error::state(what, &e);
+        // overlayfs does not ask a layer's root whether it hides what is below.
+        let lowest = stack.iter().rposition(|ready| ready.is_opaque()).unwrap_or(0);
+        description.layers = stack[lowest..].iter().map(|ready| ready.name.clone()).collect();
+        let fresh: Vec<&Ready> = stack.iter().filter(|ready| ready.fresh).collect();
         let layers = self.root.join("layers");
-        if !missing.is_empty() {
+        if !fresh.is_empty() {
             let synced = File::open(&layers).and_then(|f| Ok(nix::unistd::syncfs(f)?));
             synced.map_err(failed("layers not written".to_owned()))?;
             self.done(3)?;
-            for layer in missing {
-                let target = self.layer(&layer.diff_id);
-                fs::rename(self.temporary(&layer.diff_id.hex()), &target)
+            for layer in &fresh {
+                let target = layers.join(&layer.name);
+                fs::rename(&layer.path, &target)
                     .map_err(failed(format!("layer {} not put in place", target.display())))?;
             }
             sync_folder(&layers).map_err(failed("layers not put in place".to_owned()))?;
@@ -148,12 +161,26 @@ impl Store {
         };
         self.done(5)?;
         write().map_err(failed(format!("description {name} not written")))?;
-        Ok(description)
+        Ok((description, fresh.len()))
+    }
+
+    /// A layer that is there already, to lie on this stack.
+    fn there(&self, diff_id: &Digest, stack: &[Ready]) -> Option<Ready> {
+        [diff_id.hex(), resting(diff_id, stack)].into_iter().find_map(|name| {
+            let path = self.root.join("layers").join(&name);
+            path.is_dir().then_some(Ready { name, path, fresh: false })
+        })
     }
 
     /// Step 2 for one layer. Its stored bytes and its content are hashed while they go by, and count for nothing
     /// before both digests are right.
-    fn unpack(&self, layout: &Layout, layer: &StoredLayer, notes: &mut Notes) -> Result<(), Error> {
+    fn unpack(
+        &self,
+        layout: &Layout,
+        layer: &StoredLayer,
+        stack: &[Ready],
+        notes: &mut Notes,
+    ) -> Result<Ready, Error> {
         let blob = layout.open(&layer.member)?.ok_or_else(|| match &layer.blob {
             Some((digest, _)) => layout.missing(digest),
             None => layout.unreadable(format!("{} is missing", show::name(layer.member.as_bytes()))),
@@ -173,8 +200,11 @@ impl Store {
         let made = remove(&temporary).and_then(|()| fs::create_dir(&temporary)).and_then(|()| {
             fs::set_permissions(&temporary, std::os::unix::fs::PermissionsExt::from_mode(0o755))
         });
+        let below = || -> io::Result<Vec<OwnedFd>> {
+            stack.iter().rev().map(|ready| File::open(&ready.path).map(OwnedFd::from)).collect()
+        };
         let mut tree = made
-            .and_then(|()| Tree::open(&temporary))
+            .and_then(|()| Tree::open(&temporary, Below::new(below()?)))
             .map_err(|e| Error::state(format!("{} not made", temporary.display()), &e))?;
 
         let mut stored = BufReader::with_capacity(64 * 1024, Hashed::new(blob, limits::LAYER_BLOB_BYTES));
@@ -195,7 +225,8 @@ impl Store {
             Err(e) => Err(e),
         };
         if matches!(content, Err(UnpackError::Entry { .. } | UnpackError::Limit(_))) {
-            return content.map(drop).map_err(|e| refused(e.to_string()));
+            content.map_err(|e| refused(e.to_string()))?;
+            return Err(refused("not unpacked".to_owned()));
         }
         let found = io::copy(&mut stored, &mut io::sink())
             .and_then(|_| stored.into_inner().finish())
@@ -211,7 +242,11 @@ impl Store {
                 layer.diff_id
             )));
         }
-        Ok(())
+        let name = match tree.rests_on_others() {
+            true => resting(&layer.diff_id, stack),
+            false => layer.diff_id.hex(),
+        };
+        Ok(Ready { name, path: temporary, fresh: true })
     }
 
     /// An image made ready before, whose source is gone: as good as ever.
@@ -226,10 +261,6 @@ impl Store {
                 "its source is not attached any more; the copy on the state partition is used".to_owned(),
             ],
         })
-    }
-
-    fn layer(&self, diff_id: &Digest) -> PathBuf {
-        self.root.join("layers").join(diff_id.hex())
     }
 
     fn temporary(&self, name: &str) -> PathBuf {
@@ -258,6 +289,32 @@ impl Store {
     fn is_cut(&self) -> bool {
         self.cut_after.get() > 0
     }
+}
+
+/// A layer of the image at hand.
+struct Ready {
+    /// Of its folder in `layers/`.
+    name: String,
+    /// Where it lies now.
+    path: PathBuf,
+    /// Unpacked just now.
+    fresh: bool,
+}
+
+impl Ready {
+    fn is_opaque(&self) -> bool {
+        File::open(&self.path).is_ok_and(|root| below::is_opaque(root.as_fd()))
+    }
+}
+
+/// The name of a layer that rests on those below.
+fn resting(diff_id: &Digest, stack: &[Ready]) -> String {
+    let mut hasher = Hasher::default();
+    for name in stack.iter().map(|ready| ready.name.as_str()).chain([diff_id.hex().as_str()]) {
+        hasher.update(name.as_bytes());
+        hasher.update(b" on top\n");
+    }
+    hasher.digest().hex()
 }
 
 /// The layers to stack. overlayfs takes no layer twice; of equal ones the topmost decides alone, since it has

@@ -1,23 +1,30 @@
 //! A folder that is being filled, and from which nothing leads out.
 //!
-//! Every operation happens in a folder that was opened part by part from the root, each part with `O_NOFOLLOW`: no
-//! symbolic link is ever followed, so no path of an image can reach beyond the root, whatever was unpacked before.
+//! Every operation happens in a folder that was opened part by part from the root, each part with `O_NOFOLLOW`: the
+//! kernel follows no symbolic link, so no path of an image can reach beyond the root, whatever was unpacked before.
+//! A path that leads through links is rewritten here, as if the image's root were `/`, and then opened like any other.
 //! The folders above the last entry stay open, since the next one mostly has the same.
 
-use crate::sys;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{self, Mode, SFlag, UtimensatFlags};
+use crate::below::{Below, Shown};
+use crate::path::Parts;
+use crate::{limits, sys};
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{self, FileStat, Mode, SFlag, UtimensatFlags};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{self, Gid, Uid, UnlinkatFlags};
+use nix::unistd::{self, Gid, Uid, UnlinkatFlags, Whence};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 
 /// The tree.
 pub struct Tree {
     root: OwnedFd,
     open: Vec<(Vec<u8>, OwnedFd)>,
     owners: bool,
+    below: Below,
+    /// Folders that were made with the attributes of one below, to be set again when they are full.
+    taken_over: Vec<(Parts, Meta)>,
 }
 
 /// What there is at a name.
@@ -49,11 +56,12 @@ pub struct Meta {
 const FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 impl Tree {
-    /// The folder at `path`, which must be there and is ours.
-    pub fn open(path: &std::path::Path) -> io::Result<Self> {
+    /// The folder at `path`, which must be there and is ours, on top of these layers.
+    pub fn open(path: &std::path::Path, below: Below) -> io::Result<Self> {
         let root = nix::fcntl::open(path, FOLDER | OFlag::O_RDONLY, Mode::empty())?;
         // Only root may give files away; as anybody else, everything belongs to the caller.
-        Ok(Self { root, open: Vec::new(), owners: unistd::geteuid().is_root() })
+        let owners = unistd::geteuid().is_root();
+        Ok(Self { root, open: Vec::new(), owners, below, taken_over: Vec::new() })
     }
 
     /// The root, for calls on the file system.
@@ -61,29 +69,153 @@ impl Tree {
         self.root.as_fd()
     }
 
-    /// Opens the folder made of `parts`. Missing ones are made: root's, mode 0755. A part that is no folder is an
-    /// error that names it.
+    /// Whether it rests on the layers below: above others it would have to be another tree.
+    pub fn rests_on_others(&self) -> bool {
+        self.below.asked()
+    }
+
+    /// Folders made since the last call that have the attributes of one below.
+    pub fn taken_over(&mut self) -> Vec<(Parts, Meta)> {
+        std::mem::take(&mut self.taken_over)
+    }
+
+    /// The present folder's path, without links.
+    pub fn path(&self) -> Vec<Vec<u8>> {
+        self.open.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Opens the folder that `parts` lead to. Missing ones are made: as a layer below has them, else root's, mode
+    /// 0755. A part that is no folder is an error that names it.
     pub fn enter(&mut self, parts: &[Vec<u8>]) -> Result<(), (Vec<u8>, io::Error)> {
         let common = self.open.iter().zip(parts).take_while(|((open, _), part)| open == *part).count();
         self.open.truncate(common);
-        for (depth, part) in parts.iter().enumerate().skip(common) {
-            let fd = self.step(part).map_err(|e| (parts[..=depth].join(&b'/'), e))?;
-            self.open.push((part.clone(), fd));
+        // The next part last.
+        let mut todo: Vec<Vec<u8>> = parts[common..].iter().rev().cloned().collect();
+        let mut links = 0;
+        while let Some(part) = todo.pop() {
+            let failed = |e: io::Error| (part.clone(), e);
+            if part == b".." {
+                self.open.pop();
+                continue;
+            }
+            let Some(target) = self.step(&part).map_err(failed)? else { continue };
+            links += 1;
+            if links > limits::PATH_LINKS || target.len() > limits::PATH_BYTES {
+                return Err((part, nix::Error::ELOOP.into()));
+            }
+            if target.starts_with(b"/") {
+                self.open.clear();
+            }
+            let names = target.split(|b| *b == b'/').filter(|name| !matches!(*name, b"" | b"."));
+            todo.extend(names.rev().map(<[u8]>::to_vec));
         }
         Ok(())
     }
 
-    fn step(&self, part: &[u8]) -> io::Result<OwnedFd> {
-        let open = || openat(self.here(), part, FOLDER | OFlag::O_PATH, Mode::empty());
-        match open() {
-            Err(nix::Error::ENOENT) => {}
-            other => return Ok(other?),
+    /// Goes one folder further, or returns where the link in its place points to.
+    fn step(&mut self, part: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let open = |at: BorrowedFd<'_>| openat(at, part, FOLDER | OFlag::O_PATH, Mode::empty());
+        if self.open.len() >= limits::PATH_DEPTH {
+            return Err(nix::Error::ENAMETOOLONG.into());
         }
-        stat::mkdirat(self.here(), part, Mode::from_bits_truncate(0o755))?;
-        let made = openat(self.here(), part, FOLDER | OFlag::O_RDONLY, Mode::empty())?;
+        let fd = match open(self.here()) {
+            Ok(fd) => fd,
+            Err(nix::Error::ENOENT) => {
+                let mut path = self.path();
+                path.push(part.to_vec());
+                match self.look_below(&path)? {
+                    Shown::Link(target, ..) => return Ok(Some(target)),
+                    Shown::Folder(like, stat) => {
+                        let meta = Meta::of(&stat);
+                        let made = self.make_folder(part)?;
+                        self.set_owner(made.as_fd(), &meta)?;
+                        self.copy_xattrs(like.as_fd(), made.as_fd())?;
+                        self.taken_over.push((Parts::child(self.path(), part), meta));
+                    }
+                    _ => drop(self.make_folder(part)?),
+                }
+                open(self.here())?
+            }
+            Err(e @ (nix::Error::ENOTDIR | nix::Error::ELOOP)) => match self.find(part)? {
+                Found::Whiteout => {
+                    // Removed and made anew in one layer: what lies below stays hidden.
+                    self.remove(part, Found::Whiteout)?;
+                    let made = self.make_folder(part)?;
+                    self.set_opaque(made.as_fd())?;
+                    open(self.here())?
+                }
+                _ => return readlinkat(self.here(), part).map(|t| Some(t.into_vec())).map_err(|_| e.into()),
+            },
+            Err(e) => return Err(e.into()),
+        };
+        self.open.push((part.to_vec(), fd));
+        Ok(None)
+    }
+
+    fn make_folder(&self, name: &[u8]) -> io::Result<OwnedFd> {
+        stat::mkdirat(self.here(), name, Mode::from_bits_truncate(0o755))?;
+        let made = openat(self.here(), name, FOLDER | OFlag::O_RDONLY, Mode::empty())?;
         // The process's umask may have taken something away.
         stat::fchmod(&made, Mode::from_bits_truncate(0o755))?;
-        Ok(open()?)
+        Ok(made)
+    }
+
+    /// What the layers below show at a path that this one does not have; nothing, where it hides them.
+    fn look_below(&self, path: &[Vec<u8>]) -> io::Result<Shown> {
+        let mut folder = self.root.try_clone()?;
+        for part in path {
+            if crate::below::is_opaque(folder.as_fd()) {
+                return Ok(Shown::Nothing);
+            }
+            match openat(&folder, part.as_slice(), FOLDER | OFlag::O_RDONLY, Mode::empty()) {
+                Ok(next) => folder = next,
+                Err(nix::Error::ENOENT) => break,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        self.below.look(path)
+    }
+
+    /// Brings a file of the layers below to the same place here. Its size, or `None` if they show none.
+    pub fn bring_up(&mut self, name: &[u8], limit: u64) -> io::Result<Option<u64>> {
+        let mut path = self.path();
+        path.push(name.to_vec());
+        match self.look_below(&path)? {
+            Shown::Link(target, stat) => {
+                self.symlink(name, &target)?;
+                self.set_other(name, &Meta::of(&stat), false)?;
+                Ok(Some(0))
+            }
+            Shown::File(from, stat) => {
+                let size = u64::try_from(stat.st_size).unwrap_or(0);
+                if size > limit {
+                    return Err(io::ErrorKind::FileTooLarge.into());
+                }
+                let mut to = self.create(name)?;
+                copy_data(&mut File::from(from.try_clone()?), &mut to, size)?;
+                let meta = Meta::of(&stat);
+                self.set_owner(to.as_fd(), &meta)?;
+                self.copy_xattrs(from.as_fd(), to.as_fd())?;
+                self.set_mode_and_time(to.as_fd(), &meta)?;
+                Ok(Some(size))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Attributes of a file or folder of another layer, but for what tells overlayfs something about that one.
+    fn copy_xattrs(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+        for name in sys::flistxattr(from)? {
+            if keeps_xattr(&name) {
+                sys::fsetxattr(to, &name, &sys::fgetxattr(from, &name)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hides what the layers below have in this folder.
+    pub fn set_opaque(&self, folder: BorrowedFd<'_>) -> io::Result<()> {
+        self.set_xattr(folder, b"user.overlay.opaque", b"y")
     }
 
     fn here(&self) -> BorrowedFd<'_> {
@@ -140,8 +272,7 @@ impl Tree {
         Ok(stat::mknodat(self.here(), name, SFlag::S_IFCHR, Mode::empty(), 0)?)
     }
 
-    /// Gives the file that `from` and `from_name` lead to another name here. Returns the part that is no folder if
-    /// `from` does not exist.
+    /// Gives the file `from_name` of the folder at `from`, a path without links, another name here.
     pub fn hardlink(&mut self, from: &[Vec<u8>], from_name: &[u8], name: &[u8]) -> io::Result<()> {
         let mut folder: Option<OwnedFd> = None;
         for part in from {
@@ -186,6 +317,51 @@ impl Tree {
     /// Sets an extended attribute of an open file or folder.
     pub fn set_xattr(&self, fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> io::Result<()> {
         sys::fsetxattr(fd, name, value)
+    }
+}
+
+/// Whether an image's extended attribute is kept: what programs and file capabilities need, and nothing that overlayfs
+/// would obey or that belongs to the host's policy.
+pub fn keeps_xattr(name: &[u8]) -> bool {
+    let user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
+    user || [&b"security.capability"[..], b"system.posix_acl_access", b"system.posix_acl_default"]
+        .contains(&name)
+}
+
+/// Copies a file's content, and leaves its holes.
+fn copy_data(from: &mut File, to: &mut File, size: u64) -> io::Result<()> {
+    let mut at = 0;
+    while at < size {
+        let seek = |whence| unistd::lseek(&*from, i64::try_from(at).unwrap_or(i64::MAX), whence);
+        let start = match seek(Whence::SeekData) {
+            Ok(start) => u64::try_from(start).unwrap_or(at),
+            Err(nix::Error::ENXIO) => break,
+            // A file system that does not tell.
+            Err(_) => at,
+        };
+        at = start;
+        let seek = |whence| unistd::lseek(&*from, i64::try_from(at).unwrap_or(i64::MAX), whence);
+        let end = seek(Whence::SeekHole).ok().and_then(|end| u64::try_from(end).ok()).unwrap_or(size);
+        from.seek(SeekFrom::Start(start))?;
+        to.seek(SeekFrom::Start(start))?;
+        let copied = io::copy(&mut (&*from).take(end - start), to)?;
+        if copied == 0 {
+            break;
+        }
+        at = start + copied;
+    }
+    to.set_len(size)?;
+    to.flush()
+}
+
+impl Meta {
+    fn of(stat: &FileStat) -> Self {
+        Self {
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mode: stat.st_mode & 0o7777,
+            mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+        }
     }
 }
 

@@ -6,19 +6,20 @@
 //! |---|---|
 //! | file, folder, named pipe | itself, with owner, mode (setuid too), time |
 //! | symbolic link | itself; the target stays as written and is never followed |
-//! | hard link | a link to a file of the same layer; one that points elsewhere is refused |
+//! | hard link | a link to a file of the same layer; to a file of a layer below, whose copy comes first |
 //! | `.wh.NAME` | a whiteout of NAME: character device 0:0 |
 //! | `.wh..wh..opq` | `user.overlay.opaque=y` on its folder |
 //! | device node | nothing, with a note: inside a user namespace it could not be opened, and Docker leaves it out there too |
-//! | extended attribute | kept if `user.*` or `security.capability`; dropped otherwise, and `user.overlay.*` always: overlayfs would obey it |
+//! | extended attribute | kept if `user.*`, `security.capability` or a POSIX ACL; dropped otherwise, and `user.overlay.*` always: overlayfs would obey it |
+//! | folder that the layer does not list | as a layer below has it, else root's, mode 0755 |
 //!
-//! An owner beyond 65535, a path with `..`, a path through a symbolic link, and whatever exceeds [`limits`] is
-//! refused by name.
+//! A path through symbolic links leads where it would with the image's root as `/`. An owner beyond 65535, a path with
+//! `..`, a hard link to nothing, and whatever exceeds [`limits`] is refused by name.
 
 use crate::error::reason;
 use crate::path::Parts;
 use crate::tarball::{Entry, Kind, Reader, Stream, TarError};
-use crate::tree::{Found, Meta, Tree};
+use crate::tree::{Found, Meta, Tree, keeps_xattr};
 use crate::{limits, show};
 use nix::sys::statvfs::fstatvfs;
 use std::collections::BTreeMap;
@@ -111,8 +112,7 @@ impl Job<'_> {
         match self.place(entry, reader) {
             Ok(()) => Ok(()),
             Err(Refusal::Tar(e)) => Err(e.into()),
-            Err(Refusal::Why(why)) => Err(UnpackError::Entry { path: show::name(&entry.path), why }),
-            Err(Refusal::Io(e)) => Err(UnpackError::Entry { path: show::name(&entry.path), why: reason(&e) }),
+            Err(why) => Err(UnpackError::Entry { path: show::name(&entry.path), why: why.to_string() }),
         }
     }
 
@@ -133,10 +133,15 @@ impl Job<'_> {
             }
             return self.folder(parts.clone(), None, &meta, entry);
         };
-        self.enter(above)?;
+        match self.enter(above) {
+            // umoci hides one by one what a file hides already that took a folder's place.
+            Err(Refusal::NoFolder(_)) if name.starts_with(WHITEOUT) => return Ok(()),
+            entered => entered?,
+        }
+        let parts = Parts::child(self.tree.path(), name);
         if name == OPAQUE {
             let folder = self.tree.folder(None)?;
-            return self.opaque(folder.as_fd());
+            return Ok(self.tree.set_opaque(folder.as_fd())?);
         }
         // aufs's own bookkeeping, as Docker skips it.
         if name.starts_with(b".wh..wh.") {
@@ -161,7 +166,7 @@ impl Job<'_> {
                 self.tree.symlink(name, &entry.link)?;
                 Ok(self.tree.set_other(name, &meta, false)?)
             }
-            Kind::Hardlink => self.hardlink(name, &entry.link),
+            Kind::Hardlink => self.hardlink(above, name, &entry.link),
             _ => {
                 self.tree.fifo(name)?;
                 Ok(self.tree.set_other(name, &meta, true)?)
@@ -170,10 +175,20 @@ impl Job<'_> {
     }
 
     fn enter(&mut self, above: &[Vec<u8>]) -> Result<(), Refusal> {
-        self.tree.enter(above).map_err(|(part, e)| match e.raw_os_error() {
-            Some(libc::ENOTDIR | libc::ELOOP) => {
-                Refusal::Why(format!("the path leads through {}, which is not a folder", show::name(&part)))
-            }
+        let entered = self.tree.enter(above);
+        for (folder, meta) in self.tree.taken_over() {
+            self.remember(folder, meta)?;
+        }
+        entered.map_err(|(part, e)| match e.raw_os_error() {
+            Some(libc::ENOTDIR) => Refusal::NoFolder(show::name(&part)),
+            Some(libc::ELOOP) => Refusal::Why(format!(
+                "the path leads through {}, a symbolic link without end",
+                show::name(&part)
+            )),
+            Some(libc::ENAMETOOLONG) => Refusal::Why(format!(
+                "with the symbolic links on its way the path is more than {} folders deep",
+                limits::PATH_DEPTH
+            )),
             _ => Refusal::Io(e),
         })
     }
@@ -208,7 +223,7 @@ impl Job<'_> {
         if found == Found::Whiteout {
             // Removed and made anew in one layer: what lies below stays hidden.
             let folder = self.tree.folder(Some(name))?;
-            self.opaque(folder.as_fd())?;
+            self.tree.set_opaque(folder.as_fd())?;
         }
         Ok(())
     }
@@ -227,11 +242,16 @@ impl Job<'_> {
         let fd = self.tree.folder(name)?;
         self.tree.set_owner(fd.as_fd(), meta)?;
         self.xattrs(fd.as_fd(), entry)?;
-        self.folder_bytes += entry.path.len() + size_of::<Meta>() + size_of::<Parts>();
+        self.remember(parts, *meta)
+    }
+
+    fn remember(&mut self, parts: Parts, meta: Meta) -> Result<(), Refusal> {
+        let names: usize = parts.all().iter().map(Vec::len).sum();
+        self.folder_bytes += names + size_of::<Meta>() + size_of::<Parts>();
         if self.folder_bytes > limits::FOLDER_TABLE_BYTES {
             return Err(Refusal::from("too many folders with long names"));
         }
-        self.folders.insert(parts, *meta);
+        self.folders.insert(parts, meta);
         Ok(())
     }
 
@@ -284,22 +304,37 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn hardlink(&mut self, name: &[u8], target: &[u8]) -> Result<(), Refusal> {
+    fn hardlink(&mut self, above: &[Vec<u8>], name: &[u8], target: &[u8]) -> Result<(), Refusal> {
         let shown = show::name(target);
         let target = Parts::parse(target).map_err(|why| format!("hard link to {shown}: {why}"))?;
         let Some((from, from_name)) = target.split() else {
             return Err(Refusal::from("a hard link to the layer's root"));
         };
-        self.tree.hardlink(from, from_name, name).map_err(|e| match e.raw_os_error() {
-            Some(libc::ENOENT) => {
-                Refusal::Why(format!("hard link to {shown}, which this layer does not have before it"))
+        let wrong = |refusal: Refusal| match refusal {
+            Refusal::Io(e) => Refusal::Io(e),
+            why => Refusal::Why(format!("hard link to {shown}: {why}")),
+        };
+        self.enter(from).map_err(wrong)?;
+        let from = self.tree.path();
+        match self.tree.find(from_name)? {
+            Found::Nothing => {
+                let most = limits::FILE_BYTES.min(limits::LAYER_FILE_BYTES.saturating_sub(self.file_bytes));
+                let Some(size) = self.tree.bring_up(from_name, most)? else {
+                    return Err(Refusal::Why(format!(
+                        "hard link to {shown}, which neither this layer has before it nor one below"
+                    )));
+                };
+                self.file_bytes += size;
+                self.check_space()?;
             }
-            Some(libc::ENOTDIR | libc::ELOOP) => Refusal::Why(format!(
-                "hard link to {shown}, which leads through something that is not a folder"
-            )),
-            Some(libc::EPERM) => Refusal::Why(format!("hard link to {shown}, which is a folder")),
-            _ => Refusal::Io(e),
-        })
+            Found::Whiteout => {
+                return Err(Refusal::Why(format!("hard link to {shown}, which this layer removes")));
+            }
+            Found::Dir => return Err(Refusal::Why(format!("hard link to {shown}, which is a folder"))),
+            Found::Other => {}
+        }
+        self.enter(above)?;
+        Ok(self.tree.hardlink(&from, from_name, name)?)
     }
 
     /// Hides a name of the layers below. A file of this layer by the same name stays; a folder becomes opaque.
@@ -311,24 +346,25 @@ impl Job<'_> {
             Found::Nothing => Ok(self.tree.whiteout(hidden)?),
             Found::Dir => {
                 let folder = self.tree.folder(Some(hidden))?;
-                self.opaque(folder.as_fd())
+                Ok(self.tree.set_opaque(folder.as_fd())?)
             }
             Found::Whiteout | Found::Other => Ok(()),
         }
     }
 
-    fn opaque(&self, folder: std::os::fd::BorrowedFd<'_>) -> Result<(), Refusal> {
-        Ok(self.tree.set_xattr(folder, b"user.overlay.opaque", b"y")?)
-    }
-
     fn xattrs(&mut self, fd: std::os::fd::BorrowedFd<'_>, entry: &Entry) -> Result<(), Refusal> {
         for (name, value) in &entry.xattrs {
-            let user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
-            if !user && name != b"security.capability" {
+            if !keeps_xattr(name) {
                 continue;
             }
             if name.len() > limits::NAME_BYTES || value.len() > limits::XATTR_BYTES {
                 return Err(Refusal::from("an extended attribute is too long"));
+            }
+            if let Some(id) = acl_id(name, value).filter(|id| u64::from(*id) > limits::ID_MAX) {
+                return Err(Refusal::Why(format!(
+                    "its access list names {id}; a container has 0 to {}",
+                    limits::ID_MAX
+                )));
             }
             match self.tree.set_xattr(fd, name, value) {
                 Ok(()) => {}
@@ -378,11 +414,20 @@ fn meta(entry: &Entry) -> Result<Meta, Refusal> {
     })
 }
 
+/// The highest user or group that a POSIX ACL names: four bytes of version, then tag, permissions and id of each entry.
+fn acl_id(name: &[u8], value: &[u8]) -> Option<u32> {
+    let entries = name.starts_with(b"system.posix_acl_").then(|| value.get(4..))??;
+    let named = entries.as_chunks::<8>().0.iter().filter(|entry| matches!(entry[..2], [2 | 8, 0]));
+    named.map(|entry| u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]])).max()
+}
+
 /// Why one entry does not come in.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("{0}")]
     Tar(#[from] TarError),
+    #[error("the path leads through {0}, which is not a folder")]
+    NoFolder(String),
     #[error("{0}")]
     Why(String),
     #[error("{}", reason(.0))]

@@ -13,6 +13,7 @@
 //! Traffic stays on loopback and inside QEMU's user network. Deadlines are long enough for two emulated machines at once on
 //! two slow cores; they end a hang, they do not judge speed.
 
+pub mod debian;
 mod guest;
 mod image;
 

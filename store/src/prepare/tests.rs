@@ -501,3 +501,37 @@ proptest::proptest! {
         crate::find::fuzz(&bytes);
     }
 }
+
+#[test]
+fn a_layer_that_rests_on_others_is_shared_only_above_the_same() {
+    let machine = Machine::new();
+    let top = LayerBuilder::new().file("srv/new", 0o644, "new").hardlink("srv/link", "srv/data");
+    let image = |name: &str, mode: u32, data: &str| {
+        let base = LayerBuilder::new().dir("srv", mode).file("srv/data", 0o600, data);
+        ImageBuilder::new(name).layer(&base).unwrap().layer(&top).unwrap()
+    };
+    let one = machine.prepare(&image("one:1", 0o700, "1"), "one:1").unwrap();
+    let two = machine.prepare(&image("two:1", 0o750, "2"), "two:1").unwrap();
+    assert_eq!((one.unpacked, two.unpacked), (2, 2));
+    assert_ne!(one.image.layers[1], two.image.layers[1]);
+    for (outcome, mode, data) in [(&one, 0o700, "1"), (&two, 0o750, "2")] {
+        let layer = machine.dir.path().join("layers").join(&outcome.image.layers[1]);
+        let folder = fs::metadata(layer.join("srv")).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&folder.permissions()) & 0o777, mode);
+        assert_eq!(fs::read_to_string(layer.join("srv/link")).unwrap(), data);
+    }
+    // The same image under another name has it all.
+    let again = machine.prepare(&image("three:1", 0o700, "1"), "three:1").unwrap();
+    assert_eq!((again.unpacked, again.image.layers), (0, one.image.layers));
+}
+
+#[test]
+fn a_layer_that_hides_all_others_is_the_lowest() {
+    let machine = Machine::new();
+    let base = LayerBuilder::new().file("old", 0o644, "old");
+    let top = LayerBuilder::new().file(".wh..wh..opq", 0o644, "").file("new", 0o644, "new");
+    let image = ImageBuilder::new("a:1").layer(&base).unwrap().layer(&top).unwrap();
+    let layers = machine.prepare(&image, "a:1").unwrap().image.layers;
+    assert_eq!(layers.len(), 1);
+    assert!(machine.dir.path().join("layers").join(&layers[0]).join("new").exists());
+}

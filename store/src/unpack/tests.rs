@@ -1,4 +1,5 @@
 use super::*;
+use crate::below::Below;
 use crate::build::LayerBuilder;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -26,7 +27,7 @@ fn unpack_tar(tar: &[u8]) -> Unpacked {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("root")).unwrap();
     fs::write(dir.path().join("outside"), "untouched").unwrap();
-    let mut tree = Tree::open(&dir.path().join("root")).unwrap();
+    let mut tree = Tree::open(&dir.path().join("root"), Below::default()).unwrap();
     let mut notes = Notes::default();
     let result = unpack(tar, &mut tree, &mut notes).map(drop);
     assert_eq!(fs::read(dir.path().join("outside")).unwrap(), b"untouched");
@@ -149,26 +150,44 @@ fn absolute_names_mean_the_layers_root() {
 }
 
 #[test]
-fn a_symbolic_link_is_never_a_way() {
-    for target in [&b".."[..], b"/", b"../", b"real"] {
+fn a_symbolic_link_is_a_way_inside_the_image_only() {
+    // Where the link leads with the image's root as `/`; the folder above the root is the root.
+    for (target, leads_to) in [
+        (&b".."[..], ""),
+        (b"/", ""),
+        (b"../..", ""),
+        (b"real", "real/"),
+        (b"/real/.", "real/"),
+        (b"new", "new/"),
+    ] {
         let mut tar = raw(EntryType::Directory, b"real", b"", b"");
+        tar.extend(raw(EntryType::Regular, b"file", b"", b"x"));
         tar.extend(raw(EntryType::Symlink, b"way", target, b""));
         for (kind, link) in [
             (EntryType::Regular, &b""[..]),
             (EntryType::Directory, b""),
             (EntryType::Symlink, b"x"),
-            (EntryType::Link, b"real"),
+            (EntryType::Link, b"file"),
             (EntryType::Fifo, b""),
         ] {
             let mut tar = tar.clone();
-            tar.extend(raw(kind, b"way/outside", link, b""));
+            tar.extend(raw(kind, b"way/entry", link, b""));
             let out = unpack_tar(&tar);
-            assert!(out.error().contains("leads through way"), "{}", out.error());
+            out.result.as_ref().unwrap();
+            assert!(fs::symlink_metadata(out.path(&format!("{leads_to}entry"))).is_ok(), "{kind:?}");
+            assert!(fs::symlink_metadata(out.path("way")).unwrap().is_symlink());
         }
-        // Whiteouts too.
-        tar.extend(raw(EntryType::Regular, b"way/.wh.outside", b"", b""));
-        assert!(unpack_tar(&tar).error().contains("leads through way"));
+        tar.extend(raw(EntryType::Regular, b"way/.wh.hidden", b"", b""));
+        let out = unpack_tar(&tar);
+        assert_eq!(fs::symlink_metadata(out.path(&format!("{leads_to}hidden"))).unwrap().rdev(), 0);
     }
+    let mut endless = raw(EntryType::Symlink, b"a", b"b", b"");
+    endless.extend(raw(EntryType::Symlink, b"b", b"a", b""));
+    endless.extend(raw(EntryType::Regular, b"a/x", b"", b""));
+    assert!(unpack_tar(&endless).error().contains("without end"));
+    let mut through = raw(EntryType::Regular, b"file", b"", b"");
+    through.extend(raw(EntryType::Regular, b"file/x", b"", b""));
+    assert!(unpack_tar(&through).error().contains("leads through file, which is not a folder"));
 }
 
 #[test]
@@ -187,13 +206,17 @@ fn an_entry_in_a_links_place_replaces_the_link() {
 fn hard_links_stay_inside() {
     for (target, why) in [
         (&b"../outside"[..], "`..`"),
-        (b"missing", "does not have"),
-        (b"way/outside", "not a folder"),
+        (b"missing", "neither this layer has"),
+        (b"way/outside", "neither this layer has"),
+        (b"file/x", "not a folder"),
+        (b"gone", "which this layer removes"),
         (b"real", "is a folder"),
         (b"/", "root"),
     ] {
         let mut tar = raw(EntryType::Symlink, b"way", b"..", b"");
         tar.extend(raw(EntryType::Directory, b"real", b"", b""));
+        tar.extend(raw(EntryType::Regular, b"file", b"", b""));
+        tar.extend(raw(EntryType::Regular, b".wh.gone", b"", b""));
         tar.extend(raw(EntryType::Link, b"hard", target, b""));
         let error = unpack_tar(&tar).error();
         assert!(error.starts_with("hard: ") && error.contains(why), "{error}");
@@ -362,7 +385,7 @@ fn the_root_itself_may_have_an_entry() {
 fn a_full_disk_is_said_as_such() {
     let big = LayerBuilder::new().file("big", 0o644, vec![1; 6 << 20]).tar().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let mut tree = Tree::open(dir.path()).unwrap();
+    let mut tree = Tree::open(dir.path(), Below::default()).unwrap();
     let result = unpack_leaving(&big[..], &mut tree, &mut Notes::default(), u64::MAX);
     assert_eq!(
         result.map(drop).unwrap_err().to_string(),
