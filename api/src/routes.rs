@@ -141,13 +141,14 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
 
 /// Unit names need no escapes in a path; whatever has one names no unit.
 fn unit_name(name: &str) -> Result<String, Refusal> {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    if name.is_empty() || name.len() > berth_units::limits::NAME_BYTES || !name.bytes().all(plain) {
-        let shown: String = name.chars().take(80).collect();
-        let message = format!("{shown:?} is not a unit's name: a-z, 0-9 and \"-\", at most 63");
-        return Err(Refusal::new("bad-request", message));
+    if berth_units::instances::is_name(name) {
+        return Ok(name.to_owned());
     }
-    Ok(name.to_owned())
+    let shown: String = name.chars().take(80).collect();
+    let message = format!(
+        "{shown:?} is not a unit's name: a-z, 0-9 and \"-\", at most 63, and for one of several instances a dot and its number"
+    );
+    Err(Refusal::new("bad-request", message))
 }
 
 /// Answers one request of an authorised peer, `who` for the log.

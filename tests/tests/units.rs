@@ -306,3 +306,61 @@ fn units_find_each_other_by_name_while_they_serve() -> Result<()> {
     assert_eq!(guest.unit("asker")?.restarts, 0);
     Ok(())
 }
+
+#[test]
+fn what_hangs_is_not_found_and_comes_back() -> Result<()> {
+    // Whoever connects to port 81 stops the server, not its container.
+    let web = shell(
+        "web",
+        "$b httpd -f -p 80 -h /srv & p=$!; $b nc -l -p 81 </dev/null; kill -STOP $p; echo hangs; wait",
+        "stop_timeout = \"1s\"\n[units.web.unit]\ninstances = 3\n\
+         [units.web.health]\nhttp = \"http://localhost/\"\ninterval = \"500ms\"\ntimeout = \"2s\"\nretries = 2\n",
+    );
+    let count = "n() { $b nslookup web.berth.internal 2>/dev/null | $b grep -c \"Address: 10.88\"; };";
+    let asker = shell(
+        "asker",
+        &format!(
+            "{count} until [ $(n) = 3 ]; do :; done; echo three; $b nc web 81 </dev/null; \
+             until [ $(n) = 2 ]; do :; done; echo two; until [ $(n) = 3 ]; do :; done; echo three again; \
+             exec $b sleep 1000"
+        ),
+        "[units.asker.unit]\nrequires = [\"web:ready\", \"db:ready\", \"job:completed\"]\n",
+    );
+    let db = shell(
+        "db",
+        "$b sleep 1; exec $b httpd -f -p 5432 -h /srv",
+        "[units.db.ready]\nport = 5432\n[units.db.unit]\nafter = [\"job:completed\"]\n",
+    );
+    let job = shell("job", "echo done", "[units.job.restart]\npolicy = \"on-failure\"\n");
+    let late = shell(
+        "late",
+        "exec $b sleep 1000",
+        "stop_timeout = \"1s\"\n[units.late.ready]\nport = 9\ntimeout = \"3s\"\n[units.late.restart]\npolicy = \"no\"\n",
+    );
+    let moody = shell(
+        "moody",
+        ">/well; $b sleep 4; $b rm /well; $b sleep 4; >/well; exec $b sleep 1000",
+        "[units.moody.health]\ncommand = [\"/bin/sh\", \"-c\", \"echo looking; [ -e /well ] || { echo feeling bad; exit 1; }\"]\n\
+         interval = \"300ms\"\nretries = 2\non_failure = \"none\"\n",
+    );
+    let mut guest = plan(&[web, asker, db, job, late, moody])?.boot()?;
+    guest.ready()?;
+    guest.wait_for("moody    unhealthy: feeling bad")?;
+    guest.until("late", |state, reason| {
+        state == "failed" && reason.contains("not ready after 3s: tcp:localhost:9: nobody listens there")
+    })?;
+    guest.until("moody", |state, reason| state == "healthy" && reason.is_empty())?;
+    assert_eq!(guest.unit("moody")?.restarts, 0);
+    for line in ["three", "two", "three again"] {
+        guest.said("asker", line)?;
+    }
+    guest.until("job", |state, _| state == "finished")?;
+    guest.healthy("db")?;
+    let sick =
+        "sick: unhealthy (2 checks in a row failed: http://localhost:80/ gave no answer within 2000 ms)";
+    guest.wait_for(sick)?;
+    let restarts: Vec<u32> =
+        (1..=3).map(|n| Ok(guest.unit(&format!("web.{n}"))?.restarts)).collect::<Result<_>>()?;
+    assert_eq!(restarts.iter().sum::<u32>(), 1, "one was restarted: {restarts:?}");
+    Ok(())
+}

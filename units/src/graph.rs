@@ -1,10 +1,11 @@
 //! Which unit waits for which: requirements that exist, no cycle, an order to start and to stop in.
 //!
-//! An edge leads from a unit to each one that it comes after: `after`, if that unit exists, and `requires`.
+//! An edge leads from a unit to each one that it comes after: `after`, if that unit exists, and `requires`. The
+//! instances of a unit are one node: names here are those of [`Unit::service`].
 
 use crate::diag::{Diagnostic, Place, Report, nearest, quote};
 use crate::lifecycle::State;
-use crate::model::Unit;
+use crate::model::{RestartPolicy, Unit, Until};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Steps of a cycle that are shown with their places.
@@ -25,6 +26,7 @@ pub enum Deps {
 #[derive(Debug, Clone)]
 struct Edge {
     to: String,
+    until: Until,
     required: bool,
     place: Place,
 }
@@ -42,6 +44,7 @@ impl Graph {
         let units: Vec<&Unit> = units.into_iter().collect();
         let mut report = Report::default();
         unknown_requirements(&units, &mut report);
+        never_complete(&units, &mut report);
         let edges = edges(&units);
         cycles(&edges, &mut report);
         report.finish()?;
@@ -68,26 +71,49 @@ impl Graph {
             .map(|(name, _)| name.as_str())
     }
 
-    /// May `unit` start? `state` tells the other units' states, `None` for one that does not exist.
+    /// May `unit` start? `states` tells the states of another one's instances, none for one that does not exist.
     ///
     /// A unit that only comes `after` another does not wait for one that is not wanted or has failed: there is
     /// nothing to wait for. A requirement that is stopped is waited for.
-    pub fn deps_state(&self, unit: &str, state: impl Fn(&str) -> Option<State>) -> Deps {
+    pub fn deps_state<I: IntoIterator<Item = State>>(&self, unit: &str, states: impl Fn(&str) -> I) -> Deps {
         let mut all = Deps::Ready;
         for edge in self.edges.get(unit).into_iter().flatten() {
-            match (state(&edge.to), edge.required) {
-                (None | Some(State::Failed), true) => return Deps::Failed,
-                (None | Some(State::Failed | State::Stopped), false) => {}
-                (Some(other), _) if other.is_up() => {}
-                (Some(_), _) => all = Deps::Waiting,
+            let states: Vec<State> = states(&edge.to).into_iter().collect();
+            if has_come(edge.until, &states) {
+                continue;
+            }
+            match (is_hopeless(edge.until, &states), edge.required) {
+                (true, true) => return Deps::Failed,
+                (true, false) => {}
+                (false, false) if states.iter().all(|s| matches!(s, State::Failed | State::Stopped)) => {}
+                (false, _) => all = Deps::Waiting,
             }
         }
         all
     }
 }
 
+/// Whether a unit whose instances are in these states has come so far.
+pub fn has_come(until: Until, states: &[State]) -> bool {
+    let ready = |state: &State| matches!(state, State::Healthy | State::Finished);
+    match until {
+        Until::Started => states.iter().any(|state| state.is_up()),
+        Until::Ready => states.iter().any(ready),
+        Until::Completed => !states.is_empty() && states.iter().all(|state| *state == State::Finished),
+    }
+}
+
+/// Whether it will not come so far by itself any more.
+pub fn is_hopeless(until: Until, states: &[State]) -> bool {
+    let failed = |state: &State| *state == State::Failed;
+    match until {
+        Until::Started | Until::Ready => states.iter().all(failed),
+        Until::Completed => states.is_empty() || states.iter().any(failed),
+    }
+}
+
 fn edges(units: &[&Unit]) -> BTreeMap<String, Vec<Edge>> {
-    let known: BTreeSet<&str> = units.iter().map(|unit| unit.name.as_str()).collect();
+    let known: BTreeSet<&str> = units.iter().map(|unit| unit.service()).collect();
     let mut all = BTreeMap::new();
     for unit in units {
         let requires =
@@ -95,10 +121,10 @@ fn edges(units: &[&Unit]) -> BTreeMap<String, Vec<Edge>> {
         let after = unit.after.iter().zip(places(&unit.places.after)).map(|(to, place)| (to, place, false));
         let edges = requires
             .chain(after)
-            .filter(|(to, _, _)| known.contains(to.as_str()))
-            .map(|(to, place, required)| Edge { to: to.clone(), required, place })
+            .filter(|(to, _, _)| known.contains(to.unit.as_str()))
+            .map(|(to, place, required)| Edge { to: to.unit.clone(), until: to.until, required, place })
             .collect();
-        all.insert(unit.name.clone(), edges);
+        all.insert(unit.service().to_owned(), edges);
     }
     all
 }
@@ -109,14 +135,14 @@ fn places(places: &[Place]) -> impl Iterator<Item = Place> + '_ {
 }
 
 fn unknown_requirements(units: &[&Unit], report: &mut Report) {
-    let known: BTreeSet<&str> = units.iter().map(|unit| unit.name.as_str()).collect();
+    let known: BTreeSet<&str> = units.iter().map(|unit| unit.service()).collect();
     for unit in units {
-        for (name, place) in unit.requires.iter().zip(places(&unit.places.requires)) {
+        for (name, place) in unit.requires.iter().map(|to| &to.unit).zip(places(&unit.places.requires)) {
             if known.contains(name.as_str()) {
                 continue;
             }
             report.push(|| {
-                let hint = nearest(name, known.iter().copied().filter(|other| *other != unit.name))
+                let hint = nearest(name, known.iter().copied().filter(|other| *other != unit.service()))
                     .map_or_else(String::new, |near| format!("; did you mean {}?", quote(near)));
                 Diagnostic::at(
                     place,
@@ -126,6 +152,26 @@ fn unknown_requirements(units: &[&Unit], report: &mut Report) {
                         quote(name)
                     ),
                 )
+            });
+        }
+    }
+}
+
+/// What waits for the end of a unit that is started again whenever it ends.
+fn never_complete(units: &[&Unit], report: &mut Report) {
+    let endless =
+        |name: &str| units.iter().any(|u| u.service() == name && u.restart.policy == RestartPolicy::Always);
+    for unit in units {
+        let requires = unit.requires.iter().zip(places(&unit.places.requires));
+        let all = requires.chain(unit.after.iter().zip(places(&unit.places.after)));
+        for (to, place) in all.filter(|(to, _)| to.until == Until::Completed && endless(&to.unit)) {
+            report.push(|| {
+                let (name, to) = (quote(unit.service()), quote(&to.unit));
+                let message = format!(
+                    "unit {name} waits until {to} has completed, and {to} is started again whenever it ends; give it \
+                     policy = \"on-failure\" or \"no\" in its [restart]"
+                );
+                Diagnostic::at(place, message)
             });
         }
     }

@@ -10,8 +10,12 @@
 //! **The way up.** *waiting* for what it requires and comes after; *preparing* while the store makes the image ready
 //! (asked again every [`limits::PREPARE_AGAIN`], in case the store was restarted meanwhile); *starting* from the fork
 //! of the setup child until the container's own program runs, at most [`limits::START_LIMIT`]; *running*; *healthy*
-//! once somebody said so or it has settled. Every start goes this whole way, a restart too: what was true of
-//! requirements and image an hour ago is not taken for granted.
+//! once its [`Proof`] is there. Every start goes this whole way, a restart too: what was true of requirements and
+//! image an hour ago is not taken for granted.
+//!
+//! **Sick.** What has to show its health, and fails to, is *unhealthy* and left alone if its unit says so (another
+//! look may find it well again); else it is stopped as an operator would stop it, and this counts as a failed run,
+//! whatever it says on its way out.
 //!
 //! **One run at a time.** From the fork on there is a *run*, and it has ended only when two things are known: how its
 //! main process ended, and that its cgroup is empty. They come in either order. Whatever ends a run leads through
@@ -78,8 +82,10 @@ pub enum State {
     Starting,
     /// The container's process runs; not yet known healthy.
     Running,
-    /// Runs and is healthy (a worker said ready; others stayed up long enough).
+    /// Runs and is healthy: it said so, showed it, or stayed up long enough.
     Healthy,
+    /// Runs, and its checks fail; it is not restarted for that.
+    Unhealthy,
     /// Stop signal sent; deadline armed.
     Stopping,
     /// The run is ending: its cgroup was killed, or is empty and the exit status is still to come.
@@ -94,13 +100,14 @@ pub enum State {
 
 impl State {
     /// Every state, in the order of a life.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Stopped,
         Self::Waiting,
         Self::Preparing,
         Self::Starting,
         Self::Running,
         Self::Healthy,
+        Self::Unhealthy,
         Self::Stopping,
         Self::Killing,
         Self::Backoff,
@@ -110,12 +117,17 @@ impl State {
 
     /// Something of a run exists: setup child, container, or what is left of it.
     pub fn has_run(self) -> bool {
-        matches!(self, Self::Starting | Self::Running | Self::Healthy | Self::Stopping | Self::Killing)
+        self.is_running() || matches!(self, Self::Starting | Self::Stopping | Self::Killing)
     }
 
-    /// What comes `after` this unit may start.
+    /// Its program runs, and is to go on running.
+    pub fn is_running(self) -> bool {
+        matches!(self, Self::Running | Self::Healthy | Self::Unhealthy)
+    }
+
+    /// It has been started: it runs, or has finished.
     pub fn is_up(self) -> bool {
-        matches!(self, Self::Running | Self::Healthy | Self::Finished)
+        self.is_running() || self == Self::Finished
     }
 
     /// The word for it.
@@ -127,6 +139,7 @@ impl State {
             Self::Starting => "starting",
             Self::Running => "running",
             Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
             Self::Stopping => "stopping",
             Self::Killing => "killing",
             Self::Backoff => "backoff",
@@ -179,8 +192,10 @@ pub enum Event {
     Started,
     /// Setup failed before exec; the setup child is gone.
     StartFailed,
-    /// Worker said ready, or the unit stayed up long enough.
+    /// A worker said ready, or a check found what it looked for.
     BecameHealthy,
+    /// Checks have failed for long enough, or it was not ready in time.
+    BecameUnhealthy,
     /// The main process ended.
     Exited(Exit),
     /// The unit's cgroup is empty.
@@ -238,7 +253,27 @@ enum Cause {
     NoImage,
     /// A requirement failed.
     Requirement,
+    /// Checks failed, or it was not ready in time.
+    Unhealthy,
 }
+
+/// What makes a running unit a healthy one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Only [`Event::BecameHealthy`] does; and nothing makes it unhealthy but its end. A worker.
+    Told,
+    /// Having run for so long.
+    Settled(Duration),
+    /// [`Event::BecameHealthy`] and [`Event::BecameUnhealthy`] do, what its checks find. `tolerant`: it is not restarted
+    /// for being unhealthy.
+    Shown {
+        /// See there.
+        tolerant: bool,
+    },
+}
+
+/// What is restarted when its checks fail.
+const INTOLERANT: Proof = Proof::Shown { tolerant: false };
 
 /// One unit's life so far. `step` is the only way to change it.
 #[derive(Debug, Clone)]
@@ -249,8 +284,7 @@ pub struct Life {
     pub restarts: u32,
     /// How the last run ended.
     pub last_exit: Option<Exit>,
-    /// Being up for so long is health; `None`: only [`Event::BecameHealthy`] is.
-    settles: Option<Duration>,
+    proof: Proof,
     want: Want,
     cause: Cause,
     /// The limit of restarts was what ended it.
@@ -270,13 +304,13 @@ pub struct Life {
 }
 
 impl Life {
-    /// A unit that is not wanted, and is healthy only when [`Event::BecameHealthy`] says so: a worker.
-    pub fn new() -> Self {
+    /// A unit that is not wanted.
+    pub fn new(proof: Proof) -> Self {
         Self {
             state: State::Stopped,
             restarts: 0,
             last_exit: None,
-            settles: None,
+            proof,
             want: Want::No,
             cause: Cause::None,
             limited: false,
@@ -287,12 +321,6 @@ impl Life {
             recent: VecDeque::new(),
             deadline: None,
         }
-    }
-
-    /// A unit that is not wanted, and is healthy when it has run for `after` ([`limits::SETTLE`]): everything that
-    /// is not a worker.
-    pub fn settling(after: Duration) -> Self {
-        Self { settles: Some(after), ..Self::new() }
     }
 
     /// The transition: what `event`, at `now` (monotonic), makes of this life under `policy`. An event that means
@@ -343,6 +371,7 @@ impl Life {
             (Cause::StartLimit, _) => format!("not started within {} s", limits::START_LIMIT.as_secs()),
             (Cause::NoImage, _) => "image not available".to_owned(),
             (Cause::Requirement, _) => "a required unit failed".to_owned(),
+            (Cause::Unhealthy, _) => "unhealthy".to_owned(),
         };
         match (self.state, self.deadline) {
             (State::Backoff, Some(at)) => {
@@ -355,7 +384,7 @@ impl Life {
             (State::Failed, _) if self.limited => {
                 format!("{what}; not restarted after {} restarts, see [restart] limit", self.restarts)
             }
-            (State::Backoff | State::Failed | State::Finished | State::Killing, _) => what,
+            (State::Backoff | State::Failed | State::Finished | State::Stopping | State::Killing, _) => what,
             _ => String::new(),
         }
     }
@@ -371,7 +400,13 @@ impl Life {
             Event::Exited(exit) if self.state.has_run() => {
                 self.gone = true;
                 self.last_exit = Some(exit);
-                self.cause = Cause::Ended;
+                // What it was stopped for is the cause, not how it took that.
+                if self.cause != Cause::Unhealthy {
+                    self.cause = Cause::Ended;
+                }
+            }
+            Event::BecameUnhealthy if self.state.is_running() && self.proof == INTOLERANT => {
+                self.cause = Cause::Unhealthy;
             }
             Event::StartFailed if matches!(self.state, State::Starting | State::Killing) => {
                 self.gone = true;
@@ -398,6 +433,9 @@ impl Life {
             When::Always => true,
             When::Empty => self.empty,
             When::Over => self.empty && self.gone,
+            When::Settles => matches!(self.proof, Proof::Settled(_)),
+            When::Tolerant => self.proof == Proof::Shown { tolerant: true },
+            When::Intolerant => self.proof == INTOLERANT,
         }
     }
 
@@ -465,11 +503,19 @@ impl Life {
         match self.state {
             State::Preparing => Some(limits::PREPARE_AGAIN),
             State::Starting => Some(limits::START_LIMIT),
-            State::Running => self.settles,
+            State::Running => match self.proof {
+                Proof::Settled(after) => Some(after),
+                Proof::Told | Proof::Shown { .. } => None,
+            },
             State::Stopping => Some(policy.stop_timeout),
             State::Killing => Some(limits::KILL_AGAIN),
             State::Backoff => Some(self.pause(policy)),
-            State::Stopped | State::Waiting | State::Healthy | State::Failed | State::Finished => None,
+            State::Stopped
+            | State::Waiting
+            | State::Healthy
+            | State::Unhealthy
+            | State::Failed
+            | State::Finished => None,
         }
     }
 
@@ -501,11 +547,5 @@ impl Life {
         let limit = usize::try_from(policy.limit).unwrap_or(usize::MAX).min(limits::RESTARTS_REMEMBERED);
         let within = |at: &&Duration| now.saturating_sub(**at) < policy.interval;
         limit > 0 && self.recent.iter().filter(within).count() >= limit
-    }
-}
-
-impl Default for Life {
-    fn default() -> Self {
-        Self::new()
     }
 }

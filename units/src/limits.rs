@@ -70,3 +70,16 @@ pub const LARGEST_SIZE: u64 = 1 << 50;
 pub const LARGEST_PIDS: u64 = 1 << 22;
 /// Bytes that a health check reads of an HTTP answer; the first line is what counts.
 pub const PROBE_BYTES: usize = 4096;
+/// Instances of one unit.
+pub const INSTANCES: u32 = 100;
+/// Bytes that are kept of what a health check says; its last line is the reason.
+pub const CHECK_OUTPUT_BYTES: usize = 4096;
+/// Until a unit is healthy for the first time it is looked at after so long, then after twice as long each time, up to its
+/// `interval`.
+pub const FIRST_CHECK: Duration = Duration::from_millis(250);
+/// The longest such pause while a port is waited for: a connection to loopback costs nothing.
+pub const READY_AGAIN: Duration = Duration::from_secs(1);
+/// A check, or the pause between two of them, takes no less: each is a process of its own.
+pub const SHORTEST_CHECK: Duration = Duration::from_millis(100);
+/// One check takes no longer, nor does the pause between two.
+pub const LONGEST_CHECK: Duration = Duration::from_secs(3600);

@@ -21,16 +21,21 @@ pub enum Origin {
 /// One unit: a container and how to keep it running.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unit {
-    /// `[a-z0-9]([a-z0-9-]*[a-z0-9])?`, at most [`crate::limits::NAME_BYTES`].
+    /// `[a-z0-9]([a-z0-9-]*[a-z0-9])?`, at most [`crate::limits::NAME_BYTES`]; of an instance with `.` and its number
+    /// behind it, see [`crate::instances`].
     pub name: String,
+    /// It is one of several instances of the unit of this name.
+    pub instance_of: Option<String>,
     /// Who wrote it.
     pub origin: Origin,
     /// `unit.description`, one line.
     pub description: String,
-    /// `unit.after`: start only after these have been started (running or finished), if they exist and are wanted.
-    pub after: Vec<String>,
+    /// `unit.after`: start only after these have come so far, if they exist and are wanted.
+    pub after: Vec<Dependency>,
     /// `unit.requires`: as `after`, and they must exist; if one fails, this one is not started.
-    pub requires: Vec<String>,
+    pub requires: Vec<Dependency>,
+    /// `unit.instances`: containers of this unit, 1 to [`crate::limits::INSTANCES`].
+    pub instances: u32,
     /// `unit.required_for_boot`: the slot is good only once this unit is healthy.
     pub required_for_boot: bool,
     /// `[container]`.
@@ -43,10 +48,98 @@ pub struct Unit {
     pub resources: Resources,
     /// `[restart]`.
     pub restart: Restart,
+    /// `[health]`: what shows that it is well while it runs.
+    pub health: Option<Health>,
+    /// `[ready]`: what shows that it has come up.
+    pub ready: Option<Ready>,
     /// `[system]`, only for [`Origin::System`].
     pub system: Option<SystemGrants>,
     /// Where in its file things stand, for messages of later checks.
     pub places: Places,
+}
+
+impl Unit {
+    /// The name that its file gives it: what others depend on, and ask DNS for.
+    pub fn service(&self) -> &str {
+        self.instance_of.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// One of `unit.after` or `unit.requires`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependency {
+    /// The other unit.
+    pub unit: String,
+    /// How far it must have come.
+    pub until: Until,
+}
+
+/// How far a unit has to come before one that depends on it starts. Of several instances one is enough, for
+/// [`Until::Completed`] all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Until {
+    /// It runs, or has run to its end (`db`, `db:started`).
+    #[default]
+    Started,
+    /// It is healthy, or has run to its end (`db:ready`).
+    Ready,
+    /// It has run to its end with success (`job:completed`).
+    Completed,
+}
+
+impl Until {
+    /// The word behind the colon.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Ready => "ready",
+            Self::Completed => "completed",
+        }
+    }
+}
+
+impl std::fmt::Display for Dependency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.until {
+            Until::Started => f.write_str(&self.unit),
+            until => write!(f, "{}:{}", self.unit, until.word()),
+        }
+    }
+}
+
+/// `[health]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Health {
+    /// `command`, `http` or `tcp`.
+    pub check: Check,
+    /// `interval`: from the end of one check to the next.
+    pub interval: Duration,
+    /// `timeout`: of one check.
+    pub timeout: Duration,
+    /// `retries`: failures in a row that make the unit unhealthy, at least 1.
+    pub retries: u32,
+    /// `start_period`: after the start, failures do not count for so long, unless a check has succeeded before.
+    pub start_period: Duration,
+    /// `on_failure = "none"`: an unhealthy unit is not restarted.
+    pub tolerant: bool,
+}
+
+/// One look at a unit, from inside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// A command line of the image's; exit code 0 is health.
+    Command(Vec<String>),
+    /// By Berth's own program.
+    Probe(crate::probe::Target),
+}
+
+/// `[ready]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// `port`: it takes TCP connections there, on its own loopback.
+    pub port: u16,
+    /// `timeout`: not ready so long after its start, it is stopped and counts as failed.
+    pub timeout: Duration,
 }
 
 /// Where in its file a unit says what. Two units that differ in nothing else are equal.

@@ -21,13 +21,14 @@ mod tests;
 
 use crate::diag::{Diagnostic, Place, Report, quote};
 use crate::model::{
-    Container, Network, NetworkMode, Origin, Places, Resources, Restart, SYSTEM_IMAGE, SystemGrants, Unit,
+    Container, Dependency, Network, NetworkMode, Origin, Places, Resources, Restart, SYSTEM_IMAGE,
+    SystemGrants, Unit,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use table::{Reader, section_value};
 use text::Document;
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 /// Reads one unit file. `file_name` is for messages; `unit_name` is what the file is called without `.toml`.
 pub fn parse_unit(file_name: &str, unit_name: &str, text: &[u8], origin: Origin) -> Result<Unit, Report> {
@@ -86,16 +87,20 @@ pub(crate) fn read_unit(
 pub(crate) fn blank(name: &str, origin: Origin, place: Place) -> Unit {
     Unit {
         name: name.to_owned(),
+        instance_of: None,
         origin,
         description: String::new(),
         after: Vec::new(),
         requires: Vec::new(),
+        instances: 1,
         required_for_boot: false,
         container: Container { image: String::new(), ..Container::default() },
         secrets: BTreeMap::new(),
         network: Network::default(),
         resources: Resources::default(),
         restart: Restart::default(),
+        health: None,
+        ready: None,
         system: (origin == Origin::System).then(SystemGrants::default),
         places: Places { unit: place, ..Places::default() },
     }
@@ -137,6 +142,21 @@ fn check_together(reader: &mut Reader, table: &DeTable<'_>, unit: &Unit) {
     {
         reader.at(image.span(), || format!("the image {} is for units of the OS image", quote(SYSTEM_IMAGE)));
     }
+    check_health(reader, table, unit);
+    check_ready(reader, table);
+    if unit.instances > 1
+        && !unit.network.ports.is_empty()
+        && let Some(ports) = section_value(table, "network", "ports")
+    {
+        reader.at(ports.span(), || {
+            format!(
+                "{} instances cannot have one port of the machine; publish a port of a unit that passes on to them by \
+                 their name, {}",
+                unit.instances,
+                quote(&unit.name)
+            )
+        });
+    }
     twice(reader, &unit.after, &unit.places.after);
     twice(reader, &unit.requires, &unit.places.requires);
     for (n, port) in unit.network.ports.iter().enumerate() {
@@ -150,9 +170,46 @@ fn check_together(reader: &mut Reader, table: &DeTable<'_>, unit: &Unit) {
     }
 }
 
-fn twice(reader: &mut Reader, names: &[String], places: &[Place]) {
+/// What shows readiness.
+fn check_ready(reader: &mut Reader, table: &DeTable<'_>) {
+    if let Some((header, value)) = table.get_key_value("ready")
+        && matches!(value.get_ref(), DeValue::Table(_))
+        && ["port", "notify", "log_line"].iter().all(|field| section_value(table, "ready", field).is_none())
+    {
+        reader.missing(Some(header.span()), || "[ready] needs port, for example port = 5432".to_owned());
+    }
+}
+
+/// Exactly one check.
+fn check_health(reader: &mut Reader, table: &DeTable<'_>, unit: &Unit) {
+    let checks = ["command", "http", "tcp"].map(|field| section_value(table, "health", field));
+    let Some((header, value)) = table.get_key_value("health") else { return };
+    if !matches!(value.get_ref(), DeValue::Table(_)) {
+        return;
+    }
+    let mut found = checks.into_iter().flatten();
+    match (found.next(), found.next()) {
+        (None, _) => reader.missing(Some(header.span()), || {
+            "[health] needs command, http or tcp, for example http = \"http://localhost/health\"".to_owned()
+        }),
+        (Some(_), Some(second)) => {
+            reader.at(second.span(), || {
+                "[health] has two checks; command, http or tcp, one of them".to_owned()
+            });
+        }
+        (Some(_), None) => {}
+    }
+    if let Some(health) = &unit.health
+        && matches!(&health.check, crate::model::Check::Command(words) if words.is_empty())
+        && let Some(command) = section_value(table, "health", "command")
+    {
+        reader.at(command.span(), || "command in [health] names no program".to_owned());
+    }
+}
+
+fn twice(reader: &mut Reader, names: &[Dependency], places: &[Place]) {
     let mut seen = BTreeSet::new();
-    for (name, place) in names.iter().zip(places) {
+    for (name, place) in names.iter().map(|to| &to.unit).zip(places) {
         if !seen.insert(name) {
             reader.report.push(|| Diagnostic::at(place.clone(), format!("{} is named twice", quote(name))));
         }

@@ -14,7 +14,7 @@ use berth_units::paths;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -320,6 +320,12 @@ impl Containers {
         let container = self.containers.get(unit)?;
         let copies = [container.netns.as_ref()?, container.netlink.as_ref()?].map(OwnedFd::try_clone);
         copies.into_iter().collect::<Result<_, _>>().ok()
+    }
+
+    /// Where a further process can be started: the cgroup and the first process of a container whose program runs.
+    pub fn enterable(&self, unit: &str) -> Option<(&Cgroup, BorrowedFd<'_>)> {
+        let container = self.containers.get(unit).filter(|c| c.phase == Phase::Running)?;
+        Some((&container.cgroup, container.pidfd.as_ref()?.as_fd()))
     }
 
     /// `memory.current`.

@@ -4,7 +4,7 @@
 use berth_units::control::ToWorker;
 use berth_units::image::PreparedImage;
 use berth_units::lifecycle::Exit;
-use berth_units::model::Unit;
+use berth_units::model::{Check, Unit};
 use std::time::Duration;
 
 /// What the launcher needs to know beyond the unit itself.
@@ -43,6 +43,11 @@ pub trait Kernel {
     fn kill(&mut self, unit: &str);
     /// Nothing of this run is left: drops its descriptors and its cgroup.
     fn cleanup(&mut self, unit: &str);
+    /// Looks at the unit from inside, for at most `timeout`; answered by [`Input::Checked`]. At most one look at a unit is
+    /// under way.
+    fn check(&mut self, order: &Order<'_>, check: &Check, timeout: Duration);
+    /// The result of the look under way, if there is one, is not wanted any more; no answer follows.
+    fn end_check(&mut self, unit: &str);
     /// Queues a message to a worker. `netns_of`: the namespace and netlink socket of this unit ride along. False if
     /// the worker is not connected or the unit has no namespace.
     fn tell(&mut self, worker: &str, message: &ToWorker, netns_of: Option<&str>) -> bool;
@@ -113,6 +118,13 @@ pub enum Input {
     CgroupEmpty {
         /// Unit name.
         unit: String,
+    },
+    /// What a look at the unit has found: nothing wrong, or why not.
+    Checked {
+        /// Unit name.
+        unit: String,
+        /// See there.
+        found: Result<(), String>,
     },
     /// A worker said something; who it is follows from its cgroup.
     Worker {

@@ -51,6 +51,8 @@ pub const CHILD_MODULES: Duration = Duration::from_secs(30);
 pub const CHILD_COLDPLUG: Duration = Duration::from_secs(180);
 /// A child that reads and writes the boot record and the step record, each flushed.
 pub const CHILD_CONFIRM: Duration = Duration::from_secs(30);
+/// A probe by Berth's own program says itself what was late; it is killed this long after that.
+pub const PROBE_GRACE: Duration = Duration::from_secs(2);
 /// Exits remembered for each unit.
 pub const EXITS: usize = 8;
 /// Bytes of a reason, a status or an error that a worker or a launch reports; the rest is cut.

@@ -1,5 +1,6 @@
 //! The real kernel behind [`Kernel`]: descriptors, processes, files. Owns everything that the main loop watches.
 
+use super::checks::{Inside, Looks};
 use super::chores::{Chores, Job, Outcome};
 use super::containers::Containers;
 use super::devices::{self, Opened};
@@ -12,8 +13,9 @@ use super::{files, limits};
 use crate::early::{Booted, Coldplug, Content, RecordStore, console, is_settled, modules, settle};
 use berth_units::control::ToWorker;
 use berth_units::image::PreparedImage;
+use berth_units::launch::{Place, Plan};
 use berth_units::logs::Stream;
-use berth_units::model::{NetworkMode, Origin, SYSTEM_IMAGE, Unit};
+use berth_units::model::{Check, NetworkMode, Origin, SYSTEM_IMAGE, Unit};
 use berth_units::paths;
 use berth_updater::assess;
 use berth_updater::record::Record;
@@ -51,6 +53,8 @@ pub struct Machine {
     pub reactor: Reactor,
     /// The containers that exist.
     pub containers: Containers,
+    /// Looks at them.
+    pub looks: Looks,
     /// The control connections.
     pub peers: Peers,
     /// Short-lived children.
@@ -93,6 +97,7 @@ impl Machine {
             booted,
             reactor,
             containers: Containers::default(),
+            looks: Looks::default(),
             peers: Peers::default(),
             chores: Chores::default(),
             inbox: VecDeque::new(),
@@ -176,6 +181,17 @@ impl Machine {
     fn launch_now(&mut self, order: &Order<'_>) -> Result<(), String> {
         let fds = self.opening.remove(&order.unit.name).map(Opened::take).unwrap_or_default();
         self.containers.launch(&mut self.reactor, order, fds)
+    }
+
+    /// Begins to look at a unit from inside.
+    fn look(&mut self, order: &Order<'_>, check: &Check, timeout: Duration) -> Result<(), String> {
+        let plan = Plan::new(order.unit, order.image, order.id_base, &Place::default())
+            .map_err(|error| error.to_string())?;
+        let Some((cgroup, main)) = self.containers.enterable(&order.unit.name) else {
+            return Err("it does not run".into());
+        };
+        let inside = Inside { plan: &plan, cgroup, main };
+        self.looks.begin(&mut self.reactor, &inside, check, timeout, now())
     }
 
     /// Begins to open the disks that the unit may read; whether there is something to wait for.
@@ -400,7 +416,19 @@ impl Kernel for Machine {
         self.containers.kill(unit, &mut self.inbox);
     }
 
+    fn check(&mut self, order: &Order<'_>, check: &Check, timeout: Duration) {
+        if let Err(why) = self.look(order, check, timeout) {
+            let unit = order.unit.name.clone();
+            self.inbox.push_back(Input::Checked { unit, found: Err(why) });
+        }
+    }
+
+    fn end_check(&mut self, unit: &str) {
+        self.looks.forget(&mut self.reactor, unit);
+    }
+
     fn cleanup(&mut self, unit: &str) {
+        self.end_check(unit);
         let wall = self.wall();
         self.containers.cleanup(&mut self.reactor, unit, wall);
     }

@@ -14,7 +14,8 @@
 //! the machine reboots in an orderly way.
 
 pub mod answers;
-pub mod chores;
+pub mod checks;
+mod chores;
 pub mod console;
 pub mod containers;
 pub mod devices;

@@ -25,6 +25,10 @@ pub enum Source {
     Output(String, bool),
     /// A unit's `cgroup.events`.
     Cgroup(String),
+    /// A look at a unit that begins.
+    Check(String),
+    /// What a look at a unit writes.
+    CheckOutput(String),
     /// A short-lived child's answer.
     Chore(i32),
     /// Device events of the kernel.

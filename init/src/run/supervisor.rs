@@ -10,6 +10,7 @@
 //! Invariants: a unit's life changes only in [`Supervisor::step`]; what an effect brings about comes back as an
 //! event in the queue, never by recursion; each pass handles a bounded number of events.
 
+mod checks;
 mod config;
 mod devices;
 mod fetch;
@@ -28,10 +29,11 @@ use super::ids::Ids;
 use super::kernel::{Halt, Input, Kernel, Order};
 use super::{console, limits, text};
 use berth_units::control::{ConfigStatus, StepTime};
-use berth_units::graph::{Deps, Graph};
+use berth_units::graph::{self, Deps, Graph};
+use berth_units::health::{self as unit_health, Checks};
 use berth_units::image::PreparedImage;
 use berth_units::lifecycle::{Effect, Event, Life, State};
-use berth_units::model::{MachineConfig, MachineNetwork, Origin, RegistrySettings, Unit};
+use berth_units::model::{Dependency, MachineConfig, MachineNetwork, Origin, RegistrySettings, Unit, Until};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -83,6 +85,7 @@ pub struct Refused {
 struct Run {
     unit: Unit,
     life: Life,
+    checks: Checks,
     image: Option<PreparedImage>,
     pid: Option<i32>,
     /// The present run's setup began.
@@ -103,10 +106,9 @@ struct Run {
 
 impl Run {
     fn new(unit: Unit) -> Self {
-        // A worker says itself when it does its job.
-        let worker = unit.system.as_ref().is_some_and(|grants| grants.control);
         Self {
-            life: if worker { Life::new() } else { Life::settling(berth_units::limits::SETTLE) },
+            life: Life::new(unit_health::proof(&unit)),
+            checks: Checks::default(),
             unit,
             image: None,
             pid: None,
@@ -262,6 +264,7 @@ impl Supervisor {
                 }
             }
             Input::CgroupEmpty { unit } => self.event(&unit, Event::CgroupEmpty),
+            Input::Checked { unit, found } => self.checked(&unit, found, now),
             Input::Worker { unit, message, text } => self.worker(&unit, message, text, now, k),
             Input::WorkerGone { unit } => self.worker_gone(&unit),
             Input::Image { reference, found } => self.image_found(&reference, found, now, k),
@@ -293,6 +296,7 @@ impl Supervisor {
             self.start_rest(k);
         }
         self.tick_attach(now);
+        self.tick_checks(now, k);
         self.tick_devices(now, k);
         self.tick_images(now);
         self.tick_fetch(now);
@@ -308,7 +312,13 @@ impl Supervisor {
         let boot = [self.config.next(), self.health.next(), self.rest_at, self.devices.next()];
         // On the way down nobody waits for the boot any more.
         let boot = boot.into_iter().flatten().filter(|_| self.stopping.is_none());
-        units.chain(boot).chain(self.images.next()).chain(self.fetching.next()).chain(self.next_stop()).min()
+        units
+            .chain(self.next_check())
+            .chain(boot)
+            .chain(self.images.next())
+            .chain(self.fetching.next())
+            .chain(self.next_stop())
+            .min()
     }
 
     /// The last pass ended before everything was done.
@@ -375,6 +385,7 @@ impl Supervisor {
             self.carry_out(name, effect, now, k);
         }
         if after != before {
+            self.watch_health(name, before, now, k);
             self.tell_state(name, after, now, k);
             self.served(name, before, after, k);
         }
@@ -482,6 +493,11 @@ impl Supervisor {
         match state {
             State::Running => k.say(console::running(name, &run.unit.container.image)),
             State::Healthy => k.say(console::healthy(name)),
+            State::Unhealthy => k.say(console::state(name, state.word(), run.checks.trouble())),
+            // An operator's stop has no reason of its own.
+            State::Stopping if !run.life.reason(now).is_empty() => {
+                k.say(console::state(name, "sick", &run.reason(now)));
+            }
             State::Backoff | State::Failed | State::Finished => {
                 k.say(console::state(name, state.word(), &run.reason(now)));
             }
@@ -490,20 +506,24 @@ impl Supervisor {
         }
     }
 
+    /// The states of a unit's instances; of one without several, its own.
+    fn states_of(&self, service: &str) -> Vec<State> {
+        self.units.values().filter(|run| run.unit.service() == service).map(|run| run.life.state).collect()
+    }
+
     /// Units that wait: what they wait for may be there, or never come.
     fn look_at_waiting(&mut self) {
         if self.stopping.is_some() {
             return;
         }
-        let state = |name: &str| self.units.get(name).map(|run| run.life.state);
         let mut events = Vec::new();
         for (name, run) in self.units.iter().filter(|(_, run)| run.life.state == State::Waiting) {
-            match self.graph.deps_state(name, state) {
+            match self.graph.deps_state(run.unit.service(), |other| self.states_of(other)) {
                 Deps::Ready => events.push((name.clone(), Event::DepsReady, String::new())),
                 Deps::Waiting => {}
                 Deps::Failed => {
-                    let bad = |other: &&String| state(other).is_none_or(|state| state == State::Failed);
-                    let failed = run.unit.requires.iter().find(bad).map_or("", String::as_str);
+                    let hopeless = |to: &&Dependency| graph::is_hopeless(to.until, &self.states_of(&to.unit));
+                    let failed = run.unit.requires.iter().find(hopeless).map_or("", |to| &to.unit);
                     events.push((name.clone(), Event::DepsFailed, format!("unit {failed}")));
                 }
             }
@@ -516,14 +536,20 @@ impl Supervisor {
         }
     }
 
-    /// The first unit that this one still waits for, for messages.
-    fn waits_for<'a>(&self, unit: &'a Unit) -> Option<&'a str> {
-        let up = |name: &str| self.units.get(name).is_some_and(|run| run.life.state.is_up());
-        let coming = |name: &str| {
-            self.units.get(name).is_some_and(|run| run.life.wanted() && run.life.state != State::Failed)
+    /// The first unit that this one still waits for, for messages: `db`, `db to be ready`.
+    fn waits_for(&self, unit: &Unit) -> Option<String> {
+        let missing = |to: &&Dependency| !graph::has_come(to.until, &self.states_of(&to.unit));
+        let coming = |to: &&Dependency| {
+            let mut runs = self.units.values().filter(|run| run.unit.service() == to.unit);
+            runs.any(|run| run.life.wanted() && run.life.state != State::Failed)
         };
-        let required = unit.requires.iter().find(|name| !up(name));
-        required.or_else(|| unit.after.iter().find(|name| !up(name) && coming(name))).map(String::as_str)
+        let required = unit.requires.iter().find(missing);
+        let to = required.or_else(|| unit.after.iter().find(|to| missing(to) && coming(to)))?;
+        Some(match to.until {
+            Until::Started => to.unit.clone(),
+            Until::Ready => format!("{} to be ready", to.unit),
+            Until::Completed => format!("{} to complete", to.unit),
+        })
     }
 
     /// This slot cannot go on. What is known goes to the step record first.

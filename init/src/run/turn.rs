@@ -135,6 +135,7 @@ impl Loop {
             self.supervisor.next_deadline(),
             self.machine.chores.next(),
             self.machine.peers.next(),
+            self.machine.looks.next(),
             watchdog,
         ];
         match deadlines.into_iter().flatten().min() {
@@ -199,6 +200,10 @@ impl Loop {
                 machine.containers.output_ready(&mut machine.reactor, unit, *error, wall);
             }
             Source::Cgroup(unit) => machine.containers.look_at_cgroup(unit, &mut machine.inbox),
+            Source::Check(unit) => {
+                machine.looks.start_ready(&mut machine.reactor, unit, &mut machine.inbox);
+            }
+            Source::CheckOutput(unit) => machine.looks.output_ready(&mut machine.reactor, unit),
             Source::Chore(pid) => {
                 if let Some((job, outcome)) = machine.chores.readable(&mut machine.reactor, *pid) {
                     machine.chore_ended(job, outcome);
@@ -218,6 +223,8 @@ impl Loop {
         for (job, outcome) in self.machine.chores.tick(&mut self.machine.reactor, time) {
             self.machine.chore_ended(job, outcome);
         }
+        let machine = &mut self.machine;
+        machine.looks.tick(&mut machine.reactor, time, &mut machine.inbox);
         let said = self.machine.peers.tick(&mut self.machine.reactor, time);
         self.hear(said);
         if self.supervisor.next_deadline().is_some_and(|at| at <= time) {
@@ -256,7 +263,10 @@ impl Loop {
                 }
             };
             let machine = &mut self.machine;
-            machine.containers.reaped(&mut machine.reactor, pid.as_raw(), exit, &mut machine.inbox);
+            let (reactor, inbox, pid) = (&mut machine.reactor, &mut machine.inbox, pid.as_raw());
+            if !machine.looks.reaped(reactor, pid, exit, inbox) {
+                machine.containers.reaped(reactor, pid, exit, inbox);
+            }
         }
     }
 

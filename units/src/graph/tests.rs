@@ -1,25 +1,18 @@
 use super::*;
-use crate::model::{Container, Network, Origin, Places, Resources, Restart};
+use crate::model::{Dependency, Origin, RestartPolicy};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 
 fn unit(name: &str, after: &[&str], requires: &[&str]) -> Unit {
-    let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let own = |names: &[&str]| names.iter().map(|text| dependency(text)).collect();
     Unit {
-        name: name.into(),
-        origin: Origin::Config,
-        description: String::new(),
         after: own(after),
         requires: own(requires),
-        required_for_boot: false,
-        secrets: BTreeMap::new(),
-        container: Container { image: "x".into(), ..Container::default() },
-        network: Network::default(),
-        resources: Resources::default(),
-        restart: Restart::default(),
-        system: None,
-        places: Places::default(),
+        ..crate::schema::blank(name, Origin::Config, Place::default())
     }
+}
+
+fn dependency(text: &str) -> Dependency {
+    crate::schema::values::dependency(text).unwrap()
 }
 
 fn said(units: &[Unit]) -> String {
@@ -86,6 +79,58 @@ fn readiness() {
     assert_eq!(graph.deps_state("db", |_| None), Deps::Ready);
 }
 
+#[test]
+fn a_dependency_can_ask_for_health_or_for_success() {
+    let mut job = unit("job", &[], &[]);
+    job.restart.policy = RestartPolicy::OnFailure;
+    let units = [unit("web", &[], &["db:ready", "job:completed"]), unit("db", &[], &[]), job];
+    let graph = Graph::new(&units).unwrap();
+    let deps = |db: &[State], job: &[State]| {
+        graph.deps_state("web", |name| if name == "db" { db.to_vec() } else { job.to_vec() })
+    };
+    use State::{Backoff, Failed, Finished, Healthy, Running, Stopped, Unhealthy};
+    assert_eq!(deps(&[Running], &[Finished]), Deps::Waiting);
+    assert_eq!(deps(&[Unhealthy], &[Finished]), Deps::Waiting);
+    assert_eq!(deps(&[Healthy], &[Running]), Deps::Waiting);
+    assert_eq!(deps(&[Healthy], &[Finished]), Deps::Ready);
+    assert_eq!(deps(&[Healthy], &[Failed]), Deps::Failed);
+    // Of several, one is enough to be started or ready; all have to complete.
+    assert_eq!(deps(&[Failed, Healthy, Backoff], &[Finished, Finished]), Deps::Ready);
+    assert_eq!(deps(&[Failed, Stopped], &[Finished]), Deps::Waiting);
+    assert_eq!(deps(&[Failed, Failed], &[Finished]), Deps::Failed);
+    assert_eq!(deps(&[Healthy], &[Finished, Healthy]), Deps::Waiting);
+    assert_eq!(deps(&[Healthy], &[]), Deps::Failed);
+}
+
+#[test]
+fn what_only_comes_after_waits_for_nothing_that_is_not_coming() {
+    let units = [unit("web", &["db:ready"], &[]), unit("db", &[], &[])];
+    let graph = Graph::new(&units).unwrap();
+    let deps = |db: &[State]| graph.deps_state("web", |_| db.to_vec());
+    assert_eq!(deps(&[State::Running]), Deps::Waiting);
+    assert_eq!(deps(&[State::Unhealthy]), Deps::Waiting);
+    for gone in [&[State::Failed][..], &[State::Stopped], &[State::Failed, State::Stopped], &[]] {
+        assert_eq!(deps(gone), Deps::Ready, "{gone:?}");
+    }
+}
+
+#[test]
+fn what_never_ends_is_not_waited_for_to_end() {
+    let units = [unit("web", &["job:completed"], &[]), unit("job", &[], &[])];
+    let report = said(&units);
+    assert!(report.contains("unit \"web\" waits until \"job\" has completed"), "{report}");
+    assert!(report.contains("policy = \"on-failure\""), "{report}");
+}
+
+#[test]
+fn instances_are_one_to_those_that_depend_on_them() {
+    let web = Unit { instances: 3, ..unit("web", &[], &["db"]) };
+    let units = crate::instances::expand([unit("proxy", &[], &["web:ready"]), web, unit("db", &[], &[])]);
+    let graph = Graph::new(&units).unwrap();
+    assert_eq!(graph.start_order(), ["db", "web", "proxy"]);
+    assert_eq!(graph.dependents("web").collect::<Vec<_>>(), ["proxy"]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -96,7 +141,7 @@ proptest! {
         let mut units: Vec<Unit> = (0..8).map(|n| unit(&name(n), &[], &[])).collect();
         for (from, to, required) in &edges {
             let list = if *required { &mut units[*from].requires } else { &mut units[*from].after };
-            list.push(name(*to));
+            list.push(dependency(&name(*to)));
         }
         match Graph::new(&units) {
             Ok(graph) => {

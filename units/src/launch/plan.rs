@@ -3,6 +3,7 @@
 use super::LaunchError;
 use crate::env_file;
 use crate::image::PreparedImage;
+use crate::instances;
 use crate::limits::ID_RANGE;
 use crate::model::{
     CAPABILITIES, Content, DEFAULT_CAPABILITIES, NetworkMode, Origin, SYSTEM_IMAGE, Secret, Unit,
@@ -231,7 +232,7 @@ impl Plan {
         if argv.is_empty() {
             return Err(fail(format!("image {:?} names no command; set container.command", container.image)));
         }
-        let hostname = container.hostname.clone().unwrap_or_else(|| unit.name.clone());
+        let hostname = container.hostname.clone().unwrap_or_else(|| instances::hostname(&unit.name));
         let env = environment(unit, image, &hostname).map_err(fail)?;
         if argv.iter().chain(&env).any(|text| text.contains('\0')) {
             return Err(fail("its command or environment contains a NUL".into()));

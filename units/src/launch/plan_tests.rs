@@ -1,7 +1,6 @@
 use super::*;
-use crate::model::{Container, Network, Resources, Restart, SystemGrants, SystemMount, Volume};
+use crate::model::{SystemGrants, SystemMount, Volume};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 
 const ID_BASE: u32 = crate::limits::ID_BASE;
 
@@ -10,21 +9,9 @@ fn list(words: &[&str]) -> Vec<String> {
 }
 
 fn unit() -> Unit {
-    Unit {
-        name: "web".into(),
-        origin: Origin::Config,
-        description: String::new(),
-        after: vec![],
-        requires: vec![],
-        required_for_boot: false,
-        secrets: BTreeMap::new(),
-        container: Container { image: "example.org/web:1".into(), ..Container::default() },
-        network: Network::default(),
-        resources: Resources::default(),
-        restart: Restart::default(),
-        system: None,
-        places: Default::default(),
-    }
+    let mut unit = crate::schema::blank("web", Origin::Config, Default::default());
+    unit.container.image = "example.org/web:1".into();
+    unit
 }
 
 fn system_unit(grants: SystemGrants) -> Unit {

@@ -42,6 +42,9 @@ fn cells(row: &Row) -> [String; 5] {
         When::Always => "",
         When::Empty => "cgroup empty",
         When::Over => "cgroup empty and exit known",
+        When::Settles => "it has no check",
+        When::Tolerant => "`on_failure = \"none\"`",
+        When::Intolerant => "`on_failure = \"restart\"`",
     };
     let next = match row.next {
         Next::Stay => "(stays)".to_owned(),
@@ -74,7 +77,11 @@ pub fn page() -> String {
     let timers = [
         (State::Preparing, show_time(limits::PREPARE_AGAIN), "the store is asked again"),
         (State::Starting, show_time(limits::START_LIMIT), "the start is given up and killed"),
-        (State::Running, format!("{}, units that are not workers", show_time(limits::SETTLE)), "healthy"),
+        (
+            State::Running,
+            format!("{}, units without a check that are not workers", show_time(limits::SETTLE)),
+            "healthy",
+        ),
         (State::Stopping, "`stop_timeout`".to_owned(), "the cgroup is killed"),
         (
             State::Killing,

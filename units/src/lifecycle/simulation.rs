@@ -4,7 +4,7 @@
 //! the life in any order that a real PID 1 could see, and checks each effect when it is carried out. What happens
 //! next is drawn from a list of numbers, so that a failure is a list that shrinks, and each found one is a seed.
 
-use super::{Effect, Event, Exit, Life, State};
+use super::{Effect, Event, Exit, Life, Proof, State};
 use crate::limits;
 use crate::model::{Restart, RestartPolicy};
 use proptest::prelude::*;
@@ -39,9 +39,9 @@ struct World {
 }
 
 impl World {
-    fn new(policy: Restart, settles: bool) -> Self {
+    fn new(policy: Restart, proof: Proof) -> Self {
         Self {
-            life: if settles { Life::settling(limits::SETTLE) } else { Life::new() },
+            life: Life::new(proof),
             policy,
             now: Duration::from_secs(5),
             timer: None,
@@ -118,7 +118,7 @@ impl World {
             }
         }
         let timed = match after {
-            State::Running => self.life.settles.is_some(),
+            State::Running => matches!(self.life.proof, Proof::Settled(_)),
             State::Preparing | State::Starting | State::Stopping | State::Killing | State::Backoff => true,
             _ => false,
         };
@@ -257,9 +257,8 @@ impl World {
                 self.stuck = 0;
                 self.emptied();
             }
-            13 if matches!(self.life.state, State::Running | State::Healthy) => {
-                self.tell(Event::BecameHealthy)
-            }
+            13 if self.life.state.is_running() && how % 3 == 0 => self.tell(Event::BecameUnhealthy),
+            13 if self.life.state.is_running() => self.tell(Event::BecameHealthy),
             // A stale timer event: PID 1 had read it before the timer was replaced.
             14 => {
                 self.life.step(&self.policy, Event::Timer, self.now.min(self.timer.unwrap_or_default() / 2));
@@ -318,6 +317,14 @@ fn acts() -> impl Strategy<Value = Vec<(u8, u16)>> {
     prop::collection::vec((any::<u8>(), any::<u16>()), 0..250)
 }
 
+fn proofs() -> impl Strategy<Value = Proof> {
+    prop_oneof![
+        Just(Proof::Told),
+        Just(Proof::Settled(limits::SETTLE)),
+        any::<bool>().prop_map(|tolerant| Proof::Shown { tolerant }),
+    ]
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::Start),
@@ -329,6 +336,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Started),
         Just(Event::StartFailed),
         Just(Event::BecameHealthy),
+        Just(Event::BecameUnhealthy),
         (-1i32..3).prop_map(|code| Event::Exited(Exit::Code(code))),
         Just(Event::Exited(Exit::Signal(11))),
         Just(Event::CgroupEmpty),
@@ -345,8 +353,8 @@ proptest! {
 
     /// Every check of [`World`] holds on every path that an honest kernel can take.
     #[test]
-    fn an_honest_kernel(policy in policies(), settles: bool, acts in acts()) {
-        let mut world = World::new(policy, settles);
+    fn an_honest_kernel(policy in policies(), proof in proofs(), acts in acts()) {
+        let mut world = World::new(policy, proof);
         for act in acts {
             world.act(act);
         }
@@ -354,8 +362,8 @@ proptest! {
 
     /// Wherever a unit is, `Stop` brings it to stopped, and `Start` up again from there.
     #[test]
-    fn stop_always_stops(policy in policies(), settles: bool, acts in acts()) {
-        let mut world = World::new(policy, settles);
+    fn stop_always_stops(policy in policies(), proof in proofs(), acts in acts()) {
+        let mut world = World::new(policy, proof);
         world.tell(Event::Start);
         for act in acts {
             world.act(act);
@@ -369,8 +377,8 @@ proptest! {
 
     /// Wherever a wanted unit is, it comes up or comes to rest, and `Start` gets it up again.
     #[test]
-    fn no_state_is_a_trap(policy in policies(), settles: bool, acts in acts()) {
-        let mut world = World::new(policy, settles);
+    fn no_state_is_a_trap(policy in policies(), proof in proofs(), acts in acts()) {
+        let mut world = World::new(policy, proof);
         world.tell(Event::Start);
         for act in acts {
             world.act(act);
@@ -383,8 +391,8 @@ proptest! {
 
     /// Events that no kernel would send, in any order: still one run at a time, still a way out.
     #[test]
-    fn a_lying_kernel(policy in policies(), events in prop::collection::vec((any_event(), 0u64..90_000), 0..200)) {
-        let mut life = Life::settling(limits::SETTLE);
+    fn a_lying_kernel(policy in policies(), proof in proofs(), events in prop::collection::vec((any_event(), 0u64..90_000), 0..200)) {
+        let mut life = Life::new(proof);
         let mut now = Duration::ZERO;
         let mut running = false;
         for (event, later) in events {

@@ -5,14 +5,15 @@
 
 use super::Effect::{Cleanup, Fork, KillCgroup, PrepareImage, SendStop};
 use super::State::{
-    Backoff, Failed, Finished, Healthy, Killing, Preparing, Running, Starting, Stopped, Stopping, Waiting,
+    Backoff, Failed, Finished, Healthy, Killing, Preparing, Running, Starting, Stopped, Stopping, Unhealthy,
+    Waiting,
 };
 use super::{Effect, Event, State};
 use On::{
-    BecameHealthy, CgroupEmpty, DepsFailed, DepsReady, Exited, ImageFailed, ImageReady, Start, StartFailed,
-    Started, Stop, Timer,
+    BecameHealthy, BecameUnhealthy, CgroupEmpty, DepsFailed, DepsReady, Exited, ImageFailed, ImageReady,
+    Start, StartFailed, Started, Stop, Timer,
 };
-use When::{Always, Empty, Over};
+use When::{Always, Empty, Intolerant, Over, Settles, Tolerant};
 
 /// An [`Event`] without its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub enum On {
     Started,
     StartFailed,
     BecameHealthy,
+    BecameUnhealthy,
     Exited,
     CgroupEmpty,
     Timer,
@@ -41,6 +43,12 @@ pub enum When {
     Empty,
     /// The cgroup is empty, and how the main process ended is known.
     Over,
+    /// It is healthy when it has run for a while.
+    Settles,
+    /// Its checks decide, and it is left alone when they fail.
+    Tolerant,
+    /// Its checks decide, and it is restarted when they fail.
+    Intolerant,
 }
 
 /// Where a row leads.
@@ -78,60 +86,69 @@ const fn to(state: State) -> Next {
 /// The table.
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
-    //  state      event          when    next           effects
-    row(Stopped,   Start,         Always, to(Waiting),   &[]),
+    //  state      event            when        next           effects
+    row(Stopped,   Start,           Always,     to(Waiting),   &[]),
 
-    row(Waiting,   DepsReady,     Always, to(Preparing), &[PrepareImage]),
-    row(Waiting,   DepsFailed,    Always, to(Failed),    &[]),
-    row(Waiting,   Stop,          Always, to(Stopped),   &[]),
+    row(Waiting,   DepsReady,       Always,     to(Preparing), &[PrepareImage]),
+    row(Waiting,   DepsFailed,      Always,     to(Failed),    &[]),
+    row(Waiting,   Stop,            Always,     to(Stopped),   &[]),
 
-    row(Preparing, ImageReady,    Always, to(Starting),  &[Fork]),
-    row(Preparing, ImageFailed,   Always, SETTLE,        &[]),
-    row(Preparing, Timer,         Always, to(Preparing), &[PrepareImage]),
-    row(Preparing, Stop,          Always, to(Stopped),   &[]),
+    row(Preparing, ImageReady,      Always,     to(Starting),  &[Fork]),
+    row(Preparing, ImageFailed,     Always,     SETTLE,        &[]),
+    row(Preparing, Timer,           Always,     to(Preparing), &[PrepareImage]),
+    row(Preparing, Stop,            Always,     to(Stopped),   &[]),
 
-    row(Starting,  Started,       Always, to(Running),   &[]),
-    row(Starting,  StartFailed,   Always, to(Killing),   &[KillCgroup]),
-    row(Starting,  Exited,        Always, to(Killing),   &[KillCgroup]),
-    row(Starting,  CgroupEmpty,   Always, to(Killing),   &[]),
-    row(Starting,  Timer,         Always, to(Killing),   &[KillCgroup]),
-    row(Starting,  Stop,          Always, to(Killing),   &[KillCgroup]),
+    row(Starting,  Started,         Always,     to(Running),   &[]),
+    row(Starting,  StartFailed,     Always,     to(Killing),   &[KillCgroup]),
+    row(Starting,  Exited,          Always,     to(Killing),   &[KillCgroup]),
+    row(Starting,  CgroupEmpty,     Always,     to(Killing),   &[]),
+    row(Starting,  Timer,           Always,     to(Killing),   &[KillCgroup]),
+    row(Starting,  Stop,            Always,     to(Killing),   &[KillCgroup]),
 
-    row(Running,   BecameHealthy, Always, to(Healthy),   &[]),
-    row(Running,   Timer,         Always, to(Healthy),   &[]),
-    row(Running,   Exited,        Always, to(Killing),   &[KillCgroup]),
-    row(Running,   CgroupEmpty,   Always, to(Killing),   &[]),
-    row(Running,   Stop,          Always, to(Stopping),  &[SendStop]),
+    row(Running,   BecameHealthy,   Always,     to(Healthy),   &[]),
+    row(Running,   BecameUnhealthy, Tolerant,   to(Unhealthy), &[]),
+    row(Running,   BecameUnhealthy, Intolerant, to(Stopping),  &[SendStop]),
+    row(Running,   Timer,           Settles,    to(Healthy),   &[]),
+    row(Running,   Exited,          Always,     to(Killing),   &[KillCgroup]),
+    row(Running,   CgroupEmpty,     Always,     to(Killing),   &[]),
+    row(Running,   Stop,            Always,     to(Stopping),  &[SendStop]),
 
-    row(Healthy,   Exited,        Always, to(Killing),   &[KillCgroup]),
-    row(Healthy,   CgroupEmpty,   Always, to(Killing),   &[]),
-    row(Healthy,   Stop,          Always, to(Stopping),  &[SendStop]),
+    row(Healthy,   BecameUnhealthy, Tolerant,   to(Unhealthy), &[]),
+    row(Healthy,   BecameUnhealthy, Intolerant, to(Stopping),  &[SendStop]),
+    row(Healthy,   Exited,          Always,     to(Killing),   &[KillCgroup]),
+    row(Healthy,   CgroupEmpty,     Always,     to(Killing),   &[]),
+    row(Healthy,   Stop,            Always,     to(Stopping),  &[SendStop]),
 
-    row(Stopping,  Exited,        Always, to(Killing),   &[KillCgroup]),
-    row(Stopping,  CgroupEmpty,   Always, to(Killing),   &[]),
-    row(Stopping,  Timer,         Always, to(Killing),   &[KillCgroup]),
-    row(Stopping,  Start,         Always, STAY,          &[]),
-    row(Stopping,  Stop,          Always, STAY,          &[]),
+    row(Unhealthy, BecameHealthy,   Always,     to(Healthy),   &[]),
+    row(Unhealthy, Exited,          Always,     to(Killing),   &[KillCgroup]),
+    row(Unhealthy, CgroupEmpty,     Always,     to(Killing),   &[]),
+    row(Unhealthy, Stop,            Always,     to(Stopping),  &[SendStop]),
 
-    row(Killing,   Exited,        Over,   SETTLE,        &[Cleanup]),
-    row(Killing,   Exited,        Always, STAY,          &[]),
-    row(Killing,   StartFailed,   Over,   SETTLE,        &[Cleanup]),
-    row(Killing,   StartFailed,   Always, STAY,          &[]),
-    row(Killing,   CgroupEmpty,   Over,   SETTLE,        &[Cleanup]),
-    row(Killing,   CgroupEmpty,   Always, to(Killing),   &[]),
-    row(Killing,   Timer,         Empty,  SETTLE,        &[Cleanup]),
-    row(Killing,   Timer,         Always, to(Killing),   &[KillCgroup]),
-    row(Killing,   Start,         Always, STAY,          &[]),
-    row(Killing,   Stop,          Always, STAY,          &[]),
+    row(Stopping,  Exited,          Always,     to(Killing),   &[KillCgroup]),
+    row(Stopping,  CgroupEmpty,     Always,     to(Killing),   &[]),
+    row(Stopping,  Timer,           Always,     to(Killing),   &[KillCgroup]),
+    row(Stopping,  Start,           Always,     STAY,          &[]),
+    row(Stopping,  Stop,            Always,     STAY,          &[]),
 
-    row(Backoff,   Timer,         Always, to(Waiting),   &[]),
-    row(Backoff,   Stop,          Always, to(Stopped),   &[]),
+    row(Killing,   Exited,          Over,       SETTLE,        &[Cleanup]),
+    row(Killing,   Exited,          Always,     STAY,          &[]),
+    row(Killing,   StartFailed,     Over,       SETTLE,        &[Cleanup]),
+    row(Killing,   StartFailed,     Always,     STAY,          &[]),
+    row(Killing,   CgroupEmpty,     Over,       SETTLE,        &[Cleanup]),
+    row(Killing,   CgroupEmpty,     Always,     to(Killing),   &[]),
+    row(Killing,   Timer,           Empty,      SETTLE,        &[Cleanup]),
+    row(Killing,   Timer,           Always,     to(Killing),   &[KillCgroup]),
+    row(Killing,   Start,           Always,     STAY,          &[]),
+    row(Killing,   Stop,            Always,     STAY,          &[]),
 
-    row(Failed,    Start,         Always, to(Waiting),   &[]),
-    row(Failed,    Stop,          Always, to(Stopped),   &[]),
+    row(Backoff,   Timer,           Always,     to(Waiting),   &[]),
+    row(Backoff,   Stop,            Always,     to(Stopped),   &[]),
 
-    row(Finished,  Start,         Always, to(Waiting),   &[]),
-    row(Finished,  Stop,          Always, to(Stopped),   &[]),
+    row(Failed,    Start,           Always,     to(Waiting),   &[]),
+    row(Failed,    Stop,            Always,     to(Stopped),   &[]),
+
+    row(Finished,  Start,           Always,     to(Waiting),   &[]),
+    row(Finished,  Stop,            Always,     to(Stopped),   &[]),
 ];
 
 /// The first row for this state and event whose condition holds.
@@ -152,6 +169,7 @@ impl From<Event> for On {
             Event::Started => Started,
             Event::StartFailed => StartFailed,
             Event::BecameHealthy => BecameHealthy,
+            Event::BecameUnhealthy => BecameUnhealthy,
             Event::Exited(_) => Exited,
             Event::CgroupEmpty => CgroupEmpty,
             Event::Timer => Timer,

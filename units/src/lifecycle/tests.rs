@@ -1,6 +1,6 @@
 //! Lives told event by event: pauses, limits, and what comes in an order that is not the usual one.
 
-use super::{Effect, Event, Exit, Life, State};
+use super::{Effect, Event, Exit, Life, Proof, State};
 use crate::limits;
 use crate::model::{Restart, RestartPolicy};
 use std::time::Duration;
@@ -24,7 +24,7 @@ const fn secs(n: u64) -> Duration {
 
 /// The pauses of a unit that crashes at once.
 fn pauses(policy: &Restart, n: usize) -> Vec<u64> {
-    let mut life = Life::new();
+    let mut life = Life::new(Proof::Told);
     let mut now = Duration::ZERO;
     life.step(policy, Event::Start, now);
     let mut pauses = Vec::new();
@@ -51,7 +51,7 @@ fn pauses_double_up_to_the_longest() {
 fn the_limit_ends_in_failed_and_start_gets_out() {
     let policy = Restart { limit: 3, interval: secs(600), ..Restart::default() };
     assert_eq!(pauses(&policy, 10).len(), 3);
-    let mut life = Life::new();
+    let mut life = Life::new(Proof::Told);
     for n in 0..4 {
         run(&mut life, &policy, secs(n * 10));
         end(&mut life, &policy, Exit::Signal(11), secs(n * 10));
@@ -73,7 +73,7 @@ fn the_limit_ends_in_failed_and_start_gets_out() {
 #[test]
 fn a_long_run_makes_the_pause_short_again() {
     let policy = Restart { limit: 0, delay: secs(1), max_delay: secs(8), ..Restart::default() };
-    let mut life = Life::new();
+    let mut life = Life::new(Proof::Told);
     let mut now = secs(0);
     for (lasts, pause) in [(0, 1), (7, 2), (7, 4), (8, 1), (0, 2)] {
         run(&mut life, &policy, now);
@@ -96,7 +96,7 @@ fn a_program_that_is_done_is_finished() {
         (RestartPolicy::Always, Exit::Code(0), State::Backoff),
     ] {
         let policy = Restart { policy, ..Restart::default() };
-        let mut life = Life::new();
+        let mut life = Life::new(Proof::Told);
         run(&mut life, &policy, secs(1));
         let effects = end(&mut life, &policy, exit, secs(2));
         assert_eq!(life.state, state);
@@ -107,14 +107,14 @@ fn a_program_that_is_done_is_finished() {
 #[test]
 fn an_empty_cgroup_may_come_before_the_exit_status() {
     let policy = Restart { policy: RestartPolicy::OnFailure, ..Restart::default() };
-    let mut life = Life::new();
+    let mut life = Life::new(Proof::Told);
     run(&mut life, &policy, secs(1));
     life.step(&policy, Event::CgroupEmpty, secs(2));
     assert_eq!(life.state, State::Killing);
     life.step(&policy, Event::Exited(Exit::Code(0)), secs(2));
     assert_eq!(life.state, State::Finished);
     // A program so short that PID 1 sees its end before its beginning.
-    let mut life = Life::new();
+    let mut life = Life::new(Proof::Told);
     for event in [Event::Start, Event::DepsReady, Event::ImageReady, Event::CgroupEmpty, Event::Started] {
         life.step(&policy, event, secs(1));
     }
@@ -125,7 +125,7 @@ fn an_empty_cgroup_may_come_before_the_exit_status() {
 #[test]
 fn a_lost_exit_status_is_a_failure() {
     let policy = Restart { policy: RestartPolicy::OnFailure, ..Restart::default() };
-    let mut life = Life::new();
+    let mut life = Life::new(Proof::Told);
     run(&mut life, &policy, secs(1));
     life.step(&policy, Event::CgroupEmpty, secs(2));
     life.step(&policy, Event::Timer, secs(2) + limits::KILL_AGAIN);
@@ -135,7 +135,7 @@ fn a_lost_exit_status_is_a_failure() {
 #[test]
 fn what_the_main_process_leaves_behind_is_killed_until_it_is_gone() {
     let policy = Restart::default();
-    let mut life = Life::new();
+    let mut life = Life::new(Proof::Told);
     run(&mut life, &policy, secs(1));
     let effects = life.step(&policy, Event::Exited(Exit::Code(0)), secs(2));
     assert_eq!(effects, [Effect::KillCgroup, Effect::ArmTimer(limits::KILL_AGAIN), Effect::Changed]);
@@ -146,7 +146,7 @@ fn what_the_main_process_leaves_behind_is_killed_until_it_is_gone() {
 #[test]
 fn stop_then_start_is_a_clean_restart() {
     let policy = Restart::default();
-    let mut life = Life::new();
+    let mut life = Life::new(Proof::Told);
     run(&mut life, &policy, secs(1));
     assert_eq!(life.step(&policy, Event::Stop, secs(2))[0], Effect::SendStop);
     assert_eq!(life.step(&policy, Event::Start, secs(2)), []);
@@ -162,7 +162,7 @@ fn stop_then_start_is_a_clean_restart() {
 #[test]
 fn a_stop_that_is_not_heard_is_followed_by_a_kill() {
     let policy = Restart::default();
-    let mut life = Life::new();
+    let mut life = Life::new(Proof::Told);
     run(&mut life, &policy, secs(1));
     let effects = life.step(&policy, Event::Stop, secs(2));
     assert_eq!(effects, [Effect::SendStop, Effect::ArmTimer(secs(10)), Effect::Changed]);
@@ -179,7 +179,7 @@ fn a_stop_that_is_not_heard_is_followed_by_a_kill() {
 #[test]
 fn a_start_that_is_given_up_has_no_exit_to_wait_for() {
     let policy = Restart::default();
-    let mut life = Life::new();
+    let mut life = Life::new(Proof::Told);
     for event in [Event::Start, Event::DepsReady, Event::ImageReady, Event::Stop] {
         life.step(&policy, event, secs(1));
     }
@@ -191,7 +191,7 @@ fn a_start_that_is_given_up_has_no_exit_to_wait_for() {
 #[test]
 fn nothing_is_left_of_the_run_before() {
     let policy = Restart { policy: RestartPolicy::OnFailure, ..Restart::default() };
-    let mut life = Life::new();
+    let mut life = Life::new(Proof::Told);
     run(&mut life, &policy, secs(1));
     end(&mut life, &policy, Exit::Code(7), secs(1));
     assert_eq!(life.last_exit, Some(Exit::Code(7)));
@@ -213,7 +213,7 @@ fn nothing_is_left_of_the_run_before() {
 #[test]
 fn a_unit_without_what_it_needs() {
     let policy = Restart::default();
-    let mut life = Life::new();
+    let mut life = Life::new(Proof::Told);
     life.step(&policy, Event::Start, secs(1));
     life.step(&policy, Event::DepsFailed, secs(1));
     assert_eq!((life.state, life.reason(secs(1))), (State::Failed, "a required unit failed".into()));
@@ -233,5 +233,67 @@ fn a_unit_without_what_it_needs() {
         life.step(&policy, Event::ImageFailed, next);
         assert_eq!((life.state, life.restarts), (State::Backoff, 0));
         assert!(life.deadline().unwrap() - next <= policy.max_delay);
+    }
+}
+
+#[test]
+fn what_fails_its_checks_is_stopped_and_restarted_as_a_failure() {
+    let policy = Restart { policy: RestartPolicy::OnFailure, ..Restart::default() };
+    for healthy_first in [false, true] {
+        let mut life = Life::new(Proof::Shown { tolerant: false });
+        run(&mut life, &policy, secs(1));
+        assert_eq!(life.deadline, None, "time alone shows nothing");
+        if healthy_first {
+            life.step(&policy, Event::BecameHealthy, secs(2));
+            assert_eq!(life.state, State::Healthy);
+        }
+        let effects = life.step(&policy, Event::BecameUnhealthy, secs(9));
+        assert_eq!((life.state, effects[0]), (State::Stopping, Effect::SendStop));
+        assert_eq!(life.reason(secs(9)), "unhealthy");
+        // That it obeys is no success.
+        end(&mut life, &policy, Exit::Code(0), secs(10));
+        assert_eq!(life.state, State::Backoff);
+        assert_eq!(life.reason(secs(10)), "unhealthy, restart 1 in 1 s");
+        life.step(&policy, Event::Timer, secs(11));
+        run(&mut life, &policy, secs(11));
+        assert_eq!(life.reason(secs(11)), "");
+    }
+}
+
+#[test]
+fn what_is_stopped_for_its_checks_can_be_stopped_by_an_operator() {
+    let policy = Restart::default();
+    let mut life = Life::new(Proof::Shown { tolerant: false });
+    run(&mut life, &policy, secs(1));
+    life.step(&policy, Event::BecameUnhealthy, secs(9));
+    life.step(&policy, Event::Stop, secs(9));
+    end(&mut life, &policy, Exit::Signal(15), secs(10));
+    assert_eq!((life.state, life.reason(secs(10))), (State::Stopped, String::new()));
+}
+
+#[test]
+fn what_is_left_alone_can_become_healthy_again() {
+    let policy = Restart::default();
+    let mut life = Life::new(Proof::Shown { tolerant: true });
+    run(&mut life, &policy, secs(1));
+    for state in [State::Unhealthy, State::Healthy, State::Unhealthy] {
+        let event = if state == State::Healthy { Event::BecameHealthy } else { Event::BecameUnhealthy };
+        life.step(&policy, event, secs(2));
+        assert_eq!((life.state, life.restarts), (state, 0));
+        assert!(life.state.is_up() && life.state.has_run());
+    }
+    // How it ended is told, not how it felt.
+    end(&mut life, &policy, Exit::Code(3), secs(5));
+    assert_eq!(life.reason(secs(5)), "exit code 3, restart 1 in 1 s");
+}
+
+#[test]
+fn workers_and_units_without_a_check_are_not_made_unhealthy() {
+    let policy = Restart::default();
+    for proof in [Proof::Told, Proof::Settled(secs(2))] {
+        let mut life = Life::new(proof);
+        run(&mut life, &policy, secs(1));
+        life.step(&policy, Event::BecameUnhealthy, secs(1));
+        assert_eq!(life.state, State::Running);
     }
 }

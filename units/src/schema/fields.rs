@@ -2,11 +2,15 @@
 
 use super::table::{Field, Section, Set};
 use super::values::{self, *};
+use crate::diag::Place;
 use crate::limits;
-use crate::model::{Content, NetworkMode, RestartPolicy, SystemGrants, Unit};
+use crate::model::{
+    Check, Content, Dependency, Health, NetworkMode, Ready, RestartPolicy, SystemGrants, Unit,
+};
+use std::time::Duration;
 
 /// Tables of the design that this version does not have.
-pub(crate) const LATER: &[&str] = &["health", "ready", "schedule", "logs", "update"];
+pub(crate) const LATER: &[&str] = &["schedule", "logs", "update"];
 
 /// A unit file.
 pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
@@ -46,11 +50,13 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
                 name: "after",
                 required: false,
                 default: "`[]`",
-                example: "[\"db\"]",
-                doc: "Start only when these units run or have finished. A unit that does not exist, is not wanted or \
-                      has failed is not waited for. They also stop only after this one.",
-                set: Set::Texts(&UNIT_NAME, |unit, names| {
-                    (unit.after, unit.places.after) = names.into_iter().unzip();
+                example: "[\"db:ready\"]",
+                doc: "Start only when these units run or have finished; with `:ready` behind the name when they are healthy, with \
+                      `:completed` when they have ended with success. Of a unit with several instances one is enough (all for \
+                      `:completed`). A unit that does not exist, is not wanted or has failed is not waited for. They also \
+                      stop only after this one.",
+                set: Set::Texts(&DEPENDENCY, |unit, names| {
+                    (unit.after, unit.places.after) = dependencies(names);
                 }),
             },
             Field {
@@ -59,8 +65,20 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
                 default: "`[]`",
                 example: "[\"db\"]",
                 doc: "As `after`, and these units must exist; if one fails for good, this one is not started.",
-                set: Set::Texts(&UNIT_NAME, |unit, names| {
-                    (unit.requires, unit.places.requires) = names.into_iter().unzip();
+                set: Set::Texts(&DEPENDENCY, |unit, names| {
+                    (unit.requires, unit.places.requires) = dependencies(names);
+                }),
+            },
+            Field {
+                name: "instances",
+                required: false,
+                default: "`1`",
+                example: "3",
+                doc: "Containers of this unit. With more than one they are called NAME.1, NAME.2 and so on, each with its own \
+                      state, log and address, and share the volumes; the unit's name leads by DNS to all that are healthy. \
+                      They cannot publish ports.",
+                set: Set::Number(1, limits::INSTANCES as u64, |unit, number| {
+                    unit.instances = u32::try_from(number).unwrap_or(1);
                 }),
             },
             Field {
@@ -391,6 +409,121 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
         ],
     },
     Section {
+        name: "health",
+        doc: "What shows that the unit is well while it runs: `command`, `http` or `tcp`, one of them. A healthy unit is found \
+              by its name; one that is not leaves the answers to it.",
+        later: &[],
+        system: false,
+        fields: &[
+            Field {
+                name: "command",
+                required: false,
+                default: "none",
+                example: "[\"/bin/check\", \"--quick\"]",
+                doc: "A program of the image, run in the container as the unit's own is; exit code 0 is health, the last line \
+                      that it writes the reason if it is another.",
+                set: Set::Texts(&WORD, |unit, words| health(unit).check = Check::Command(only(words))),
+            },
+            Field {
+                name: "http",
+                required: false,
+                default: "none",
+                example: "\"http://localhost:8080/health\"",
+                doc: "Asked from inside the container by Berth's own program, so the image needs none: a status from 200 to 399 is \
+                      health.",
+                set: Set::Text(&HTTP_TARGET, |unit, text| {
+                    if let Ok(target) = values::http_target(&text) {
+                        health(unit).check = Check::Probe(target);
+                    }
+                }),
+            },
+            Field {
+                name: "tcp",
+                required: false,
+                default: "none",
+                example: "\"localhost:5432\"",
+                doc: "The same: health is that it takes a connection.",
+                set: Set::Text(&TCP_TARGET, |unit, text| {
+                    if let Ok(target) = values::tcp_target(&text) {
+                        health(unit).check = Check::Probe(target);
+                    }
+                }),
+            },
+            Field {
+                name: "interval",
+                required: false,
+                default: "`\"10s\"`",
+                example: "\"30s\"",
+                doc: "Pause between two checks. Until the first success they follow each other faster.",
+                set: Set::Text(&CHECK_TIME, |unit, text| set_time(&mut health(unit).interval, &text)),
+            },
+            Field {
+                name: "timeout",
+                required: false,
+                default: "`\"5s\"`",
+                example: "\"2s\"",
+                doc: "A check that takes longer is killed, and has failed.",
+                set: Set::Text(&CHECK_TIME, |unit, text| set_time(&mut health(unit).timeout, &text)),
+            },
+            Field {
+                name: "retries",
+                required: false,
+                default: "`3`",
+                example: "5",
+                doc: "So many failures in a row make the unit unhealthy.",
+                set: Set::Number(1, 100, |unit, number| {
+                    health(unit).retries = u32::try_from(number).unwrap_or(1);
+                }),
+            },
+            Field {
+                name: "start_period",
+                required: false,
+                default: "`\"30s\"`",
+                example: "\"2m\"",
+                doc: "For so long after the start failures do not count, unless a check has succeeded before.",
+                set: Set::Text(&TIME, |unit, text| set_time(&mut health(unit).start_period, &text)),
+            },
+            Field {
+                name: "on_failure",
+                required: false,
+                default: "`\"restart\"`",
+                example: "\"none\"",
+                doc: "`restart`: an unhealthy unit is stopped, and follows its `[restart]` as after a failure. `none`: it is left \
+                      running.",
+                set: Set::Choice(&["restart", "none"], &[], |unit, word| {
+                    health(unit).tolerant = word == "none"
+                }),
+            },
+        ],
+    },
+    Section {
+        name: "ready",
+        doc: "What shows that the unit has come up, if it is not the first success of `[health]`. Without either a unit counts as \
+              healthy when it has run for two seconds.",
+        later: &["notify", "log_line"],
+        system: false,
+        fields: &[
+            Field {
+                name: "port",
+                required: false,
+                default: "none; the table needs it",
+                example: "5432",
+                doc: "It takes TCP connections at this port of its own loopback.",
+                set: Set::Number(1, 65_535, |unit, number| {
+                    ready(unit).port = u16::try_from(number).unwrap_or(u16::MAX);
+                }),
+            },
+            Field {
+                name: "timeout",
+                required: false,
+                default: "`\"1m\"`",
+                example: "\"5m\"",
+                doc: "Not ready so long after its start, it is stopped and has failed.",
+                set: Set::Text(&CHECK_TIME, |unit, text| set_time(&mut ready(unit).timeout, &text)),
+            },
+        ],
+    },
+    Section {
         name: "system",
         doc: "What only units of the OS image may have. Everything is off unless said.",
         later: &[],
@@ -452,7 +585,7 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
 ];
 
 /// The strings without their places.
-fn only(texts: Vec<(String, crate::diag::Place)>) -> Vec<String> {
+fn only(texts: Vec<(String, Place)>) -> Vec<String> {
     texts.into_iter().map(|(text, _)| text).collect()
 }
 
@@ -460,7 +593,7 @@ fn content(from: String) -> Content {
     Content { from, text: None }
 }
 
-fn set_time(field: &mut std::time::Duration, text: &str) {
+fn set_time(field: &mut Duration, text: &str) {
     if let Ok(time) = values::time(text) {
         *field = time;
     }
@@ -468,4 +601,23 @@ fn set_time(field: &mut std::time::Duration, text: &str) {
 
 fn grants(unit: &mut Unit) -> &mut SystemGrants {
     unit.system.get_or_insert_default()
+}
+
+fn dependencies(texts: Vec<(String, Place)>) -> (Vec<Dependency>, Vec<Place>) {
+    texts.into_iter().filter_map(|(text, place)| Some((values::dependency(&text).ok()?, place))).unzip()
+}
+
+fn health(unit: &mut Unit) -> &mut Health {
+    unit.health.get_or_insert_with(|| Health {
+        check: Check::Command(Vec::new()),
+        interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(5),
+        retries: 3,
+        start_period: Duration::from_secs(30),
+        tolerant: false,
+    })
+}
+
+fn ready(unit: &mut Unit) -> &mut Ready {
+    unit.ready.get_or_insert(Ready { port: 0, timeout: Duration::from_secs(60) })
 }

@@ -187,15 +187,15 @@ fn fields_are_as_described<T: PartialEq + std::fmt::Debug>(
     with: fn(&str, &str, &str) -> String,
     read: impl Fn(&str) -> Result<T, Report>,
 ) {
-    let plain = |field: &Field<T>| {
-        if field.required { None } else { Some(read(&with(field.name, "@", "")).unwrap()) }
+    let plain = |section: &str, field: &Field<T>| {
+        if field.required { None } else { Some(read(&with(field.name, "@", section)).unwrap()) }
     };
     for section in sections {
         for field in section.fields {
             let name = format!("[{}] {}", section.name, field.name);
             let by_example = read(&with(section.name, field.name, field.example))
                 .unwrap_or_else(|e| panic!("{name}\n{e}"));
-            if let Some(plain) = plain(field) {
+            if let Some(plain) = plain(section.name, field) {
                 let alike = field.default.trim_matches('`') == field.example || matches!(field.name, "dhcp");
                 assert_eq!(plain == by_example, alike, "{name}: does the example change anything?");
                 if let Some(default) = field.default.strip_prefix('`').and_then(|text| text.strip_suffix('`'))
@@ -218,11 +218,21 @@ fn unit_fields_are_as_described() {
     fields_are_as_described(
         fields::UNIT_FILE,
         |section, field, value| {
-            if field == "@" {
+            // For "@" they stand elsewhere.
+            let (of, named) = if field == "@" { (value, section) } else { (section, field) };
+            let beside = match (of, named) {
+                ("ready", "timeout") => "ready.port = 80\n",
+                ("health", "interval" | "timeout" | "retries" | "start_period" | "on_failure") => {
+                    "health.tcp = \"localhost:80\"\n"
+                }
+                _ => "",
+            };
+            let set = if field == "@" {
                 unit_with("container", "read_only", "false")
             } else {
                 unit_with(section, field, value)
-            }
+            };
+            format!("{set}{beside}")
         },
         |text| parse_unit("web.toml", "web", text.as_bytes(), Origin::System),
     );
@@ -286,7 +296,7 @@ fn everything_said_arrives() {
     let page = reference::page();
     let text = page.split("```toml\n").nth(2).unwrap().split("```").next().unwrap();
     let unit = parse_unit("shop.toml", "shop", text.as_bytes(), Origin::Config).unwrap();
-    assert_eq!(unit.requires, ["db"]);
+    assert_eq!(unit.requires[0].to_string(), "db:ready");
     assert_eq!(unit.container.args.as_deref(), Some(["--port".to_owned(), "8080".to_owned()].as_slice()));
     assert_eq!(unit.container.tmpfs["/run"], 4 << 20);
     assert_eq!(unit.resources.cpus_milli, Some(1500));

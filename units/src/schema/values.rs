@@ -3,7 +3,10 @@
 use super::table::Form;
 use crate::diag::{nearest, quote};
 use crate::limits;
-use crate::model::{CAPABILITIES, DEFAULT_CAPABILITIES, Port, Protocol, SystemMount, Volume};
+use crate::model::{
+    CAPABILITIES, DEFAULT_CAPABILITIES, Dependency, Port, Protocol, SystemMount, Until, Volume,
+};
+use crate::probe::Target;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -14,7 +17,19 @@ const LONGEST_IMAGE: usize = 255;
 const LONGEST_HOSTNAME: usize = 64;
 
 pub(crate) const LINE: Form = Form { expected: "one line of text such as \"The shop\"", check: line };
-pub(crate) const UNIT_NAME: Form = Form { expected: "a unit's name such as \"web\"", check: unit_name };
+pub(crate) const DEPENDENCY: Form = Form {
+    expected: "a unit's name such as \"db\", \"db:ready\" or \"job:completed\"",
+    check: |text| dependency(text).map(|_| ()),
+};
+pub(crate) const HTTP_TARGET: Form = Form {
+    expected: "an address such as \"http://localhost:8080/health\"",
+    check: |text| http_target(text).map(|_| ()),
+};
+pub(crate) const TCP_TARGET: Form =
+    Form { expected: "an address such as \"localhost:5432\"", check: |text| tcp_target(text).map(|_| ()) };
+pub(crate) const TIME: Form =
+    Form { expected: "a time such as \"30s\"", check: |text| time(text).map(|_| ()) };
+pub(crate) const CHECK_TIME: Form = Form { expected: "a time such as \"10s\"", check: check_time };
 pub(crate) const IMAGE: Form = Form { expected: "an image such as \"example.org/web:1\"", check: image };
 pub(crate) const WORD: Form = Form { expected: "a string such as \"--port=80\"", check: word };
 pub(crate) const ENV_NAME: Form = Form { expected: "a variable's name such as \"PORT\"", check: env_name };
@@ -73,6 +88,45 @@ pub(crate) fn unit_name(text: &str) -> Result<(), String> {
     }
     if !edge(bytes.first()) || !edge(bytes.last()) {
         return Err("must begin and end with a letter or digit".into());
+    }
+    Ok(())
+}
+
+/// `db`, `db:ready`.
+pub(crate) fn dependency(text: &str) -> Result<Dependency, String> {
+    let (unit, word) = text.split_once(':').map_or((text, None), |(unit, word)| (unit, Some(word)));
+    unit_name(unit)?;
+    let until = match word {
+        None => Until::default(),
+        Some(word) => [Until::Started, Until::Ready, Until::Completed]
+            .into_iter()
+            .find(|until| until.word() == word)
+            .ok_or_else(|| format!("has {}; a unit is started, ready or completed", quote(word)))?,
+    };
+    Ok(Dependency { unit: unit.to_owned(), until })
+}
+
+/// `http://localhost:8080/health`.
+pub(crate) fn http_target(text: &str) -> Result<Target, String> {
+    match Target::parse(text) {
+        Ok(target @ Target::Http { .. }) => Ok(target),
+        Ok(Target::Tcp { .. }) => Err("begins with tcp:; that is another field, tcp".to_owned()),
+        Err(why) => Err(format!("is not understood: {why}")),
+    }
+}
+
+/// `localhost:5432`.
+pub(crate) fn tcp_target(text: &str) -> Result<Target, String> {
+    Target::parse(&format!("tcp:{text}")).map_err(|why| format!("is not understood: {why}"))
+}
+
+fn check_time(text: &str) -> Result<(), String> {
+    let time = time(text)?;
+    if time < limits::SHORTEST_CHECK {
+        return Err(format!("is shorter than {}", show_time(limits::SHORTEST_CHECK)));
+    }
+    if time > limits::LONGEST_CHECK {
+        return Err(format!("is longer than {}", show_time(limits::LONGEST_CHECK)));
     }
     Ok(())
 }

@@ -8,9 +8,11 @@ use crate::operator::render::style::clean_log;
 use crate::operator::render::{Style, status, units};
 use berth_api::logs::{Line, Stream};
 use berth_api::routes::{Accepted, Version};
-use berth_units::control::Drive;
+use berth_units::control::{Drive, UnitStatus};
+use berth_units::instances;
 use berth_units::model::Origin;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
@@ -93,25 +95,37 @@ fn act(
     out.show(&accepted, |_, _| format!("{name} {what}\n"))
 }
 
-/// Asks, and waits until the unit is where it was to go, or cannot get there.
+/// Asks, and waits until the unit, with all its instances, is where it was to go, or cannot get there.
 fn drive(asker: &Asker, name: &str, order: Drive, out: Out) -> Result<(), Failure> {
-    let before = asker.ask(|client| client.unit(name))?.status.pid;
+    let look = || {
+        asker.ask(Client::units).map(|mut list| {
+            list.retain(|unit| instances::is_of(&unit.name, name));
+            list
+        })
+    };
+    let before: BTreeMap<String, Option<i32>> =
+        look()?.into_iter().map(|status| (status.name, status.pid)).collect();
     asker.ask(|client| client.drive(name, order))?;
     let end = Instant::now() + PATIENCE;
     loop {
-        let unit = asker.ask(|client| client.unit(name))?;
-        let status = &unit.status;
-        let up = matches!(status.state.as_str(), "running" | "healthy" | "finished");
-        let there = match order {
-            Drive::Stop => status.state == "stopped",
-            Drive::Start => up,
-            Drive::Restart => up && status.pid != before,
-        };
-        let stuck = matches!(status.state.as_str(), "failed" | "backoff") && order != Drive::Stop;
+        let list = look()?;
+        let there = list.iter().all(|status| {
+            let up = matches!(status.state.as_str(), "running" | "healthy" | "finished");
+            match order {
+                Drive::Stop => status.state == "stopped",
+                Drive::Start => up,
+                Drive::Restart => up && before.get(&status.name) != Some(&status.pid),
+            }
+        });
+        let stuck = order != Drive::Stop
+            && list.iter().any(|status| matches!(status.state.as_str(), "failed" | "backoff" | "unhealthy"));
         if there || stuck || Instant::now() > end {
-            let dash = if status.reason.is_empty() { "" } else { ": " };
-            out.show(&unit, |unit, _| {
-                format!("{name} is {}{dash}{}\n", unit.status.state, unit.status.reason)
+            out.show(&list, |list, _| {
+                let line = |unit: &UnitStatus| {
+                    let dash = if unit.reason.is_empty() { "" } else { ": " };
+                    format!("{} is {}{dash}{}\n", unit.name, unit.state, unit.reason)
+                };
+                list.iter().map(line).collect()
             })?;
             return if there { Ok(()) } else { Err(Failure::Said) };
         }

@@ -59,7 +59,7 @@ fn note(unit: &UnitStatus) -> Cell {
 pub fn tone(state: &str) -> Tone {
     match state {
         "healthy" | "running" | "finished" => Tone::Good,
-        "failed" => Tone::Bad,
+        "failed" | "unhealthy" => Tone::Bad,
         "stopped" => Tone::Dim,
         _ => Tone::Notice,
     }

@@ -12,6 +12,7 @@ use super::{META, Refused, Run, Supervisor};
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
 use berth_units::graph::Graph;
+use berth_units::instances;
 use berth_units::lifecycle::{Event, State};
 use berth_units::model::{MachineConfig, Unit};
 use std::time::Duration;
@@ -271,7 +272,7 @@ impl Supervisor {
         if self.facts.rescue.is_some() {
             return;
         }
-        for unit in config.units {
+        for unit in instances::expand(config.units) {
             let name = unit.name.clone();
             // The check refuses a name that a system unit has; a unit of the OS is never replaced.
             if let std::collections::btree_map::Entry::Vacant(entry) = self.units.entry(name.clone()) {

@@ -140,7 +140,7 @@ impl Supervisor {
                     .filter(|(_, run)| {
                         run.unit.network.mode == NetworkMode::Bridge
                             && run.pid.is_some()
-                            && matches!(run.life.state, State::Starting | State::Running | State::Healthy)
+                            && (run.life.state == State::Starting || run.life.state.is_running())
                     })
                     .map(|(name, _)| name.clone())
                     .collect();
@@ -219,5 +219,5 @@ impl Supervisor {
 
 /// The names that lead to a unit.
 fn names_of(unit: &Unit) -> Vec<String> {
-    vec![unit.name.clone()]
+    vec![unit.service().to_owned()]
 }

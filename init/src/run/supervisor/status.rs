@@ -45,8 +45,12 @@ impl Supervisor {
     }
 
     fn drive(&mut self, name: &str, order: Drive, now: Duration, k: &mut dyn Kernel) -> Reply {
-        let Some(run) = self.units.get(name) else { return self.no_unit(name) };
-        if run.is_system() {
+        let of = |run: &&Run| run.unit.name == name || run.unit.service() == name;
+        let runs: Vec<&Run> = self.units.values().filter(of).collect();
+        if runs.is_empty() {
+            return self.no_unit(name);
+        }
+        if runs.iter().any(|run| run.is_system()) {
             let message = format!(
                 "{name} is a system unit; Berth itself decides when it runs, \"berth reboot\" restarts all"
             );
@@ -56,11 +60,14 @@ impl Supervisor {
             return refuse("busy", "the machine is going down");
         }
         k.say(console::driven(name, order));
-        if order != Drive::Start {
-            self.event(name, Event::Stop);
-        }
-        if order != Drive::Stop {
-            self.event(name, Event::Start);
+        let names: Vec<String> = runs.iter().map(|run| run.unit.name.clone()).collect();
+        for name in names {
+            if order != Drive::Start {
+                self.event(&name, Event::Stop);
+            }
+            if order != Drive::Stop {
+                self.event(&name, Event::Start);
+            }
         }
         self.run_events(now, k);
         Reply::Done
@@ -68,6 +75,11 @@ impl Supervisor {
 
     /// The answer about a unit that does not exist, with the nearest name that does.
     pub fn no_unit(&self, name: &str) -> Reply {
+        let instances = self.units.values().filter(|run| run.unit.service() == name).count();
+        if instances > 0 {
+            let message = format!("{name} has {instances} instances; name one of them, {name}.1 for example");
+            return refuse("not-found", message);
+        }
         let near = self
             .units
             .keys()
@@ -131,7 +143,10 @@ impl Supervisor {
                 }
             }
             State::Starting if run.attach_by.is_some() => "waiting for its network".into(),
-            State::Running | State::Healthy => run.says.clone(),
+            State::Running | State::Healthy | State::Unhealthy if run.says.is_empty() => {
+                run.checks.trouble().to_owned()
+            }
+            State::Running | State::Healthy | State::Unhealthy => run.says.clone(),
             _ => run.reason(now),
         }
     }
@@ -147,8 +162,8 @@ impl Supervisor {
         UnitDetail {
             status: self.status(run, now, k),
             description: unit.description.clone(),
-            after: unit.after.clone(),
-            requires: unit.requires.clone(),
+            after: unit.after.iter().map(ToString::to_string).collect(),
+            requires: unit.requires.iter().map(ToString::to_string).collect(),
             required_for_boot: unit.required_for_boot || unit.origin == Origin::System,
             digest: image.map(|image| image.digest.clone()),
             command: command(run),

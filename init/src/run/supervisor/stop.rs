@@ -46,12 +46,13 @@ impl Supervisor {
             return self.finish(halt, k);
         }
         let users = up.iter().any(|run| !run.is_system());
-        let waited_for =
-            |name: &str| self.graph.dependents(name).any(|other| up.iter().any(|run| run.unit.name == other));
+        let waited_for = |service: &str| {
+            self.graph.dependents(service).any(|other| up.iter().any(|run| run.unit.service() == other))
+        };
         let next: Vec<String> = up
             .iter()
             .filter(|run| run.life.wanted() && run.is_system() != users)
-            .filter(|run| !waited_for(&run.unit.name))
+            .filter(|run| !waited_for(run.unit.service()))
             .map(|run| run.unit.name.clone())
             .collect();
         for name in next {

@@ -316,3 +316,103 @@ fn id_ranges_are_kept_before_they_are_used() {
     assert!(stored < launched);
     assert_ne!(machine.supervisor.ids.get("web"), machine.supervisor.ids.get("other"));
 }
+
+/// What `berth ps` shows of a unit whose checks fail, and who is told.
+#[test]
+fn what_is_sick_leaves_the_answers_is_restarted_and_comes_back() {
+    let mut machine = Machine::boot("web+~");
+    machine.ready(NET);
+    let address = "10.88.0.2".parse().unwrap();
+    machine.worker(NET, FromWorker::Attached { unit: "web".into(), address });
+    assert_eq!(machine.state("web"), State::Running, "it has not been looked at");
+    machine.seconds(1);
+    assert_eq!(machine.state("web"), State::Healthy);
+    assert_eq!(machine.told(NET, r#""names":{"web":["web"]}"#), 1);
+
+    machine.k.sick.insert("web".into(), "answered 500".into());
+    machine.seconds(19);
+    assert_eq!((machine.state("web"), machine.why("web")), (State::Healthy, "answered 500".into()));
+    machine.k.sick.clear();
+    machine.seconds(12);
+    assert_eq!(machine.why("web"), "", "one good look and all is forgotten");
+
+    machine.k.sick.insert("web".into(), "answered 500".into());
+    machine.k.stubborn.insert("web".into());
+    machine.seconds(30);
+    assert_eq!(machine.state("web"), State::Stopping);
+    assert_eq!(machine.told(NET, r#""names":{"web":[]}"#), 2, "before it has ended");
+    assert!(
+        machine.said("web      sick: unhealthy (3 checks in a row failed: answered 500)"),
+        "{:#?}",
+        machine.k.said
+    );
+    machine.k.sick.clear();
+    machine.seconds(10);
+    let backoff = "backoff: unhealthy, restart 1 in 1 s (3 checks in a row failed: answered 500)";
+    assert!(machine.said(backoff), "{:#?}", machine.k.said);
+    machine.seconds(2);
+    let address = "10.88.0.2".parse().unwrap();
+    machine.worker(NET, FromWorker::Attached { unit: "web".into(), address });
+    machine.seconds(1);
+    assert_eq!((machine.state("web"), machine.called("launch web")), (State::Healthy, 2));
+    assert_eq!(machine.told(NET, r#""names":{"web":["web"]}"#), 2);
+}
+
+#[test]
+fn what_waits_for_a_ready_unit_waits_for_its_check() {
+    let mut machine = Machine::new(facts());
+    machine.k.sick.insert("db".into(), "starting up".into());
+    machine.begin(Some("web<db:ready\ndb+"));
+    machine.has_address();
+    machine.seconds(20);
+    assert_eq!((machine.state("db"), machine.state("web")), (State::Running, State::Waiting));
+    assert_eq!(machine.why("web"), "for db to be ready");
+    assert_eq!(machine.why("db"), "starting up");
+    machine.k.sick.clear();
+    machine.seconds(20);
+    assert_eq!((machine.state("db"), machine.state("web")), (State::Healthy, State::Healthy));
+}
+
+#[test]
+fn instances_live_for_themselves_and_answer_to_one_name() {
+    let mut machine = Machine::boot("proxy<web:ready\nweb#3+~");
+    assert!(!machine.supervisor.has("web"));
+    machine.ready(NET);
+    for number in 1..=3u8 {
+        let unit = format!("web.{number}");
+        let address = format!("10.88.0.{}", number + 1).parse().unwrap();
+        machine.worker(NET, FromWorker::Attached { unit, address });
+    }
+    machine.seconds(3);
+    assert_eq!(machine.state("proxy"), State::Healthy);
+    let all = r#""names":{"proxy":[],"web":["web.1","web.2","web.3"]}"#;
+    assert_eq!(machine.told(NET, all), 1, "{:#?}", machine.k.told);
+    machine.exit("web.2", Exit::Code(1));
+    assert_eq!(machine.told(NET, r#""web":["web.1","web.3"]}"#), 1);
+    assert_eq!(machine.state("web.1"), State::Healthy);
+    machine.seconds(1);
+    let address = "10.88.0.3".parse().unwrap();
+    machine.worker(NET, FromWorker::Attached { unit: "web.2".into(), address });
+    machine.seconds(3);
+    assert_eq!(machine.told(NET, all), 2);
+
+    // An operator means all of them, or one.
+    for (unit, stopped) in [("web.3", 1), ("web", 3)] {
+        let request = Request::Drive { unit: unit.into(), order: Drive::Stop };
+        assert!(matches!(machine.supervisor.ask(&request, machine.now, &mut machine.k), Some(Reply::Done)));
+        machine.settle();
+        let down = |n: &u8| machine.state(&format!("web.{n}")) == State::Stopped;
+        assert_eq!((1..=3).filter(down).count(), stopped);
+    }
+}
+
+#[test]
+fn on_the_way_down_nobody_is_looked_at() {
+    let mut machine = Machine::boot("web+");
+    machine.seconds(1);
+    machine.k.stubborn.insert("web".into());
+    let looks = machine.called("check web");
+    machine.halt(Halt::Reboot);
+    machine.seconds(5);
+    assert_eq!(machine.called("check web"), looks);
+}

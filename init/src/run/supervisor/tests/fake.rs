@@ -4,8 +4,7 @@ use super::super::*;
 use berth_units::control::{FromWorker, Reply, Request, ToWorker};
 use berth_units::lifecycle::Exit;
 use berth_units::model::{
-    Container, MachineConfig, Network, NetworkMode, Resources, Restart, RestartPolicy, SYSTEM_IMAGE,
-    SystemGrants,
+    Check, Dependency, Health, MachineConfig, NetworkMode, RestartPolicy, SYSTEM_IMAGE, SystemGrants, Until,
 };
 use std::collections::BTreeMap;
 
@@ -26,6 +25,8 @@ pub struct Fake {
     /// Units that are not even killed by the kernel.
     pub immortal: BTreeSet<String>,
     pub refuse: BTreeMap<String, String>,
+    /// Units whose checks fail, and why.
+    pub sick: BTreeMap<String, String>,
     pub connected: BTreeSet<String>,
     pub told: Vec<(String, String)>,
     pub said: Vec<String>,
@@ -75,6 +76,20 @@ impl Kernel for Fake {
             None => {}
         }
         self.inbox.push_back(Input::CgroupEmpty { unit: unit.into() });
+    }
+    fn check(&mut self, order: &Order<'_>, check: &Check, _: Duration) {
+        let unit = order.unit.name.clone();
+        assert!(self.processes.contains_key(&unit), "a look at {unit}, which does not run");
+        assert!(!matches!(check, Check::Command(words) if words.is_empty()));
+        self.calls.push(format!("check {unit}"));
+        let found = match self.sick.get(&unit) {
+            Some(why) => Err(why.clone()),
+            None => Ok(()),
+        };
+        self.inbox.push_back(Input::Checked { unit, found });
+    }
+    fn end_check(&mut self, unit: &str) {
+        self.inbox.retain(|input| !matches!(input, Input::Checked { unit: of, .. } if of == unit));
     }
     fn cleanup(&mut self, unit: &str) {
         assert!(!self.processes.contains_key(unit));
@@ -166,21 +181,8 @@ pub struct Machine {
 }
 
 pub fn unit(name: &str) -> Unit {
-    Unit {
-        name: name.into(),
-        origin: Origin::Config,
-        description: String::new(),
-        after: Vec::new(),
-        requires: Vec::new(),
-        required_for_boot: false,
-        container: Container { image: "example.org/web:1".into(), ..Container::default() },
-        secrets: BTreeMap::new(),
-        network: Network { mode: NetworkMode::Host, ports: Vec::new() },
-        resources: Resources::default(),
-        restart: Restart::default(),
-        system: None,
-        places: berth_units::model::Places::default(),
-    }
+    let text = b"container.image = \"example.org/web:1\"\nnetwork.mode = \"host\"";
+    berth_units::schema::parse_unit(name, name, text, Origin::Config).unwrap()
 }
 
 pub fn worker(name: &str) -> Unit {
@@ -195,7 +197,28 @@ pub fn worker(name: &str) -> Unit {
     unit
 }
 
-/// A "config" is a list of unit names, one a line, `name<other` for `requires`; `!KEY!KEY!` is refused.
+pub fn health(tolerant: bool) -> Health {
+    Health {
+        check: Check::Command(vec!["/check".into()]),
+        interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(5),
+        retries: 3,
+        start_period: Duration::from_secs(30),
+        tolerant,
+    }
+}
+
+fn dependency(text: &str) -> Dependency {
+    let (unit, until) = match text.split_once(':') {
+        Some((unit, "ready")) => (unit, Until::Ready),
+        Some((unit, _)) => (unit, Until::Completed),
+        None => (text, Until::Started),
+    };
+    Dependency { unit: unit.into(), until }
+}
+
+/// A "config" is a list of unit names, one a line, `name<other` for `requires`, `+` for a check, `#3`
+/// for instances, `~` for the bridge; `!KEY!KEY!` is refused.
 pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
     let text = std::str::from_utf8(text).unwrap();
     if let Some(keys) = text.strip_prefix('!') {
@@ -206,10 +229,17 @@ pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
     config.access_keys = vec!["ssh-ed25519 AAAA me".into()];
     for line in text.lines() {
         let (name, requires) = line.split_once('<').map_or((line, None), |(n, r)| (n, Some(r)));
-        let mut unit = unit(name.trim_matches(['*', '~']));
-        unit.requires = requires.map(str::to_owned).into_iter().collect();
+        let plain = name.trim_matches(['*', '~', '+']);
+        let mut unit = unit(plain.split('#').next().unwrap());
+        unit.requires = requires.map(dependency).into_iter().collect();
+        if let Some(count) = name.split_once('#').map(|(_, count)| count) {
+            unit.instances = count.trim_matches(['~', '+']).parse().unwrap();
+        }
+        if name.contains('+') {
+            unit.health = Some(health(false));
+        }
         unit.required_for_boot = name.starts_with('*');
-        if name.ends_with('~') {
+        if name.contains('~') {
             unit.network.mode = NetworkMode::Bridge;
         }
         config.units.push(unit);
