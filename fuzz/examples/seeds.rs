@@ -78,6 +78,37 @@ fn main() -> Result<()> {
         put("tar", &name(&file), &bytes)?;
     }
     let hex = "0123456789abcdef".repeat(4);
+    for (name, kind, rest) in [
+        (
+            "timestamp",
+            "timestamp",
+            format!(r#""meta":{{"snapshot.json":{{"version":1,"length":9,"hashes":{{"sha256":"{hex}"}}}}}}"#),
+        ),
+        (
+            "snapshot",
+            "snapshot",
+            r#""meta":{"targets.json":{"version":1},"a%2Fb.json":{"version":2}}"#.to_owned(),
+        ),
+        (
+            "root",
+            "root",
+            format!(
+                r#""consistent_snapshot":true,"keys":{{"a":{{"keytype":"ed25519","scheme":"ed25519","keyval":{{"public":"{hex}"}}}}}},"roles":{{"root":{{"keyids":["a"],"threshold":1}},"timestamp":{{"keyids":["a"],"threshold":1}},"snapshot":{{"keyids":["a"],"threshold":1}},"targets":{{"keyids":["a"],"threshold":1}}}}"#
+            ),
+        ),
+        (
+            "targets",
+            "targets",
+            format!(
+                r#""targets":{{"a/b":{{"length":1,"hashes":{{"sha256":"{hex}"}},"custom":{{"x":["\u00e9",null,-1]}}}}}},"delegations":{{"keys":{{}},"roles":[{{"name":"x","keyids":["a"],"threshold":1,"terminating":true,"paths":["a/*","?*b"]}},{{"name":"y","keyids":[],"threshold":2,"terminating":false,"path_hash_prefixes":["0","ab"]}}]}}"#
+            ),
+        ),
+    ] {
+        let text = format!(
+            r#"{{"signatures":[{{"keyid":"a","sig":"{hex}{hex}"}}],"signed":{{"_type":"{kind}","spec_version":"1.0.34","version":1,"expires":"2026-11-29T00:00:00Z",{rest}}}}}"#
+        );
+        put("tuf_metadata", name, text.as_bytes())?;
+    }
     let index = format!(
         r#"{{"format":1,"reference":"a:1","digest":"sha256:{hex}","layers":["{hex}"],"entrypoint":[],"cmd":["/x"],"env":["A=b"],"workdir":"","user":"","stop_signal":""}}"#
     );

@@ -10,6 +10,7 @@
 //! | `tar`, `archive`, `image_json` | layers, image archives, OCI documents | an attached disk |
 //! | `zstd` | compressed layers | registries, attached disks |
 //! | `registry` | references, challenges, tokens, manifests | registries, and whoever is between |
+//! | `tuf_metadata` | metadata of an update repository | its server, and whoever is between |
 //! | `image_index` | an image's description | the store, over the state partition |
 //! | `gpt`, `boot_record`, `verity` | partition tables, records, superblocks | any disk of the machine |
 //! | `dhcp` | DHCP packets, options of router advertisements | the local network |
@@ -122,6 +123,11 @@ pub fn zstd(bytes: &[u8]) {
 /// What a registry answers, in headers and bodies.
 pub fn registry(bytes: &[u8]) {
     berth_store::fuzz::registry(bytes);
+}
+
+/// Metadata of an update repository: each kind, its signatures, its patterns of names.
+pub fn tuf_metadata(bytes: &[u8]) {
+    berth_tuf::fuzz::metadata(bytes);
 }
 
 /// A disk of at most 64 KiB; the first byte says whether its checksums are put right, so that what lies behind them
