@@ -243,7 +243,9 @@ impl Agent {
             ToWorker::Prepare { .. }
             | ToWorker::Access { .. }
             | ToWorker::Registries { .. }
-            | ToWorker::Fetch { .. } => {}
+            | ToWorker::Fetch { .. }
+            | ToWorker::InUse { .. }
+            | ToWorker::Collect => {}
         }
         Ok(())
     }

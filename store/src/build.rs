@@ -175,6 +175,12 @@ impl ImageBuilder {
         }
     }
 
+    /// The same image under another name.
+    pub fn named(mut self, reference: &str) -> Self {
+        reference.clone_into(&mut self.reference);
+        self
+    }
+
     /// Puts a layer on top.
     pub fn layer(self, layer: &LayerBuilder) -> io::Result<Self> {
         let tar = layer.tar()?;

@@ -10,6 +10,8 @@
 //!    │ places                │ layout, oci               │ digests             │ tarball, path    one folder,
 //!    ▼                       ▼                           ▼                     ▼                  no way out
 //!  disks, OS image       blobs by digest             tmp/ → layers/, index/   what an entry may be
+//!    │
+//!    └─ what is needed ──▶ collect: the rest of layers/, index/ and what was fetched goes
 //! ```
 //!
 //! What the unit needs: read-only descriptors of the disks (`BERTH_BLOCK_FDS`), its folder on the state partition,
@@ -25,6 +27,7 @@
 
 mod below;
 mod bytes;
+mod collect;
 pub mod digest;
 mod durable;
 mod error;

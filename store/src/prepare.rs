@@ -31,9 +31,12 @@ use std::path::{Path, PathBuf};
 
 /// The image store's folder, and nothing else.
 pub struct Store {
-    root: PathBuf,
+    pub(crate) root: PathBuf,
     #[cfg(test)]
     pub(crate) cut_after: std::cell::Cell<u8>,
+    /// Writes until the power goes.
+    #[cfg(test)]
+    pub(crate) writes_left: std::cell::Cell<u32>,
 }
 
 /// What was done.
@@ -64,6 +67,8 @@ impl Store {
             root: root.to_owned(),
             #[cfg(test)]
             cut_after: std::cell::Cell::new(0),
+            #[cfg(test)]
+            writes_left: std::cell::Cell::new(u32::MAX),
         };
         store.drop_empty_promises().map_err(failed("index"))?;
         Ok(store)
@@ -279,6 +284,20 @@ impl Store {
         if self.cut_after.get() == step { Err(Error::Unusable("cut".to_owned())) } else { Ok(()) }
     }
 
+    /// One more write, for tests that cut the power after any of them.
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self)]
+    pub(crate) fn written(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn written(&self) -> Result<(), Error> {
+        let left = self.writes_left.get().saturating_sub(1);
+        self.writes_left.set(left);
+        if left == 0 { Err(Error::Unusable("cut".to_owned())) } else { Ok(()) }
+    }
+
     #[cfg(not(test))]
     #[allow(clippy::unused_self)]
     fn is_cut(&self) -> bool {
@@ -360,7 +379,7 @@ fn sentences(notes: &Notes) -> Vec<String> {
 }
 
 /// Removes a file or folder that may not be there.
-fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),

@@ -29,6 +29,7 @@ mod worker;
 
 pub use error::Error;
 pub use fetch::{Fetched, Fetcher, Progress};
+pub(crate) use folder::Folder;
 pub use worker::run;
 
 use crate::limits;

@@ -1,6 +1,7 @@
 //! The worker: hears from PID 1 what is wanted, and answers.
 
 use crate::bytes::FileBytes;
+use crate::collect::Needed;
 use crate::error::Error;
 use crate::layout::{self, Layout};
 use crate::prepare::{Outcome, Store};
@@ -117,25 +118,39 @@ pub fn run() -> ExitCode {
 pub fn serve(mut client: Client, root: &Path, places: &Places) -> Result<(), String> {
     let store = Store::open(root).map_err(|e| e.to_string())?;
     client.tell(FromWorker::Ready).map_err(|e| e.to_string())?;
+    let mut needed = Needed::default();
     loop {
         let message = match client.recv() {
             Ok((message, _)) => message,
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             Err(e) => return Err(format!("PID 1 not understood: {e}")),
         };
-        // The rest of the protocol is for other workers.
-        let ToWorker::Prepare { reference } = message else { continue };
-        let answer = match places.prepare(&store, &reference) {
-            Ok(outcome) => {
-                let text = show::bounded(sentence(&reference, &outcome));
-                client.tell(FromWorker::Status { text }).map_err(|e| e.to_string())?;
-                FromWorker::Prepared { reference }
+        let answer = match message {
+            ToWorker::Prepare { reference } => match places.prepare(&store, &reference) {
+                Ok(outcome) => {
+                    let text = show::bounded(sentence(&reference, &outcome));
+                    client.tell(FromWorker::Status { text }).map_err(|e| e.to_string())?;
+                    FromWorker::Prepared { reference }
+                }
+                Err(e) => {
+                    let error = show::bounded(format!(
+                        "image {} not prepared: {e}",
+                        show::name(reference.as_bytes())
+                    ));
+                    FromWorker::PrepareFailed { reference, error, absent: matches!(e, Error::NotFound(_)) }
+                }
+            },
+            ToWorker::InUse { reference, layers } => {
+                needed.add(reference, layers);
+                continue;
             }
-            Err(e) => {
-                let error =
-                    show::bounded(format!("image {} not prepared: {e}", show::name(reference.as_bytes())));
-                FromWorker::PrepareFailed { reference, error, absent: matches!(e, Error::NotFound(_)) }
+            ToWorker::Collect => {
+                let done = store.collect(&places.fetched, &std::mem::take(&mut needed));
+                let trouble = done.trouble.map(show::bounded);
+                FromWorker::Collected { images: done.images, layers: done.layers, bytes: done.bytes, trouble }
             }
+            // The rest of the protocol is for other workers.
+            _ => continue,
         };
         client.tell(answer).map_err(|e| e.to_string())?;
     }

@@ -1,10 +1,12 @@
 //! The image and the demonstration's container, built once for all tests of a run.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use berth_image::disk::Disk;
 use berth_image::tools::Tools;
 use berth_image::{Bundle, Options, Outputs};
 use berth_qemu::demo;
-use std::path::PathBuf;
+use berth_updater::layout;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// What was built.
@@ -15,6 +17,16 @@ pub struct Built {
     pub outputs: Outputs,
     /// The demonstration's web image, an OCI archive.
     pub web: PathBuf,
+}
+
+/// Runs a tool of e2fsprogs on the state partition inside a disk's file; its words.
+pub fn state_tool(built: &Built, name: &str, arguments: &[&str], disk: &Path) -> Result<String> {
+    let at = Disk::open(disk)?.offset(layout::STATE)?;
+    let target = format!("{}?offset={at}", disk.display());
+    let out = built.tools.command(name).args(arguments).arg(target).output()?;
+    let text = [out.stdout, out.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    ensure!(out.status.success(), "{name}: {}\n{text}", out.status);
+    Ok(text)
 }
 
 /// Builds what is stale; the same result for every caller of this process. (Several test programs never build at once:

@@ -20,7 +20,7 @@ mod image;
 pub use berth_qemu::lines::Event;
 pub use berth_qemu::machine::{Bus, Firmware};
 pub use guest::{Guest, Plan, config};
-pub use image::{Built, built};
+pub use image::{Built, built, state_tool};
 
 use std::time::Duration;
 

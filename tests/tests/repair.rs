@@ -1,9 +1,9 @@
 //! A state partition that is damaged, blank, or beyond repair.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use berth_image::disk::Disk;
 use berth_qemu::{demo::HEADING, disk};
-use berth_tests::{Built, Event, Firmware, Guest, WEB};
+use berth_tests::{Event, Firmware, Guest, WEB, state_tool as tool};
 use berth_updater::layout;
 use std::path::Path;
 use std::time::Duration;
@@ -17,16 +17,6 @@ fn garbage(bytes: u32) -> Vec<u8> {
 
 fn overwrite(path: &Path, at: u64, bytes: &[u8]) -> Result<()> {
     disk::write_at(path, Disk::open(path)?.offset(layout::STATE)? + at, bytes)
-}
-
-/// Runs a tool of e2fsprogs on the partition, inside the disk's file; its words.
-fn tool(built: &Built, name: &str, arguments: &[&str], path: &Path) -> Result<String> {
-    let at = Disk::open(path)?.offset(layout::STATE)?;
-    let target = format!("{}?offset={at}", path.display());
-    let out = built.tools.command(name).args(arguments).arg(target).output()?;
-    let text = [out.stdout, out.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    ensure!(out.status.success(), "{name}: {}\n{text}", out.status);
-    Ok(text)
 }
 
 fn step(guest: &mut Guest) -> Result<String> {

@@ -334,6 +334,16 @@ pub enum ToWorker {
         /// Image reference.
         reference: String,
     },
+    /// To the store: this image stays. Comes once for each that something needs, before [`ToWorker::Collect`].
+    InUse {
+        /// Image reference, as its unit has it.
+        reference: String,
+        /// Layers of it on which containers run at this moment, as in [`crate::image::PreparedImage::layers`]: the
+        /// reference may lead to others by now.
+        layers: Vec<String>,
+    },
+    /// To the store: remove what nothing needs, by the list that came before.
+    Collect,
     /// To the fetcher: how registries are reached. Comes once after Hello and on every change.
     Registries {
         /// Hosts, proxies, and who we are there.
@@ -408,6 +418,17 @@ pub enum FromWorker {
         /// It is nowhere on this machine, so a registry may be asked. Else what is here cannot be used.
         #[serde(default)]
         absent: bool,
+    },
+    /// From the store, to [`ToWorker::Collect`].
+    Collected {
+        /// Images that are not there any more.
+        images: u64,
+        /// Layers that are not.
+        layers: u64,
+        /// Bytes that are free now and were not before.
+        bytes: u64,
+        /// What could not be removed, and why.
+        trouble: Option<String>,
     },
     /// From the fetcher: everything that the image consists of is there, checked and synced.
     Fetched {

@@ -172,6 +172,19 @@ pub fn ready(first_container: Option<Duration>, now: Duration, up: usize, of: us
     }
 }
 
+/// What nothing needed was removed.
+pub fn collected(images: u64, layers: u64, bytes: u64) -> String {
+    let of = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let (images, layers) = (of(images, "image"), of(layers, "layer"));
+    let mib = bytes >> 20;
+    line("store", format_args!("removed {images} and {layers} that nothing needs; {mib} MiB more are free"))
+}
+
+/// It was not, or not all of it.
+pub fn not_collected(why: &str) -> String {
+    line("store", format_args!("what nothing needs was not removed: {why}"))
+}
+
 /// The machine goes down.
 pub fn halting(halt: Halt, why: &str) -> String {
     let verb = match halt {

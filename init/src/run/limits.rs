@@ -27,6 +27,16 @@ pub const FETCH_SILENCE: Duration = Duration::from_secs(300);
 /// How long the store worker (and the fetcher) is kept with nothing to do: it holds memory, and read-only views of disks that may
 /// have been unplugged.
 pub const STORE_IDLE: Duration = Duration::from_secs(5);
+/// What nothing needs is removed so long after a boot was found healthy: by then the machine has done what it was
+/// started for.
+pub const COLLECT_AFTER: Duration = Duration::from_secs(30);
+/// And so much later when images are being made ready at that moment.
+pub const COLLECT_AGAIN: Duration = Duration::from_secs(60);
+/// How long that may take: tens of gigabytes of small files. Less than [`FETCH_SILENCE`], because nothing is fetched
+/// meanwhile.
+pub const COLLECT: Duration = Duration::from_secs(240);
+/// How often it is begun in one boot, should the store die of it.
+pub const COLLECT_TRIES: u32 = 3;
 /// All units together have this long to stop. Longer than the default stop time-out, short enough for a UPS.
 pub const SHUTDOWN: Duration = Duration::from_secs(60);
 /// The same for a reboot because the slot is broken: nothing of it is worth waiting for.

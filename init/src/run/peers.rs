@@ -8,7 +8,7 @@
 //! | `api` | every [`Request`]; as a worker: Hello, Ready, Status, ApiKey |
 //! | `net` | Hello, Ready, Status, Addresses, Attached, AttachFailed |
 //! | `meta` | Hello, Ready, Status, ConfigFound, ConfigRefused, ConfigNone |
-//! | `store` | Hello, Ready, Status, Prepared, PrepareFailed |
+//! | `store` | Hello, Ready, Status, Prepared, PrepareFailed, Collected |
 //! | `fetch` | Hello, Ready, Status, Fetched, FetchFailed, FetchProgress |
 //! | any other system unit with `control` | Hello, Ready, Status |
 //! | everybody else | nothing: the connection is closed |
@@ -62,7 +62,9 @@ pub fn may_say(unit: &str, message: &ToInit) -> bool {
             FromWorker::ConfigFound { .. }
             | FromWorker::ConfigRefused { .. }
             | FromWorker::ConfigNone { .. } => unit == META,
-            FromWorker::Prepared { .. } | FromWorker::PrepareFailed { .. } => unit == STORE,
+            FromWorker::Prepared { .. } | FromWorker::PrepareFailed { .. } | FromWorker::Collected { .. } => {
+                unit == STORE
+            }
             FromWorker::Fetched { .. }
             | FromWorker::FetchFailed { .. }
             | FromWorker::FetchProgress { .. } => unit == FETCH,

@@ -11,6 +11,7 @@
 //! event in the queue, never by recursion; each pass handles a bounded number of events.
 
 mod checks;
+mod collect;
 mod config;
 mod devices;
 mod fetch;
@@ -164,6 +165,7 @@ pub struct Supervisor {
     addresses: Vec<(String, String)>,
     images: images::Wanted,
     fetching: fetch::Fetching,
+    collecting: collect::Collecting,
     registries: RegistrySettings,
     devices: devices::Devices,
     health: health::Health,
@@ -201,6 +203,7 @@ impl Supervisor {
             addresses: Vec::new(),
             images: images::Wanted::default(),
             fetching: fetch::Fetching::default(),
+            collecting: collect::Collecting::default(),
             registries: RegistrySettings::default(),
             devices: devices::Devices::default(),
             health: health::Health::default(),
@@ -266,7 +269,7 @@ impl Supervisor {
             Input::CgroupEmpty { unit } => self.event(&unit, Event::CgroupEmpty),
             Input::Checked { unit, found } => self.checked(&unit, found, now),
             Input::Worker { unit, message, text } => self.worker(&unit, message, text, now, k),
-            Input::WorkerGone { unit } => self.worker_gone(&unit),
+            Input::WorkerGone { unit } => self.worker_gone(&unit, now, k),
             Input::Image { reference, found } => self.image_found(&reference, found, now, k),
             Input::DriversLoaded => {
                 self.drivers_loaded(now);
@@ -300,6 +303,7 @@ impl Supervisor {
         self.tick_devices(now, k);
         self.tick_images(now);
         self.tick_fetch(now);
+        self.tick_collection(now, k);
         self.tick_config(now, k);
         self.tick_health(now, k);
         self.tick_stop(now, k);
@@ -309,7 +313,13 @@ impl Supervisor {
     /// When [`Supervisor::tick`] has to be called next.
     pub fn next_deadline(&self) -> Option<Duration> {
         let units = self.units.values().flat_map(|run| [run.life.deadline(), run.attach_by]).flatten();
-        let boot = [self.config.next(), self.health.next(), self.rest_at, self.devices.next()];
+        let boot = [
+            self.config.next(),
+            self.health.next(),
+            self.rest_at,
+            self.devices.next(),
+            self.collecting.next(),
+        ];
         // On the way down nobody waits for the boot any more.
         let boot = boot.into_iter().flatten().filter(|_| self.stopping.is_none());
         units
@@ -363,7 +373,7 @@ impl Supervisor {
                 self.step(&unit, event, now, k);
             } else if std::mem::take(&mut self.look_again) {
                 self.look_at_waiting();
-                self.look_at_store();
+                self.look_at_store(now, k);
                 self.look_at_fetcher();
                 self.look_at_config(now, k);
                 self.look_at_health(now, k);

@@ -9,6 +9,9 @@
 //! 4. the new `index.json`, which names the image, is written to `tmp/` and synced;
 //! 5. it is renamed to its name, and the folder is synced: from here on the store finds the image.
 //!
+//! An image is forgotten in the same way: steps 4 and 5 without it, and then (6) the blobs that only it needed go, one by
+//! one. What a cut leaves of them nobody names, and it goes with the leftovers of a day ago.
+//!
 //! A part that was cut off is gone on with, after it has been hashed again.
 
 use super::error::Error;
@@ -174,6 +177,43 @@ impl Folder {
         };
         entries.retain(is_other);
         entries.push(entry);
+        self.write_entries(&entries)
+    }
+
+    /// Forgets images that nobody is to `keep`: first their names (steps 4 and 5), then the blobs that only they need.
+    pub fn forget(&self, keep: &dyn Fn(&Reference) -> bool) -> Result<(), Error> {
+        let is_kept = |entry: &Value| {
+            let name = entry["annotations"][REF_NAME].as_str().and_then(|name| Reference::parse(name).ok());
+            name.is_some_and(|name| keep(&name))
+        };
+        let (kept, dropped): (Vec<Value>, Vec<Value>) = self.entries().into_iter().partition(is_kept);
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        let (needed, spent) = (self.reach_all(&kept), self.reach_all(&dropped));
+        self.write_entries(&kept)?;
+        let removed = |e: io::Error| failed(format!("{} not tidied up", self.root.display()), &e);
+        for (digest, _) in spent.difference(&needed) {
+            match fs::remove_file(self.root.join(blob_path(digest))) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(removed(e)),
+                _ => self.done(6)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Every blob that these images consist of.
+    fn reach_all(&self, entries: &[Value]) -> BTreeSet<(Digest, bool)> {
+        let mut reached = BTreeSet::new();
+        for entry in entries {
+            if let Ok(descriptor) = serde_json::from_value(entry.clone()) {
+                self.reach(&descriptor, 0, &|_| false, &mut reached);
+            }
+        }
+        reached
+    }
+
+    fn write_entries(&self, entries: &[Value]) -> Result<(), Error> {
         let index = json!({
             "schemaVersion": 2, "mediaType": crate::oci::INDEX_TYPES[0], "manifests": entries,
         });

@@ -62,6 +62,15 @@ fn pid_1_asks_and_is_answered() {
     assert!(matches!(hear(&init), FromWorker::Status { .. }));
     assert!(matches!(hear(&init), FromWorker::Prepared { .. }));
     assert_eq!(blobs(), before - 1);
+    // Two of the three are needed no more.
+    let say = |message: ToWorker| packet::send(init.as_fd(), &message, &[]).unwrap();
+    say(ToWorker::InUse { reference: "disk:1".into(), layers: Vec::new() });
+    say(ToWorker::Collect);
+    let FromWorker::Collected { images: 2, layers: 2, trouble: None, .. } = hear(&init) else { panic!() };
+    assert_eq!(blobs(), 0);
+    // The list is for one time.
+    say(ToWorker::Collect);
+    assert!(matches!(hear(&init), FromWorker::Collected { images: 1, layers: 1, trouble: None, .. }));
     drop(init);
     worker.join().unwrap().unwrap();
 }

@@ -171,7 +171,10 @@ impl Supervisor {
                     self.storing_config = true;
                     return self.apply(config, &text, &source, now, k);
                 }
-                Ok(_) => Found::Config { text, source },
+                Ok(config) => {
+                    self.collecting.keep_for_next_boot(&config);
+                    Found::Config { text, source }
+                }
                 Err(refused) => Found::Refused { source, refused },
             },
             other => other,

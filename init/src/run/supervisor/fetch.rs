@@ -35,6 +35,11 @@ impl Fetching {
         self.wanted.values().map(|wanted| wanted.by).chain(self.idle_at).min()
     }
 
+    /// Something is being fetched, or is to be.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
     pub(super) fn is_at(&self, reference: &str) -> bool {
         self.wanted.contains_key(reference)
     }
@@ -77,15 +82,22 @@ impl Supervisor {
         self.fetching.idle_at = None;
         let by = now.saturating_add(limits::FETCH_SILENCE);
         self.fetching.wanted.insert(reference.to_owned(), Wanted { by, done: 0, total: None });
-        self.want(FETCH);
-        self.send_fetch(now, k);
+        self.start_fetches(now, k);
         true
+    }
+
+    /// Gets the fetcher to do what there is to do, unless the store is at work in its folder.
+    pub(super) fn start_fetches(&mut self, now: Duration, k: &mut dyn Kernel) {
+        if self.fetching.is_busy() && !self.collecting.is_on() && self.stopping.is_none() {
+            self.want(FETCH);
+            self.send_fetch(now, k);
+        }
     }
 
     /// Asks what was not asked yet on the present connection, once the machine has an address to ask from.
     pub(super) fn send_fetch(&mut self, now: Duration, k: &mut dyn Kernel) {
         let stays = self.units.get(FETCH).is_some_and(|run| run.life.wanted());
-        if !self.connected.contains(FETCH) || !stays || self.addresses.is_empty() {
+        if !self.connected.contains(FETCH) || !stays || self.addresses.is_empty() || self.collecting.is_on() {
             return;
         }
         for (reference, wanted) in &mut self.fetching.wanted {

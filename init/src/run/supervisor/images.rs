@@ -34,6 +34,16 @@ impl Wanted {
     pub(super) fn next(&self) -> Option<Duration> {
         self.by_reference.values().copied().chain(self.idle_at).min()
     }
+
+    /// An image is being looked for.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.by_reference.is_empty() || !self.looking.is_empty()
+    }
+
+    /// An idle store is not stopped yet.
+    pub(super) fn keep_store(&mut self) {
+        self.idle_at = None;
+    }
 }
 
 impl Supervisor {
@@ -184,7 +194,12 @@ impl Supervisor {
     fn answered(&mut self, reference: &str, now: Duration) {
         self.images.by_reference.remove(reference);
         self.images.asked.remove(reference);
-        if self.images.by_reference.is_empty() {
+        self.store_is_idle(now);
+    }
+
+    /// If it is: it is stopped a little later.
+    pub(super) fn store_is_idle(&mut self, now: Duration) {
+        if self.images.by_reference.is_empty() && !self.collecting.is_on() {
             self.images.idle_at = Some(now.saturating_add(limits::STORE_IDLE));
         }
     }
@@ -220,7 +235,7 @@ impl Supervisor {
     }
 
     /// A store that has failed for good answers nothing more.
-    pub(super) fn look_at_store(&mut self) {
+    pub(super) fn look_at_store(&mut self, now: Duration, k: &mut dyn Kernel) {
         let Some(run) = self.units.get(STORE).filter(|run| run.life.state == State::Failed) else { return };
         let why = format!("the image store has failed: {}", run.life.reason(Duration::ZERO));
         self.images.idle_at = None;
@@ -228,5 +243,6 @@ impl Supervisor {
         for reference in std::mem::take(&mut self.images.by_reference).into_keys() {
             self.image_failed(&reference, &why);
         }
+        self.give_up_collection(&why, now, k);
     }
 }

@@ -3,6 +3,7 @@
 //! A worker can crash and come back at any time. Whatever it has to know is told again after its Hello: the agent
 //! gets the network config and every unit that needs plumbing, the API its keys, the store what is to be prepared.
 
+use super::collect::Collected;
 use super::{API, FETCH, META, NET, Refused, STORE, Supervisor};
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
@@ -78,6 +79,9 @@ impl Supervisor {
             FromWorker::PrepareFailed { reference, error, absent } => {
                 self.not_prepared(&reference, &short(&error), absent, now, k);
             }
+            FromWorker::Collected { images, layers, bytes, trouble } => {
+                self.collected(&Collected { images, layers, bytes, trouble }, now, k);
+            }
             FromWorker::Fetched { reference, .. } => self.fetched(&reference, now, k),
             FromWorker::FetchFailed { reference, error } => self.not_fetched(&reference, &short(&error), now),
             FromWorker::FetchProgress { reference, done, total } => {
@@ -152,6 +156,7 @@ impl Supervisor {
             STORE => {
                 self.forget_asked();
                 self.send_prepare(k);
+                self.send_collection(k);
             }
             FETCH => self.fetcher_said_hello(now, k),
             // Meta is told nothing; it only answers.
@@ -160,10 +165,13 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn worker_gone(&mut self, unit: &str) {
+    pub(super) fn worker_gone(&mut self, unit: &str, now: Duration, k: &mut dyn Kernel) {
         self.connected.remove(unit);
         match unit {
-            STORE => self.forget_asked(),
+            STORE => {
+                self.forget_asked();
+                self.collection_cut_off(now, k);
+            }
             FETCH => self.fetching.forget_asked(),
             _ => {}
         }

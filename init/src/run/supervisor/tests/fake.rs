@@ -218,7 +218,7 @@ fn dependency(text: &str) -> Dependency {
 }
 
 /// A "config" is a list of unit names, one a line, `name<other` for `requires`, `+` for a check, `#3`
-/// for instances, `~` for the bridge; `!KEY!KEY!` is refused.
+/// for instances, `~` for the bridge, `@` for an image; `!KEY!KEY!` is refused.
 pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
     let text = std::str::from_utf8(text).unwrap();
     if let Some(keys) = text.strip_prefix('!') {
@@ -229,8 +229,10 @@ pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
     config.access_keys = vec!["ssh-ed25519 AAAA me".into()];
     for line in text.lines() {
         let (name, requires) = line.split_once('<').map_or((line, None), |(n, r)| (n, Some(r)));
+        let (name, image) = name.split_once('@').map_or((name, None), |(n, image)| (n, Some(image)));
         let plain = name.trim_matches(['*', '~', '+']);
         let mut unit = unit(plain.split('#').next().unwrap());
+        unit.container.image = image.map_or(unit.container.image, str::to_owned);
         unit.requires = requires.map(dependency).into_iter().collect();
         if let Some(count) = name.split_once('#').map(|(_, count)| count) {
             unit.instances = count.trim_matches(['~', '+']).parse().unwrap();

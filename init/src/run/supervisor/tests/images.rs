@@ -176,3 +176,117 @@ fn what_cannot_be_used_is_not_asked_for_and_nothing_is_asked_for_twice_in_vain()
     machine.worker(STORE, absent());
     assert_eq!(machine.state("web"), State::Backoff, "fetched, and still not found");
 }
+
+fn healthy(config: &str) -> Machine {
+    let mut machine = Machine::with_system(facts(), &[FETCH]);
+    machine.begin(Some(config));
+    machine.has_address();
+    machine.ready(NET);
+    machine.ready(API);
+    machine.seconds(3);
+    assert!(machine.supervisor.is_confirmed());
+    machine
+}
+
+fn collected(images: u64) -> FromWorker {
+    FromWorker::Collected { images, layers: 2 * images, bytes: 3 << 20, trouble: None }
+}
+
+#[test]
+fn after_a_healthy_boot_the_store_removes_what_no_unit_needs() {
+    let mut machine = healthy("web\nother");
+    assert_eq!(machine.called("launch store"), 0);
+    machine.pass(limits::COLLECT_AFTER);
+    machine.ready(STORE);
+    let layer = format!("\"layers\":[\"{}\"]", "1".repeat(64));
+    assert_eq!(machine.told(STORE, "in-use"), 1, "one image, for both units");
+    assert_eq!(machine.told(STORE, &layer), 1, "and what they run on");
+    let last = machine.k.told.last().unwrap();
+    assert_eq!((last.0.as_str(), last.1.as_str()), (STORE, r#"{"message":"collect"}"#));
+    machine.seconds(60);
+    assert!(machine.state(STORE).is_up(), "it is not idle");
+    machine.worker(STORE, collected(1));
+    assert!(machine.said("store    removed 1 image and 2 layers that nothing needs; 3 MiB more are free"));
+    machine.seconds(10);
+    assert_eq!(machine.state(STORE), State::Stopped);
+    machine.seconds(10_000);
+    assert_eq!(machine.told(STORE, "collect"), 1, "once a boot");
+}
+
+#[test]
+fn nothing_is_removed_where_nobody_knows_what_is_needed() {
+    let rescue = Facts { rescue: Some("worn".into()), ..facts() };
+    for (facts, config) in [(rescue, Some("web")), (facts(), Some("!key!")), (facts(), None)] {
+        let mut machine = Machine::new(facts);
+        machine.begin(config);
+        machine.ready(NET);
+        machine.ready(API);
+        if config.is_none() {
+            machine.worker(META, FromWorker::Hello);
+            machine.worker(META, FromWorker::ConfigNone { looked: Vec::new() });
+            machine.exit(META, Exit::Code(0));
+        }
+        machine.seconds(3);
+        assert!(machine.supervisor.is_confirmed());
+        machine.seconds(1000);
+        assert_eq!(machine.called("launch store"), 0);
+    }
+}
+
+#[test]
+fn what_the_next_boot_needs_stays() {
+    let mut machine = healthy("web");
+    assert!(matches!(
+        machine.supervisor.ask(&berth_units::control::Request::ConfigReload, machine.now, &mut machine.k),
+        Some(berth_units::control::Reply::Done)
+    ));
+    machine.settle();
+    machine.worker(META, FromWorker::Hello);
+    let found = FromWorker::ConfigFound { source: "fw_cfg".into(), looked: Vec::new() };
+    machine.give(Input::Worker { unit: META.into(), message: found, text: Some("web\nnew@next:1".into()) });
+    machine.pass(limits::COLLECT_AFTER);
+    machine.ready(STORE);
+    assert_eq!(machine.told(STORE, r#""reference":"next:1","layers":[]"#), 1);
+}
+
+#[test]
+fn nothing_is_fetched_while_the_store_tidies_up() {
+    let mut machine = healthy("web");
+    machine.pass(limits::COLLECT_AFTER);
+    machine.ready(STORE);
+    machine.k.images.clear();
+    machine.exit("web", Exit::Code(1));
+    machine.seconds(1);
+    machine.worker(STORE, absent());
+    assert_eq!((machine.state("web"), machine.called("launch fetch")), (State::Preparing, 0));
+    machine.worker(STORE, collected(0));
+    assert!(!machine.said("removed 0"), "nothing is nothing to say");
+    assert_eq!(machine.called("launch fetch"), 1);
+    machine.ready(FETCH);
+    assert_eq!(machine.told(FETCH, "example.org/web:1"), 1);
+}
+
+#[test]
+fn a_store_that_dies_of_it_is_told_again_but_not_for_ever() {
+    let mut machine = healthy("web");
+    machine.pass(limits::COLLECT_AFTER);
+    for time in 1..=limits::COLLECT_TRIES {
+        machine.ready(STORE);
+        assert_eq!(machine.told(STORE, "\"collect\""), time as usize);
+        machine.k.connected.remove(STORE);
+        machine.give(Input::WorkerGone { unit: STORE.into() });
+        machine.exit(STORE, Exit::Code(101));
+        machine.seconds(1);
+    }
+    assert!(machine.said("store    what nothing needs was not removed: the store ended before it was done"));
+    machine.seconds(100);
+    assert_eq!(machine.state(STORE), State::Stopped);
+
+    let mut machine = healthy("web");
+    machine.pass(limits::COLLECT_AFTER);
+    machine.ready(STORE);
+    machine.pass(limits::COLLECT + Duration::from_secs(15));
+    assert!(machine.said("not removed: not done within 240 s"));
+    assert_eq!(machine.state(STORE), State::Stopped);
+    assert!(machine.state("web").is_up(), "and nothing that runs has noticed");
+}
