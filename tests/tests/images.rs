@@ -1,0 +1,54 @@
+//! What a machine keeps of images, and what it removes.
+
+use anyhow::Result;
+use berth_qemu::demo::{self, HEADING};
+use berth_store::build::LayerBuilder;
+use berth_tests::{Bus, Event, Firmware, Guest, Plan, WEB, config, state_tool};
+
+const OLD: &str = "[units.old.container]\nimage = \"berth.example/old:1\"\nargs = [\"-p\", \"8081\"]\n";
+
+/// What lies in a folder of the store, on the disk of a machine that is off.
+fn stored(plan: &Plan, folder: &str) -> Result<Vec<String>> {
+    let listed =
+        state_tool(plan.built()?, "debugfs", &["-R", &format!("ls -p /images/{folder}")], plan.disk())?;
+    let names = listed.lines().filter_map(|line| line.split('/').nth(5));
+    Ok(names.filter(|name| !matches!(*name, "" | "." | "..")).map(str::to_owned).collect())
+}
+
+/// A unit leaves the config: once the machine has been healthy without it, its image goes, and what others share stays.
+#[test]
+fn an_image_whose_unit_is_gone_is_removed_after_a_healthy_boot() -> Result<()> {
+    let plan = Guest::new(Firmware::Direct)?;
+    let archive = plan.file("old.oci.tar");
+    let more = LayerBuilder::new().file("srv/more", 0o644, vec![7; 3 << 20]);
+    demo::web_image(&plan.built()?.tools)?
+        .named("berth.example/old:1")
+        .layer(&more)?
+        .write_archive(&archive)?;
+    let plan = plan.machine(move |machine| machine.read_only_disk(&archive, Bus::Virtio));
+    let mut guest = plan.with_config(&format!("{WEB}{OLD}"))?.boot()?;
+    guest.healthy("web")?;
+    guest.healthy("old")?;
+    guest.ready()?;
+
+    let plan = guest.power_off()?;
+    assert_eq!((stored(&plan, "index")?.len(), stored(&plan, "layers")?.len()), (2, 3));
+    let mut guest = plan.with_exact_config(&config(WEB)?).boot()?;
+    guest.ready()?;
+    guest.client()?.config_reload()?;
+    guest.wait_for("is kept and in force from the next boot")?;
+    guest.client()?.reboot()?;
+    guest.wait_event(&Event::Reset { by_guest: true })?;
+    guest.rebooted();
+    guest.ready()?;
+    guest.wait_for("store    removed 1 image and 1 layer that nothing needs")?;
+    assert!(guest.page("/")?.contains(HEADING));
+
+    let plan = guest.power_off()?;
+    assert_eq!((stored(&plan, "index")?.len(), stored(&plan, "layers")?.len()), (1, 2));
+    assert_eq!(stored(&plan, "tmp")?.len(), 0);
+    let mut guest = plan.boot()?;
+    guest.ready()?;
+    assert!(guest.page("/")?.contains(HEADING));
+    Ok(())
+}
