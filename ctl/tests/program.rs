@@ -427,6 +427,79 @@ fn a_health_check_answers_by_its_exit_code() {
     assert!(mistaken.err.contains("looks up no names"), "{}", mistaken.err);
 }
 
+/// What a build leaves: a root of two blocks, its tree, a UKI that names it.
+fn build(folder: &Path, version: &str) {
+    fs::create_dir(folder).unwrap();
+    let root: Vec<u8> = version.bytes().cycle().take(2 * berth_updater::verity::BLOCK).collect();
+    let mut tree = Vec::new();
+    let hash = berth_updater::verity::build(&mut &root[..], 2, [7; 16], b"salt", &mut tree).unwrap();
+    let hash = berth_updater::verity::to_hex(&hash);
+    fs::write(folder.join("root.erofs"), root).unwrap();
+    fs::write(folder.join("root.verity"), tree).unwrap();
+    fs::write(folder.join("berth.efi"), format!("MZ roothash={hash}")).unwrap();
+    let facts = serde_json::json!({
+        "product": "berth", "version": version, "architecture": "x86-64", "built": 1, "root_hash": hash,
+    });
+    fs::write(folder.join("release.json"), facts.to_string()).unwrap();
+}
+
+#[test]
+fn a_repository_is_made_fed_and_read() {
+    let laptop = Laptop::new();
+    let path = |name: &str| laptop.folder.path().join(name).display().to_string();
+    let (repo, keys, build_1, build_2) = (path("repo"), path("keys"), path("build-1"), path("build-2"));
+    build(Path::new(&build_1), "0.1.0");
+    build(Path::new(&build_2), "0.2.0");
+    let said = laptop.prints(&["repo", "init", &repo, "--keys", &keys]);
+    let made = format!("repository {repo} made; its keys are in {keys}\n");
+    assert_eq!(said, made + "published: targets 1, releases 1, snapshot 1, root 1, timestamp 1\n");
+    let said = laptop.prints(&["repo", "publish", &repo, &build_1, "--keys", &keys]);
+    assert_eq!(
+        said,
+        "berth 0.1.0 for x86-64, channel stable\npublished: releases 2, snapshot 2, timestamp 2\n"
+    );
+    let said = laptop.prints(&["repo", "publish", &repo, &build_2, "--keys", &keys, "--channel", "beta"]);
+    assert!(said.starts_with("berth 0.2.0 for x86-64, channel beta\n"), "{said}");
+    // Only what lies on a server.
+    let online = format!("{keys}/online.key");
+    let said = laptop.prints(&["repo", "sign", &repo, "--keys", &online]);
+    assert_eq!(said, "published: snapshot 4, timestamp 4\n");
+    let said = laptop.prints(&["repo", "verify", &repo]);
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("ROLE       VERSION  VALID UNTIL"), "{said}");
+    assert!(lines[1].starts_with("root             1  ") && lines[1].contains("  2 of 3     "), "{said}");
+    let last = ["x86-64/beta: 0.2.0", "x86-64/stable: 0.1.0", "sound: 8 targets, every byte of them"];
+    assert_eq!(lines[6..], last);
+    let shown = laptop.prints(&["repo", "verify", &repo, "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let old = shown["roles"][4]["keys"][0].as_str().unwrap()[..8].to_owned();
+    // One holder of a root key begins, another ends it.
+    let (new, root_1, root_2) = (path("new.key"), format!("{keys}/root-1.key"), format!("{keys}/root-2.key"));
+    let rotate = ["repo", "rotate", &repo, "--old", &old, "--new", &new, "--keys", &root_1];
+    let said = laptop.prints(&rotate);
+    let begun = format!("({new}) replaces {old}\ntargets: 1 of 2 signatures\nnothing is published yet");
+    assert!(said.contains(&begun), "{said}");
+    let said = laptop.prints(&["repo", "sign", &repo, "--keys", &root_2, "--keys", &online]);
+    assert_eq!(said, "published: targets 2, releases 4, snapshot 5, timestamp 5\n");
+    laptop.prints(&["repo", "verify", &repo]);
+    // Not twice, not with a key that others can read, and not what is no release.
+    let again = laptop.berth(&["repo", "init", &repo, "--keys", &path("keys-2")]);
+    let refusal = format!("berth: {repo}/metadata exists already; nothing was changed\n");
+    assert_eq!((again.code, again.err), (1, refusal));
+    let other = path("x.key");
+    let unknown = ["repo", "rotate", &repo, "--old", "00000000", "--new", &other, "--keys", &keys];
+    let unknown = laptop.berth(&unknown);
+    assert!(unknown.code == 1 && unknown.err.contains("is not the beginning"), "{}", unknown.err);
+    assert!(!Path::new(&other).exists());
+    let none = laptop.berth(&["repo", "publish", &repo, &keys, "--keys", &root_1]);
+    assert!(none.code == 1 && none.err.contains("release.json: No such file"), "{}", none.err);
+    fs::set_permissions(&online, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let exposed = laptop.berth(&["repo", "sign", &repo, "--keys", &online]);
+    let refusal =
+        format!("berth: key {online} can be read by others (mode 644); run \"chmod 600 {online}\"\n");
+    assert_eq!((exposed.code, exposed.err), (1, refusal));
+}
+
 #[test]
 fn help() {
     let laptop = Laptop::new();
@@ -462,6 +535,12 @@ fn help() {
         "context use",
         "context pin",
         "context remove",
+        "repo",
+        "repo init",
+        "repo publish",
+        "repo sign",
+        "repo rotate",
+        "repo verify",
     ] {
         let words: Vec<&str> = words.split_whitespace().chain(["--help"]).collect();
         text.push_str(&format!("$ berth {}\n{}\n", words.join(" "), laptop.prints(&words)));

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use berth_tuf::release;
 use berth_updater::layout::Slot;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -31,6 +32,8 @@ pub struct Outputs {
     pub manifest: PathBuf,
     /// SPDX 2.3.
     pub sbom: PathBuf,
+    /// A folder with the three parts of a release and what they are: what `berth repo publish` takes.
+    pub update: PathBuf,
     /// What is in slot A.
     pub bundle: Bundle,
 }
@@ -43,6 +46,16 @@ struct Manifest<'a> {
     build_time: u64,
     root_hash: String,
     files: Vec<FileFacts>,
+}
+
+/// What the parts of a release are; `berth_tuf::release` is the format's other side.
+#[derive(Serialize)]
+struct Facts<'a> {
+    product: &'static str,
+    version: &'a str,
+    architecture: &'static str,
+    built: u64,
+    root_hash: String,
 }
 
 /// Builds what is stale.
@@ -60,6 +73,7 @@ pub fn build(options: &Options, progress: Progress<'_>) -> Result<Outputs> {
         cmdline: out.join("cmdline.txt"),
         manifest: out.join("manifest.json"),
         sbom: out.join("sbom.spdx.json"),
+        update: out.join("update"),
         bundle,
     };
     let code = concat!(
@@ -105,10 +119,27 @@ fn write_all(inputs: &Inputs, cores: &Cores, options: &Options, outputs: &Output
     disk.install(&inputs.tools, Slot::A, bundle)?;
     drop(disk);
     rename(&half, &outputs.raw)?;
-    for (from, to) in [(&bundle.kernel, &outputs.kernel), (&bundle.initrd, &outputs.initrd)] {
-        let _ = fs::remove_file(to);
-        fs::copy(from, to).with_context(|| format!("could not write {}", to.display()))?;
+    fs::create_dir_all(&outputs.update)
+        .with_context(|| format!("could not create {}", outputs.update.display()))?;
+    let part = |name: &str| outputs.update.join(name);
+    for (from, to) in [
+        (&bundle.kernel, outputs.kernel.clone()),
+        (&bundle.initrd, outputs.initrd.clone()),
+        (&bundle.uki, part(release::UKI)),
+        (&bundle.root, part(release::ROOT)),
+        (&bundle.verity, part(release::VERITY)),
+    ] {
+        let _ = fs::remove_file(&to);
+        fs::copy(from, &to).with_context(|| format!("could not write {}", to.display()))?;
     }
+    let facts = Facts {
+        product: release::PRODUCT,
+        version: &options.version,
+        architecture: release::ARCHITECTURE,
+        built: stamp::epoch()?,
+        root_hash: hex(&bundle.root_hash),
+    };
+    write(&part(release::FACTS), &json(&facts)?)?;
     write(&outputs.cmdline, format!("{}\n", bundle.cmdline).as_bytes())?;
     let mut files = bundle.files.clone();
     files.extend(esp_facts(inputs, cores, options, bundle)?);

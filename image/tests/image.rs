@@ -165,6 +165,14 @@ fn the_sbom_is_spdx_and_names_what_it_relates() {
 }
 
 #[test]
+fn what_is_left_for_an_update_is_a_release() {
+    let (_, outputs) = built();
+    let built = berth_repo::Built::open(&outputs.update).unwrap();
+    assert_eq!(built.release().root_hash, outputs.bundle.root_hash);
+    assert_eq!(built.release().version, env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
 fn built_again_elsewhere_it_is_the_same() {
     let (_, first) = built();
     // A cache of its own: everything of ours is made again. What Debian made is shared.
@@ -183,6 +191,8 @@ fn built_again_elsewhere_it_is_the_same() {
     run("building again", command.env(workspace::CACHE_ENV, &cache)).unwrap();
     for name in
         ["berth.raw", "berth.qcow2", "vmlinuz", "initrd", "cmdline.txt", "manifest.json", "sbom.spdx.json"]
+            .into_iter()
+            .chain(["update/berth.efi", "update/root.erofs", "update/root.verity", "update/release.json"])
     {
         same(&first.raw.with_file_name(name), &other.join(name));
     }

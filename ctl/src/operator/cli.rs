@@ -109,6 +109,90 @@ pub enum Command {
     /// The machines that you know
     #[command(subcommand)]
     Context(ContextCommand),
+    /// Repositories of updates: make one, sign, publish a release
+    #[command(subcommand)]
+    Repo(RepoCommand),
+}
+
+/// `berth repo`.
+#[derive(Debug, Subcommand)]
+pub enum RepoCommand {
+    /// Make a repository and its keys
+    #[command(after_help = "\
+The keys are written to new files, root-1.key and so on, releases.key and online.key, readable by you alone. Move
+each root key to where its holder keeps it; \"publish\" needs the other two, \"sign\" on a server online.key.
+Whoever follows the repository trusts metadata/1.root.json.")]
+    Init {
+        /// The repository's folder, for any web server
+        folder: PathBuf,
+        /// The folder to write the keys to
+        #[arg(long, value_name = "FOLDER")]
+        keys: PathBuf,
+        /// How many root keys to make
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        root_keys: u8,
+        /// How many of them must sign
+        #[arg(long, value_name = "N", default_value_t = 2)]
+        threshold: u8,
+    },
+    /// Publish what a build left
+    #[command(after_help = "\
+Example, after \"cargo run -p berth-image -- build\":
+  berth repo publish /srv/updates target/berth/image/update --keys ~/keys")]
+    Publish {
+        /// The repository's folder
+        folder: PathBuf,
+        /// The folder "update" of a build
+        build: PathBuf,
+        /// The keys
+        #[command(flatten)]
+        keys: KeyFiles,
+        /// The channel whose machines should have it
+        #[arg(long, default_value = "stable")]
+        channel: String,
+    },
+    /// Sign again what would end, or add signatures to what waits for some
+    #[command(after_help = "\
+Timestamp and snapshot are signed in any case (run it each day with online.key), the rest when half of its time
+has passed and one of its keys is given. What needs more signatures waits in the folder \"staged\" of the
+repository; each holder of a key adds one by this command.")]
+    Sign {
+        /// The repository's folder
+        folder: PathBuf,
+        /// The keys
+        #[command(flatten)]
+        keys: KeyFiles,
+    },
+    /// Put a new key in the place of one that was lost or stolen
+    Rotate {
+        /// The repository's folder
+        folder: PathBuf,
+        /// The old key's id, or the first 8 digits of it or more; "verify" shows them
+        #[arg(long, value_name = "ID")]
+        old: String,
+        /// The new key's file; made if it is not there
+        #[arg(long, value_name = "FILE")]
+        new: PathBuf,
+        /// The keys
+        #[command(flatten)]
+        keys: KeyFiles,
+    },
+    /// Read a repository as a machine would, and every byte that it offers
+    Verify {
+        /// The repository's folder
+        folder: PathBuf,
+        /// The root that machines trust [default: the repository's first one]
+        #[arg(long, value_name = "FILE")]
+        root: Option<PathBuf>,
+    },
+}
+
+/// Secret keys for `berth repo`.
+#[derive(Debug, Args)]
+pub struct KeyFiles {
+    /// A key's file, or a folder of "*.key"; may be given several times
+    #[arg(long, value_name = "PATH", required = true)]
+    pub keys: Vec<PathBuf>,
 }
 
 /// `berth config`.

@@ -2,6 +2,7 @@
 
 mod local;
 mod remote;
+mod repo;
 
 use super::cli::{Cli, Command, ConfigCommand, Global};
 use super::client::ClientError;
@@ -22,6 +23,8 @@ pub(super) enum Failure {
     Home(#[from] HomeError),
     #[error(transparent)]
     Key(#[from] PrivateKeyError),
+    #[error(transparent)]
+    Repo(#[from] berth_repo::RepoError),
     /// Said on the command line and not understood further down than clap looks.
     #[error("{0}")]
     Usage(String),
@@ -73,6 +76,7 @@ fn dispatch(cli: &Cli, out: Out) -> Result<(), Failure> {
         Command::Context(command) => local::context(command, &Home::from_env()?, out),
         Command::Config(ConfigCommand::Check { file }) => local::check_config(file, out),
         Command::Unit(command) => local::check_units(command, out),
+        Command::Repo(command) => repo::run(command, out),
         command => remote::run(command, &cli.global, out),
     }
 }

@@ -72,6 +72,11 @@ impl<D: Disk> Client<D> {
         &self.root
     }
 
+    /// Where the state is kept.
+    pub fn disk(&self) -> &D {
+        self.state.disk()
+    }
+
     /// Gives back where the state is kept.
     pub fn into_disk(self) -> D {
         self.state.into_disk()

@@ -27,6 +27,7 @@ pub mod key;
 pub mod limits;
 pub mod metadata;
 pub mod names;
+pub mod release;
 mod search;
 pub mod state;
 pub mod target;

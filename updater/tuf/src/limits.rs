@@ -32,3 +32,5 @@ pub const ARTIFACT_BYTES: u64 = 64 << 30;
 pub const RSA_BITS: usize = 8192;
 /// Bytes of a small file of the state (time, journal).
 pub const NOTE_BYTES: u64 = 256;
+/// Bytes of a release's version, of an architecture's and of a channel's name: the label of an erofs root has 15.
+pub const VERSION_BYTES: usize = 15;

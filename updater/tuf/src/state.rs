@@ -96,6 +96,40 @@ impl Disk for Folder {
     }
 }
 
+/// A folder in memory, for whoever only wants to look.
+#[derive(Debug, Clone, Default)]
+pub struct Memory(std::collections::BTreeMap<String, Vec<u8>>);
+
+impl Disk for Memory {
+    fn read(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.0.get(name).filter(|content| content.len() as u64 <= limit).cloned())
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.0.keys().cloned().collect())
+    }
+
+    fn create(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.0.insert(name.to_owned(), content.to_vec());
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let content = self.0.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        self.0.insert(to.to_owned(), content);
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.0.remove(name);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 const NEW: &str = "new";
 const ROTATION: &str = "rotation";
 const SEEN: &str = "seen";
@@ -120,6 +154,11 @@ impl<D: Disk> State<D> {
     /// Opens it, with what a cut left to be done still to do: see [`Self::settle`].
     pub fn new(disk: D) -> Self {
         Self { disk }
+    }
+
+    /// The folder.
+    pub fn disk(&self) -> &D {
+        &self.disk
     }
 
     /// Gives the folder back.

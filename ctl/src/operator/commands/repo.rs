@@ -1,0 +1,149 @@
+//! `berth repo …`: the publisher's commands. They ask no machine.
+
+use super::{Failure, Out};
+use crate::operator::cli::RepoCommand;
+use crate::operator::render::Style;
+use crate::operator::render::table::{Column, Table, plain};
+use berth_repo::{Built, Done, Keys, Repository, SecretKey, Setup, Verified, verify};
+use berth_tuf::time::Time;
+use serde::Serialize;
+use std::path::Path;
+
+/// Digits of a key's id that are shown.
+const ID_DIGITS: usize = 12;
+
+pub fn run(command: &RepoCommand, out: Out) -> Result<(), Failure> {
+    let now = Time::of_system();
+    match command {
+        RepoCommand::Init { folder, keys, root_keys, threshold } => {
+            let setup = Setup { root_keys: *root_keys, threshold: *threshold };
+            let done = Repository::init(folder, keys, setup, now)?;
+            let text = format!("repository {} made; its keys are in {}", folder.display(), keys.display());
+            show(&done, Some(text), folder, out)
+        }
+        RepoCommand::Publish { folder, build, keys, channel } => {
+            let built = Built::open(build)?;
+            let keys = Keys::load(&keys.keys)?;
+            let published = Repository::open(folder)?.publish_release(&built, channel, &keys, now)?;
+            let release = published.release;
+            let text = format!(
+                "{} {} for {}, channel {channel}",
+                release.product, release.version, release.architecture
+            );
+            show(&published.done, Some(text), folder, out)
+        }
+        RepoCommand::Sign { folder, keys } => {
+            let keys = Keys::load(&keys.keys)?;
+            show(&Repository::open(folder)?.sign(&keys, now)?, None, folder, out)
+        }
+        RepoCommand::Rotate { folder, old, new, keys } => {
+            let keys = Keys::load(&keys.keys)?;
+            let repository = Repository::open(folder)?;
+            // Before a key is made for nothing.
+            repository.whole_id(old)?;
+            let key = if new.exists() { SecretKey::load(new)? } else { SecretKey::create(new)? };
+            let text = format!("key {} ({}) replaces {old}", short(&key.id()), new.display());
+            // The new key signs too; which one it is, the repository is told beside.
+            let keys = keys.with(SecretKey::load(new)?);
+            show(&repository.rotate(old, &key, &keys, now)?, Some(text), folder, out)
+        }
+        RepoCommand::Verify { folder, root } => {
+            let verified = verify(folder, root.as_deref(), now)?;
+            out.show(&shown(&verified), |_, style| human(&verified, style))
+        }
+    }
+}
+
+fn short(id: &str) -> &str {
+    id.get(..ID_DIGITS).unwrap_or(id)
+}
+
+/// A command's outcome, for `--json`.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    /// Role → version.
+    Published(Vec<(String, u64)>),
+    /// Role, signatures, signatures needed.
+    Waiting(Vec<(String, u64, u64)>),
+}
+
+fn show(done: &Done, first: Option<String>, folder: &Path, out: Out) -> Result<(), Failure> {
+    let outcome = match done {
+        Done::Published(roles) => Outcome::Published(roles.clone()),
+        Done::Waiting(roles) => Outcome::Waiting(roles.clone()),
+    };
+    out.show(&outcome, |_, _| {
+        let mut text = first.map(|line| line + "\n").unwrap_or_default();
+        match done {
+            Done::Published(roles) => {
+                let roles: Vec<String> =
+                    roles.iter().map(|(role, version)| format!("{role} {version}")).collect();
+                text += &format!("published: {}\n", roles.join(", "));
+            }
+            Done::Waiting(roles) => {
+                for (role, have, need) in roles {
+                    text += &format!("{role}: {have} of {need} signatures\n");
+                }
+                text += &format!(
+                    "nothing is published yet; it waits in {} for \"berth repo sign\" with the other keys\n",
+                    folder.join("staged").display()
+                );
+            }
+        }
+        text
+    })
+}
+
+#[derive(Serialize)]
+struct Role<'a> {
+    role: &'a str,
+    version: u64,
+    expires: String,
+    threshold: u64,
+    keys: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    roles: Vec<Role<'a>>,
+    channels: &'a [(String, String)],
+    targets: &'a [(String, u64)],
+}
+
+fn shown(verified: &Verified) -> Shown<'_> {
+    let roles = verified.roles.iter().map(|report| Role {
+        role: &report.role,
+        version: report.version,
+        expires: report.expires.to_string(),
+        threshold: report.threshold,
+        keys: &report.keys,
+    });
+    Shown { roles: roles.collect(), channels: &verified.channels, targets: &verified.targets }
+}
+
+fn human(verified: &Verified, style: Style) -> String {
+    let column = |head, right| Column { head, right, expendable: 0 };
+    let mut table = Table::new(&[
+        column("ROLE", false),
+        column("VERSION", true),
+        column("VALID UNTIL", false),
+        column("SIGNED BY", false),
+        column("KEYS", false),
+    ]);
+    for role in &verified.roles {
+        let ids: Vec<&str> = role.keys.iter().map(|id| short(id)).collect();
+        table.row(vec![
+            plain(&role.role),
+            plain(role.version.to_string()),
+            plain(role.expires.to_string()),
+            plain(format!("{} of {}", role.threshold, role.keys.len())),
+            plain(ids.join(" ")),
+        ]);
+    }
+    let mut text = table.render(style);
+    for (channel, version) in &verified.channels {
+        text += &format!("{channel}: {version}\n");
+    }
+    text + &format!("sound: {} targets, every byte of them\n", verified.targets.len())
+}
