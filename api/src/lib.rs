@@ -1,7 +1,8 @@
 //! The API server: the one way in for an operator.
 //!
 //! A system unit on the machine's network with its own user namespace and no capability. It may touch its data
-//! folder ([`server::Settings::data`], where the machine's key lies) and PID 1's socket, nothing else. Used by the
+//! folder ([`server::Settings::data`], where the machine's key lies), PID 1's socket, and read what the store says of its
+//! images; nothing else. Used by the
 //! multi-call program (`berth worker api`); the command line and the harness use [`keys`] and [`spki`], so that
 //! both ends agree on what a key is.
 //!
@@ -23,6 +24,7 @@
 //!   unauthenticated one cannot keep out an operator.
 
 pub mod identity;
+pub mod images;
 pub mod keys;
 pub mod limits;
 pub mod logs;

@@ -43,6 +43,8 @@ pub const PING: Duration = Duration::from_secs(30);
 pub const QUESTIONS: usize = 16;
 /// Threads that wait for PID 1; with the two others they stay below the unit's task limit.
 pub const THREADS: usize = 8;
+/// Images listed.
+pub const IMAGES: usize = 4096;
 /// Log streams at once, over all connections.
 pub const LOG_STREAMS: usize = 32;
 /// A followed log is looked at this often. A look is one `pread` of a file in memory; inotify would need

@@ -1,11 +1,12 @@
 //! What can be asked, and how PID 1's replies become answers. One table: [`route`].
 
+use crate::images;
 use crate::keys::Authorised;
 use crate::limits;
 use crate::logs::{self, Format, Query};
 use crate::respond::{Body, Refusal, json, with_type};
 use berth_units::control::client::Client;
-use berth_units::control::{Drive, Reply, Request as Ask};
+use berth_units::control::{Drive, ImageOrder, Reply, Request as Ask};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ACCEPT, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
@@ -38,23 +39,28 @@ pub struct Version {
 /// Answer to an accepted `POST`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// `reboot`, `poweroff`, `halt` or `config reload`.
+    /// `reboot`, `poweroff`, `halt`, `config reload`, `pull NAME` …
     pub accepted: String,
+    /// Its number in `GET /v1/jobs`, if it is a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<u64>,
 }
 
 /// What all requests share.
 #[derive(Debug)]
 pub struct Shared {
     pub(crate) socket: PathBuf,
+    images: PathBuf,
     pub(crate) access: watch::Receiver<Access>,
     questions: Semaphore,
     log_streams: Arc<Semaphore>,
 }
 
 impl Shared {
-    pub(crate) fn new(socket: PathBuf, access: watch::Receiver<Access>) -> Arc<Self> {
+    pub(crate) fn new(socket: PathBuf, images: PathBuf, access: watch::Receiver<Access>) -> Arc<Self> {
         Arc::new(Self {
             socket,
+            images,
             access,
             questions: Semaphore::new(limits::QUESTIONS),
             log_streams: Arc::new(Semaphore::new(limits::LOG_STREAMS)),
@@ -82,6 +88,8 @@ enum Route {
     Version,
     Ask(AskKind),
     Logs(String),
+    Images,
+    Image(ImageWord),
     Act(Act),
     Drive(String, Drive),
 }
@@ -94,6 +102,14 @@ enum AskKind {
     Slots,
     Config,
     Machine,
+    Jobs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ImageWord {
+    Pull,
+    Remove,
+    Prune,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +131,11 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         ["v1", "units", name, "start"] => ("POST", Route::Drive(unit_name(name)?, Drive::Start)),
         ["v1", "units", name, "stop"] => ("POST", Route::Drive(unit_name(name)?, Drive::Stop)),
         ["v1", "units", name, "restart"] => ("POST", Route::Drive(unit_name(name)?, Drive::Restart)),
+        ["v1", "images"] => ("GET", Route::Images),
+        ["v1", "images", "pull"] => ("POST", Route::Image(ImageWord::Pull)),
+        ["v1", "images", "remove"] => ("POST", Route::Image(ImageWord::Remove)),
+        ["v1", "images", "prune"] => ("POST", Route::Image(ImageWord::Prune)),
+        ["v1", "jobs"] => ("GET", Route::Ask(AskKind::Jobs)),
         ["v1", "boot-times"] => ("GET", Route::Ask(AskKind::BootTimes)),
         ["v1", "slots"] => ("GET", Route::Ask(AskKind::Slots)),
         ["v1", "config"] => ("GET", Route::Ask(AskKind::Config)),
@@ -126,9 +147,10 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         _ => {
             return Err(Refusal::new(
                 "not-found",
-                "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/boot-times, \
-                 /v1/slots, /v1/config, /v1/machine, /v1/version and POST /v1/units/NAME/start, /stop, \
-                 /restart, /v1/config/reload, /v1/reboot, /v1/poweroff, /v1/halt",
+                "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/images, /v1/jobs, \
+                 /v1/boot-times, /v1/slots, /v1/config, /v1/machine, /v1/version and POST /v1/units/NAME/start, \
+                 /stop, /restart, /v1/images/pull, /remove, /prune, /v1/config/reload, /v1/reboot, /v1/poweroff, \
+                 /v1/halt",
             ));
         }
     };
@@ -171,7 +193,9 @@ async fn try_answer(
     }
     let route = route(request.method(), request.uri().path())?;
     let query = request.uri().query().unwrap_or_default();
-    if !matches!(route, Route::Logs(_)) && !query.is_empty() {
+    let takes_query =
+        matches!(route, Route::Logs(_) | Route::Image(ImageWord::Pull) | Route::Image(ImageWord::Remove));
+    if !takes_query && !query.is_empty() {
         return Err(Refusal::new("bad-request", format!("{} takes no parameters", request.uri().path())));
     }
     match route {
@@ -184,6 +208,26 @@ async fn try_answer(
         Route::Logs(unit) => {
             let accept = request.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
             stream_logs(shared, unit, Query::parse(query, accept)?).await
+        }
+        Route::Images => {
+            let Reply::Units(units) = shared.ask(Ask::Ps).await?.0 else {
+                return Err(Refusal::new(
+                    "failed",
+                    "PID 1 answered another question; this is a bug in Berth",
+                ));
+            };
+            let index = shared.images.clone();
+            let list = tokio::task::spawn_blocking(move || images::list(&index, &units)).await;
+            let list = list.map_err(|error| Refusal::new("failed", format!("images not listed: {error}")))?;
+            Ok(json(StatusCode::OK, &list))
+        }
+        Route::Image(word) => {
+            let order = match word {
+                ImageWord::Pull => ImageOrder::Pull(images::name_in(query)?),
+                ImageWord::Remove => ImageOrder::Remove(images::name_in(query)?),
+                ImageWord::Prune => ImageOrder::Prune,
+            };
+            change(&shared, who, request, order.to_string(), Ask::Image { order }).await
         }
         Route::Act(act) => {
             let (word, ask) = match act {
@@ -215,7 +259,8 @@ async fn change(
     }
     eprintln!("{word} asked for by {who}");
     match shared.ask(ask).await? {
-        (Reply::Done, _) => Ok(json(StatusCode::ACCEPTED, &Accepted { accepted: word })),
+        (Reply::Done, _) => Ok(json(StatusCode::ACCEPTED, &Accepted { accepted: word, job: None })),
+        (Reply::Job(id), _) => Ok(json(StatusCode::ACCEPTED, &Accepted { accepted: word, job: Some(id) })),
         (other, _) => Err(unexpected(&other)),
     }
 }
@@ -228,6 +273,7 @@ async fn answer_from_pid1(shared: &Shared, kind: AskKind) -> Result<Response<Bod
         AskKind::Slots => Ask::Slots,
         AskKind::Config => Ask::ConfigStatus,
         AskKind::Machine => Ask::Machine,
+        AskKind::Jobs => Ask::Jobs,
     };
     match shared.ask(ask).await?.0 {
         Reply::Units(units) => Ok(json(StatusCode::OK, &units)),
@@ -236,6 +282,7 @@ async fn answer_from_pid1(shared: &Shared, kind: AskKind) -> Result<Response<Bod
         Reply::Slots(slots) => Ok(json(StatusCode::OK, &slots)),
         Reply::ConfigStatus(status) => Ok(json(StatusCode::OK, &status)),
         Reply::Machine(status) => Ok(json(StatusCode::OK, &status)),
+        Reply::Jobs(jobs) => Ok(json(StatusCode::OK, &jobs)),
         other => Err(unexpected(&other)),
     }
 }
@@ -249,6 +296,8 @@ pub(crate) fn unexpected(reply: &Reply) -> Refusal {
         Reply::Slots(_) => "slots",
         Reply::ConfigStatus(_) => "config-status",
         Reply::Machine(_) => "machine",
+        Reply::Job(_) => "job",
+        Reply::Jobs(_) => "jobs",
         Reply::Done => "done",
         Reply::Error { .. } => "error",
     };
@@ -289,6 +338,11 @@ mod tests {
             (Method::GET, "/v1/reboot", 405),
             (Method::POST, "/v1/config/reload", 200),
             (Method::GET, "/v1/config/reload", 405),
+            (Method::GET, "/v1/images", 200),
+            (Method::POST, "/v1/images/pull", 200),
+            (Method::GET, "/v1/images/prune", 405),
+            (Method::POST, "/v1/images/web", 404),
+            (Method::GET, "/v1/jobs", 200),
             (Method::POST, "/v1/units/web/restart", 200),
             (Method::GET, "/v1/units/web/stop", 405),
             (Method::POST, "/v1/units/../stop", 400),

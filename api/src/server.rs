@@ -35,6 +35,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// The unit's data folder.
     pub data: PathBuf,
+    /// Where the store describes its images.
+    pub images: PathBuf,
     /// Addresses to listen on: the first that works.
     pub listen: Vec<SocketAddr>,
 }
@@ -45,6 +47,7 @@ impl Settings {
         Self {
             socket: PathBuf::from(paths::CONTROL_SOCKET),
             data: PathBuf::from("/var/lib/api"),
+            images: Path::new(paths::STATE_IMAGES).join("index"),
             listen: vec![(Ipv6Addr::UNSPECIFIED, API_PORT).into(), (Ipv4Addr::UNSPECIFIED, API_PORT).into()],
         }
     }
@@ -183,7 +186,7 @@ async fn run(
     let stop = tokio::net::UnixStream::from_std(stop).map_err(ServeError::Runtime)?;
     let listener = bind(&settings.listen).await?;
     let port = listener.local_addr().map_err(ServeError::Runtime)?.port();
-    let shared = Shared::new(settings.socket.clone(), access.clone());
+    let shared = Shared::new(settings.socket.clone(), settings.images.clone(), access.clone());
     let mut now = access.borrow_and_update().clone();
     let mut door = Door::new(shared, Machine::new(&identity, &now.hostname)?);
     voice.say(FromWorker::ApiKey { fingerprint: identity.spki().fingerprint(), port })?;

@@ -245,7 +245,7 @@ impl Agent {
             | ToWorker::Registries { .. }
             | ToWorker::Fetch { .. }
             | ToWorker::InUse { .. }
-            | ToWorker::Collect => {}
+            | ToWorker::Collect { .. } => {}
         }
         Ok(())
     }

@@ -10,21 +10,24 @@
 //! 4. what was moved is removed; what a cut leaves of it, the next start removes;
 //! 5. in what was fetched, those images lose their names, and then their blobs ([`Folder::forget`]).
 //!
+//! What an operator pulled or loaded is spared by the sweep after a boot, and goes only when an operator says so.
+//!
 //! Of a description that this version cannot read nobody knows the layers: as long as there is one that is needed, all
 //! layers stay.
 
 use crate::digest::Digest;
 use crate::durable;
 use crate::error::Error;
-use crate::prepare::{Store, remove};
+use crate::prepare::{Store, read, remove};
 use crate::reference::Reference;
 use crate::registry::Folder;
-use berth_units::image::{PreparedImage, file_name};
+use berth_units::control::Sweep;
+use berth_units::image::file_name;
 use nix::sys::statvfs::statvfs;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 /// What has to stay.
@@ -57,15 +60,45 @@ pub struct Collected {
 
 impl Store {
     /// See the module. `fetched` is the fetcher's folder, in which nobody may be at work meanwhile.
-    pub fn collect(&self, fetched: &Path, needed: &Needed) -> Collected {
+    pub fn collect(&self, fetched: &Path, needed: &Needed, sweep: &Sweep) -> Collected {
         let mut collected = Collected::default();
         let before = self.free();
-        let done = self.collect_images(needed, &mut collected).and_then(|()| self.forget(fetched, needed));
+        let done = self
+            .spared(needed, sweep)
+            .and_then(|spared| self.collect_images(&spared, &mut collected).map(|()| spared))
+            .and_then(|spared| self.forget(fetched, &spared));
         collected.bytes = self.free().saturating_sub(before);
         if let Err(e) = done {
             collected.trouble.get_or_insert(e.to_string());
         }
         collected
+    }
+
+    /// What is needed, and what else this sweep leaves alone.
+    fn spared(&self, needed: &Needed, sweep: &Sweep) -> Result<Needed, Error> {
+        let mut spared = Needed { references: needed.references.clone(), layers: needed.layers.clone() };
+        let mut known = self.images();
+        match sweep {
+            Sweep::All => return Ok(spared),
+            Sweep::Unneeded => known.retain(|image| image.kept),
+            Sweep::One(name) => {
+                let asked = Reference::parse(name).map_err(Error::Reference)?;
+                let is_asked = |other: &str| {
+                    other == name || Reference::parse(other).is_ok_and(|other| other.is(&asked))
+                };
+                if needed.references.iter().any(|other| is_asked(other)) {
+                    let why = format!("image {name} is a unit's; take the unit out of the config first");
+                    return Err(Error::Unusable(why));
+                }
+                if !known.iter().any(|image| is_asked(&image.reference)) {
+                    let why = format!("there is no image {name} here; \"berth images\" lists them");
+                    return Err(Error::Unusable(why));
+                }
+                known.retain(|image| !is_asked(&image.reference));
+            }
+        }
+        spared.references.extend(known.into_iter().map(|image| image.reference));
+        Ok(spared)
     }
 
     fn free(&self) -> u64 {
@@ -149,13 +182,6 @@ impl Store {
 
 fn names(folder: &Path) -> io::Result<Vec<OsString>> {
     fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect()
-}
-
-fn read(path: &Path) -> Option<PreparedImage> {
-    let mut bytes = Vec::new();
-    let most = berth_units::limits::IMAGE_INDEX_BYTES as u64 + 1;
-    fs::File::open(path).ok()?.take(most).read_to_end(&mut bytes).ok()?;
-    PreparedImage::parse(&bytes).ok()
 }
 
 #[cfg(test)]

@@ -98,12 +98,21 @@ impl Store {
         reference: &str,
     ) -> Result<Outcome, Error> {
         let parsed = Reference::parse(reference).map_err(Error::Reference)?;
-        let image = match find(layouts, &parsed, problems) {
-            Err(Error::NotFound(why)) => return self.earlier(reference).ok_or(Error::NotFound(why)),
-            found => found?,
-        };
+        match find(layouts, &parsed, problems) {
+            Err(Error::NotFound(why)) => self.earlier(&parsed, reference)?.ok_or(Error::NotFound(why)),
+            found => self.unpack_image(reference, &found?, false),
+        }
+    }
+
+    /// The same for an image that an operator wants kept, out of this place and no other.
+    pub fn prepare_kept(&self, layout: &Layout, reference: &str) -> Result<Outcome, Error> {
+        let parsed = Reference::parse(reference).map_err(Error::Reference)?;
+        self.unpack_image(reference, &find(std::slice::from_ref(layout), &parsed, &[])?, true)
+    }
+
+    fn unpack_image(&self, reference: &str, image: &Image<'_>, kept: bool) -> Result<Outcome, Error> {
         let mut notes = Notes::default();
-        let result = self.commit(reference, &image, &mut notes);
+        let result = self.commit(reference, image, kept, &mut notes);
         if result.is_err() && !self.is_cut() {
             for layer in &image.layers {
                 // Best effort: the next start removes it again.
@@ -122,12 +131,15 @@ impl Store {
         &self,
         reference: &str,
         image: &Image<'_>,
+        kept: bool,
         notes: &mut Notes,
     ) -> Result<(PreparedImage, usize), Error> {
         let mut description = describe(reference, image)?;
+        let known = self.images();
+        description.kept = kept || known.iter().any(|image| image.kept && image.reference == reference);
         let mut stack: Vec<Ready> = Vec::new();
         for layer in wanted(image) {
-            let ready = match self.there(&layer.diff_id, &stack) {
+            let ready = match self.there(&layer.diff_id, &stack, &known) {
                 Some(ready) => ready,
                 None => self.unpack(image.layout, layer, &stack, notes)?,
             };
@@ -138,6 +150,7 @@ impl Store {
         // overlayfs does not ask a layer's root whether it hides what is below.
         let lowest = stack.iter().rposition(|ready| ready.is_opaque()).unwrap_or(0);
         description.layers = stack[lowest..].iter().map(|ready| ready.name.clone()).collect();
+        description.layer_bytes = stack[lowest..].iter().map(|ready| ready.bytes).collect();
         let fresh: Vec<&Ready> = stack.iter().filter(|ready| ready.fresh).collect();
         let layers = self.root.join("layers");
         if !fresh.is_empty() {
@@ -152,9 +165,17 @@ impl Store {
             sync_folder(&layers).map_err(failed("layers not put in place".to_owned()))?;
             self.done(4)?;
         }
-        let name = file_name(reference);
+        self.done(5)?;
+        self.keep_description(&description)?;
+        Ok((description, fresh.len()))
+    }
+
+    /// Steps 5 and 6.
+    fn keep_description(&self, description: &PreparedImage) -> Result<(), Error> {
+        let name = file_name(&description.reference);
         let write = || -> io::Result<()> {
-            let bytes = serde_json::to_vec(&description)?;
+            let bytes = serde_json::to_vec(description)?;
+            PreparedImage::parse(&bytes).map_err(io::Error::other)?;
             let target = self.root.join("index").join(&name);
             if fs::read(&target).is_ok_and(|old| old == bytes) {
                 return Ok(());
@@ -164,17 +185,23 @@ impl Store {
             fs::rename(&temporary, target)?;
             sync_folder(&self.root.join("index"))
         };
-        self.done(5)?;
-        write().map_err(failed(format!("description {name} not written")))?;
-        Ok((description, fresh.len()))
+        write().map_err(|e| Error::state(format!("description {name} not written"), &e))
     }
 
     /// A layer that is there already, to lie on this stack.
-    fn there(&self, diff_id: &Digest, stack: &[Ready]) -> Option<Ready> {
+    fn there(&self, diff_id: &Digest, stack: &[Ready], known: &[PreparedImage]) -> Option<Ready> {
         [diff_id.hex(), resting(diff_id, stack)].into_iter().find_map(|name| {
             let path = self.root.join("layers").join(&name);
-            path.is_dir().then_some(Ready { name, path, fresh: false })
+            let sizes = known.iter().flat_map(|image| image.layers.iter().zip(&image.layer_bytes));
+            let bytes = sizes.clone().find(|(layer, _)| **layer == name).map_or(0, |(_, bytes)| *bytes);
+            path.is_dir().then_some(Ready { name, path, fresh: false, bytes })
         })
+    }
+
+    /// Every image that is described here and whose description can be read.
+    pub(crate) fn images(&self) -> Vec<PreparedImage> {
+        let files = fs::read_dir(self.root.join("index")).into_iter().flatten().flatten();
+        files.filter_map(|file| read(&file.path())).collect()
     }
 
     /// Step 2 for one layer. Its stored bytes and its content are hashed while they go by, and count for nothing
@@ -201,6 +228,7 @@ impl Store {
         if size > limits::LAYER_BLOB_BYTES {
             return Err(refused(format!("it has {size} bytes; {} is the most", limits::LAYER_BLOB_BYTES)));
         }
+        let bytes_before = notes.bytes;
         let temporary = self.temporary(&layer.diff_id.hex());
         let made = remove(&temporary).and_then(|()| fs::create_dir(&temporary)).and_then(|()| {
             fs::set_permissions(&temporary, std::os::unix::fs::PermissionsExt::from_mode(0o755))
@@ -251,21 +279,33 @@ impl Store {
             true => resting(&layer.diff_id, stack),
             false => layer.diff_id.hex(),
         };
-        Ok(Ready { name, path: temporary, fresh: true })
+        Ok(Ready { name, path: temporary, fresh: true, bytes: notes.bytes - bytes_before })
     }
 
-    /// An image made ready before, whose source is gone: as good as ever.
-    fn earlier(&self, reference: &str) -> Option<Outcome> {
-        let bytes = fs::read(self.root.join("index").join(file_name(reference))).ok()?;
-        let image = PreparedImage::parse(&bytes).ok()?;
-        (self.is_complete(&image) && image.reference == reference).then(|| Outcome {
+    /// An image made ready before, whose source is gone: as good as ever. One that has another form of the same name gets
+    /// this one too.
+    fn earlier(&self, parsed: &Reference, reference: &str) -> Result<Option<Outcome>, Error> {
+        let mut known = self.images();
+        known.retain(|image| {
+            let pinned = parsed.pin.is_none_or(|pin| pin.to_string() == image.digest);
+            self.is_complete(image)
+                && (image.reference == reference || pinned && parsed.names(&image.reference))
+        });
+        known.sort_by_key(|image| image.reference != reference);
+        let Some(mut image) = known.into_iter().next() else { return Ok(None) };
+        if image.reference != reference {
+            reference.clone_into(&mut image.reference);
+            image.kept = false;
+            self.keep_description(&image)?;
+        }
+        Ok(Some(Outcome {
             image,
             unpacked: 0,
             blobs: Vec::new(),
             notes: vec![
                 "its source is not attached any more; the copy on the state partition is used".to_owned(),
             ],
-        })
+        }))
     }
 
     fn temporary(&self, name: &str) -> PathBuf {
@@ -318,6 +358,8 @@ struct Ready {
     path: PathBuf,
     /// Unpacked just now.
     fresh: bool,
+    /// Of its files.
+    bytes: u64,
 }
 
 impl Ready {
@@ -357,6 +399,8 @@ fn describe(reference: &str, image: &Image<'_>) -> Result<PreparedImage, Error> 
         workdir: run.working_dir.clone(),
         user: run.user.clone(),
         stop_signal: run.stop_signal.clone(),
+        layer_bytes: Vec::new(),
+        kept: false,
     };
     let words = [&description.workdir, &description.user, &description.stop_signal];
     let lists = description.entrypoint.iter().chain(&description.cmd).chain(&description.env);
@@ -376,6 +420,14 @@ fn sentences(notes: &Notes) -> Vec<String> {
         all.push(format!("extended attributes not kept: {}", show::list(&notes.attributes)));
     }
     all
+}
+
+/// A description, if this version can read it.
+pub(crate) fn read(path: &Path) -> Option<PreparedImage> {
+    let mut bytes = Vec::new();
+    let most = berth_units::limits::IMAGE_INDEX_BYTES as u64 + 1;
+    File::open(path).ok()?.take(most).read_to_end(&mut bytes).ok()?;
+    PreparedImage::parse(&bytes).ok()
 }
 
 /// Removes a file or folder that may not be there.

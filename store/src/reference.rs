@@ -1,9 +1,7 @@
 //! Image references, compared as Docker does: `web` is `docker.io/library/web:latest`.
 
 use crate::digest::Digest;
-
-/// Longest reference: a registry's name, a path and a tag have 255, 255 and 128 bytes.
-const REFERENCE_BYTES: usize = 640;
+use berth_units::limits::REFERENCE_BYTES;
 
 /// What a unit asks for.
 #[derive(Debug, Clone)]
@@ -138,7 +136,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for bad in ["", "@sha256:00", "web@sha256:zz", "web@md5:00", "a b", "a\n", &"x".repeat(700)] {
+        for bad in ["", "@sha256:00", "web@sha256:zz", "web@md5:00", "a b", "a\n", &"x".repeat(REFERENCE_BYTES + 1)] {
             assert!(Reference::parse(bad).is_err(), "{bad}");
         }
     }

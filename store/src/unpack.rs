@@ -53,6 +53,8 @@ pub struct Notes {
     pub devices: Vec<String>,
     /// Files whose capabilities or attributes could not be set.
     pub attributes: Vec<String>,
+    /// Bytes of all files so far, holes counted in.
+    pub bytes: u64,
 }
 
 /// Unpacks the tar that `stream` holds into `tree`, and returns the stream at the archive's end.
@@ -83,6 +85,7 @@ fn unpack_leaving<S: Stream>(
         job.entry(&entry, &mut reader)?;
     }
     job.finish()?;
+    job.notes.bytes += job.file_bytes;
     Ok(reader.into_inner())
 }
 

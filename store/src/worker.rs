@@ -75,18 +75,23 @@ impl Places {
     }
 
     /// Makes an image ready: from what is attached or shipped, else from what was fetched.
-    fn prepare(&self, store: &Store, reference: &str) -> Result<Outcome, Error> {
-        let (layouts, problems) = self.look();
-        let absent = match store.prepare(&layouts, &problems, reference) {
-            Err(absent @ Error::NotFound(_)) => absent,
-            found => return found,
-        };
-        if !self.fetched.join("index.json").exists() {
-            return Err(absent);
-        }
-        let outcome = match store.prepare(&[Layout::path(&self.fetched)?], &[], reference) {
-            Err(Error::NotFound(_)) => return Err(absent),
-            found => found?,
+    fn prepare(&self, store: &Store, reference: &str, pulled: bool) -> Result<Outcome, Error> {
+        let fetched = || Layout::path(&self.fetched);
+        let outcome = if pulled {
+            store.prepare_kept(&fetched()?, reference)?
+        } else {
+            let (layouts, problems) = self.look();
+            let absent = match store.prepare(&layouts, &problems, reference) {
+                Err(absent @ Error::NotFound(_)) => absent,
+                found => return found,
+            };
+            if !self.fetched.join("index.json").exists() {
+                return Err(absent);
+            }
+            match store.prepare(&[fetched()?], &[], reference) {
+                Err(Error::NotFound(_)) => return Err(absent),
+                found => found?,
+            }
         };
         // A layer is kept once. Should this not be possible now, it costs room and nothing else.
         for blob in &outcome.blobs {
@@ -126,7 +131,7 @@ pub fn serve(mut client: Client, root: &Path, places: &Places) -> Result<(), Str
             Err(e) => return Err(format!("PID 1 not understood: {e}")),
         };
         let answer = match message {
-            ToWorker::Prepare { reference } => match places.prepare(&store, &reference) {
+            ToWorker::Prepare { reference, pulled } => match places.prepare(&store, &reference, pulled) {
                 Ok(outcome) => {
                     let text = show::bounded(sentence(&reference, &outcome));
                     client.tell(FromWorker::Status { text }).map_err(|e| e.to_string())?;
@@ -144,8 +149,8 @@ pub fn serve(mut client: Client, root: &Path, places: &Places) -> Result<(), Str
                 needed.add(reference, layers);
                 continue;
             }
-            ToWorker::Collect => {
-                let done = store.collect(&places.fetched, &std::mem::take(&mut needed));
+            ToWorker::Collect { sweep } => {
+                let done = store.collect(&places.fetched, &std::mem::take(&mut needed), &sweep);
                 let trouble = done.trouble.map(show::bounded);
                 FromWorker::Collected { images: done.images, layers: done.layers, bytes: done.bytes, trouble }
             }

@@ -41,7 +41,7 @@ fn an_image_whose_unit_is_gone_is_removed_after_a_healthy_boot() -> Result<()> {
     guest.wait_event(&Event::Reset { by_guest: true })?;
     guest.rebooted();
     guest.ready()?;
-    guest.wait_for("store    removed 1 image and 1 layer that nothing needs")?;
+    guest.wait_for("store    removed what nothing needs: 1 image and 1 layer")?;
     assert!(guest.page("/")?.contains(HEADING));
 
     let plan = guest.power_off()?;

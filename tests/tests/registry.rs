@@ -5,7 +5,8 @@ use berth_image::tools::{self, Tools};
 use berth_qemu::demo;
 use berth_store::build::{ImageBuilder, LayerBuilder};
 use berth_store::registry::{Fetcher, Pace};
-use berth_tests::{Firmware, Guest};
+use berth_tests::{Firmware, Guest, SOON};
+use berth_units::control::{ImageOrder, JobStatus};
 use berth_units::model::{Registry, RegistrySettings};
 use std::collections::BTreeMap;
 use std::fs;
@@ -124,6 +125,45 @@ fn what_skopeo_pushes_is_what_we_pull() -> Result<()> {
     Ok(())
 }
 
+/// On that machine.
+fn an_operator_pulls_and_removes(guest: &mut Guest, host: &str) -> Result<()> {
+    let [web, later] = ["web", "later"].map(|name| format!("{host}/demo/{name}:1"));
+    let pinned = {
+        let images = guest.client()?.images()?;
+        let web = images.iter().find(|image| image.name == web).context("web is not listed")?;
+        ensure!(web.used_by == ["web"] && web.bytes > 100_000 && !web.kept, "{web:?}");
+        format!("{host}/demo/web@{}", web.digest)
+    };
+    let run = |guest: &mut Guest, order: ImageOrder| -> Result<JobStatus> {
+        let id = guest.client()?.order_image(&order)?;
+        let end = Instant::now() + SOON;
+        loop {
+            let job = guest.client()?.jobs()?.into_iter().find(|job| job.id == id).context("no job")?;
+            if job.is_over() {
+                return Ok(job);
+            }
+            ensure!(Instant::now() < end, "{job:?}");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    };
+    let job = run(guest, ImageOrder::Pull(pinned.clone()))?;
+    ensure!(job.state == "done", "{job:?}");
+    let listed = |guest: &mut Guest| -> Result<Vec<String>> {
+        Ok(guest.client()?.images()?.into_iter().map(|image| image.name).collect())
+    };
+    ensure!(listed(guest)? == [later.clone(), web.clone(), pinned.clone()], "{:?}", listed(guest)?);
+    let job = run(guest, ImageOrder::Pull(format!("{host}/demo/none:1")))?;
+    ensure!(job.state == "failed" && job.message.contains("it has no tag 1"), "{job:?}");
+    // What a unit has, stays; what was pulled for nobody goes when it is said.
+    let job = run(guest, ImageOrder::Remove(later.clone()))?;
+    ensure!(job.state == "failed" && job.message.contains("is a unit's"), "{job:?}");
+    let job = run(guest, ImageOrder::Remove(pinned))?;
+    ensure!(job.state == "done" && job.message.starts_with("1 image and 0 layers"), "{job:?}");
+    ensure!(listed(guest)? == [later, web]);
+    ensure!(guest.page("/")?.contains("Berth"));
+    Ok(())
+}
+
 /// A machine runs what it pulls, says why it cannot, tries again, and needs no registry for what it has.
 #[test]
 fn a_machine_runs_what_a_registry_has() -> Result<()> {
@@ -161,6 +201,8 @@ fn a_machine_runs_what_a_registry_has() -> Result<()> {
     let to = format!("docker://{}/demo/later:1", served.host);
     skopeo(&tools, dir, &format!("oci-archive:{}", archive.display()), &to, &["--dest-tls-verify=false"])?;
     guest.healthy("later")?;
+
+    an_operator_pulls_and_removes(&mut guest, &host)?;
 
     // The registry is gone, and the power: what was pulled starts all the same.
     let plan = guest.cut_power()?;

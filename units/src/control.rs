@@ -52,6 +52,13 @@ pub enum Request {
         /// Unit name.
         unit: String,
     },
+    /// Get, or remove, an image. Accepted at once; [`Request::Jobs`] tells how it goes.
+    Image {
+        /// What is to be done.
+        order: ImageOrder,
+    },
+    /// What operators have had done with images since the machine started, oldest first.
+    Jobs,
     /// The machine itself: who it is, what it runs on.
     Machine,
     /// The boot's timeline.
@@ -93,6 +100,52 @@ impl std::fmt::Display for Drive {
     }
 }
 
+/// What an operator may have done with images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageOrder {
+    /// Get it from its registry, also if another one of this name is here, and keep it.
+    Pull(String),
+    /// Remove it, unless a unit needs it.
+    Remove(String),
+    /// Remove every image that no unit needs.
+    Prune,
+}
+
+impl std::fmt::Display for ImageOrder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pull(image) => write!(f, "pull {image}"),
+            Self::Remove(image) => write!(f, "remove {image}"),
+            Self::Prune => f.write_str("prune"),
+        }
+    }
+}
+
+/// One of these, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// Counts up from 1.
+    pub id: u64,
+    /// What was asked for.
+    pub order: ImageOrder,
+    /// `waiting`, `pulling`, `unpacking`, `removing`; then `done` or `failed`.
+    pub state: String,
+    /// Bytes that are there, while it is pulled.
+    pub done: u64,
+    /// Bytes in all, once that is known.
+    pub total: Option<u64>,
+    /// What came of it, or what it waits for.
+    pub message: String,
+}
+
+impl JobStatus {
+    /// Nothing more comes of it.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state.as_str(), "done" | "failed")
+    }
+}
+
 /// PID 1's answer to a [`Request`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "reply", content = "body", rename_all = "kebab-case")]
@@ -117,6 +170,10 @@ pub enum Reply {
     Slots(SlotsStatus),
     /// To [`Request::ConfigStatus`].
     ConfigStatus(ConfigStatus),
+    /// To [`Request::Image`]: it is this job's now.
+    Job(u64),
+    /// To [`Request::Jobs`].
+    Jobs(Vec<JobStatus>),
     /// Accepted; nothing to return.
     Done,
     /// Refused; `kind` is one of `not-found`, `denied`, `bad-request`, `busy`, `failed`.
@@ -333,6 +390,9 @@ pub enum ToWorker {
     Prepare {
         /// Image reference.
         reference: String,
+        /// An operator had it pulled: it is made out of what the fetcher has, whatever is attached or here, and kept.
+        #[serde(default)]
+        pulled: bool,
     },
     /// To the store: this image stays. Comes once for each that something needs, before [`ToWorker::Collect`].
     InUse {
@@ -343,7 +403,10 @@ pub enum ToWorker {
         layers: Vec<String>,
     },
     /// To the store: remove what nothing needs, by the list that came before.
-    Collect,
+    Collect {
+        /// How much.
+        sweep: Sweep,
+    },
     /// To the fetcher: how registries are reached. Comes once after Hello and on every change.
     Registries {
         /// Hosts, proxies, and who we are there.
@@ -389,6 +452,18 @@ pub enum ToWorker {
         /// The machine's name, for its certificate.
         hostname: String,
     },
+}
+
+/// Which images the store removes; never one that was called [`ToWorker::InUse`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sweep {
+    /// All that no operator asked for.
+    Unneeded,
+    /// All.
+    All,
+    /// This one.
+    One(String),
 }
 
 /// From a worker to PID 1.

@@ -32,6 +32,12 @@ pub struct PreparedImage {
     pub user: String,
     /// OCI image config: StopSignal; empty = SIGTERM.
     pub stop_signal: String,
+    /// Bytes of the files of each layer, in the order of `layers`; for people.
+    #[serde(default)]
+    pub layer_bytes: Vec<u64>,
+    /// An operator pulled or loaded it: it stays until an operator removes it, whether a unit needs it or not.
+    #[serde(default)]
+    pub kept: bool,
 }
 
 impl PreparedImage {

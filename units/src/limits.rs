@@ -23,6 +23,8 @@ pub const CONNECTIONS: usize = 64;
 pub const LAYERS: usize = 128;
 /// Bytes of one image description read by PID 1.
 pub const IMAGE_INDEX_BYTES: usize = 64 * 1024;
+/// Bytes of an image's name: a registry's name, a path, a tag and a digest have 255, 255, 128 and 72.
+pub const REFERENCE_BYTES: usize = 710;
 /// Uids and gids in a unit's own range: 65,536, as in Docker, so `nobody` (65534) exists.
 pub const ID_RANGE: u32 = 65_536;
 /// First host uid of the first range; below are the host's own.

@@ -5,8 +5,8 @@
 
 use berth_api::server::{ServeError, Settings, serve};
 use berth_units::control::{
-    BootTimes, ConfigReload, ConfigStatus, FromWorker, MachineStatus, Reply, Request, SlotStatus,
-    SlotsStatus, StepTime, ToInit, ToWorker, UnitDetail, UnitStatus, packet,
+    BootTimes, ConfigReload, ConfigStatus, FromWorker, ImageOrder, JobStatus, MachineStatus, Reply, Request,
+    SlotStatus, SlotsStatus, StepTime, ToInit, ToWorker, UnitDetail, UnitStatus, packet,
 };
 use berth_units::model::{NetworkMode, Origin, Port, Protocol};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
@@ -44,6 +44,8 @@ struct State {
     replies: Mutex<HashMap<String, Reply>>,
     /// Tells the server to stop, when this is asked for.
     stop_at: Mutex<Option<(String, UnixStream)>>,
+    /// What job 7 is at each look; the last one stays.
+    jobs: Mutex<Vec<JobStatus>>,
 }
 
 /// Two segments, as PID 1 keeps them.
@@ -60,6 +62,11 @@ impl Fake {
         let socket_path = folder.path().join("control.sock");
         let data = folder.path().join("data");
         std::fs::create_dir(&data).unwrap();
+        let images = folder.path().join("index");
+        std::fs::create_dir(&images).unwrap();
+        for (name, image) in image_files() {
+            std::fs::write(images.join(name), image).unwrap();
+        }
         let listener =
             socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
         bind(listener.as_raw_fd(), &UnixAddr::new(&socket_path).unwrap()).unwrap();
@@ -73,6 +80,7 @@ impl Fake {
             log: Mutex::new(Log { folder: folder.path().to_owned(), generation: 0, segments: Vec::new() }),
             replies: Mutex::default(),
             stop_at: Mutex::default(),
+            jobs: Mutex::new(vec![job("done", "")]),
         });
         state.log.lock().unwrap().rotate();
         let (say, said) = channel();
@@ -87,7 +95,7 @@ impl Fake {
         });
 
         let listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
-        let settings = Settings { socket: socket_path, data, listen };
+        let settings = Settings { socket: socket_path, data, images, listen };
         let (stop, told) = UnixStream::pair().unwrap();
         let server = Some(std::thread::spawn(move || serve(&settings, told)));
         let mut fake = Self { folder, port: 0, fingerprint: String::new(), state, said, stop, server };
@@ -116,6 +124,11 @@ impl Fake {
     /// Answers `request` like this from now on.
     pub fn reply(&self, request: &Request, reply: Reply) {
         self.state.replies.lock().unwrap().insert(format!("{request:?}"), reply);
+    }
+
+    /// Job 7 goes like this from now on.
+    pub fn job_goes(&self, looks: Vec<JobStatus>) {
+        *self.state.jobs.lock().unwrap() = looks;
     }
 
     /// What was asked so far.
@@ -226,6 +239,12 @@ impl State {
             Request::Slots => Reply::Slots(slots()),
             Request::ConfigStatus => Reply::ConfigStatus(config()),
             Request::Machine => Reply::Machine(machine()),
+            Request::Image { .. } => Reply::Job(7),
+            Request::Jobs => {
+                // Each look finds it further.
+                let mut left = self.jobs.lock().unwrap();
+                Reply::Jobs(vec![if left.len() > 1 { left.remove(0) } else { left[0].clone() }])
+            }
             Request::Reboot
             | Request::Poweroff
             | Request::Halt
@@ -238,6 +257,30 @@ impl State {
 
 fn access_message(keys: &[&str]) -> ToWorker {
     ToWorker::Access { keys: keys.iter().map(|k| (*k).to_owned()).collect(), hostname: "web1".into() }
+}
+
+/// Job 7: a pull.
+pub fn job(state: &str, message: &str) -> JobStatus {
+    JobStatus {
+        id: 7,
+        order: ImageOrder::Pull("example.org/new:1".into()),
+        state: state.into(),
+        done: 0,
+        total: None,
+        message: message.into(),
+    }
+}
+
+fn image_files() -> [(String, String); 2] {
+    let file = |reference: &str, bytes: &str, kept: bool| {
+        let hex = "0123456789abcdef".repeat(4);
+        let json = format!(
+            r#"{{"format":1,"reference":"{reference}","digest":"sha256:{hex}","layers":["{hex}"],"entrypoint":[],
+            "cmd":[],"env":[],"workdir":"","user":"","stop_signal":"","layer_bytes":[{bytes}],"kept":{kept}}}"#
+        );
+        (berth_units::image::file_name(reference), json)
+    };
+    [file("example.org/web:1", "12897484", false), file("example.org/kept:1", "2048", true)]
 }
 
 /// What `units` shows.

@@ -83,6 +83,23 @@ pub enum Command {
         /// The unit
         unit: String,
     },
+    /// List the images on the machine, and who uses them
+    Images,
+    /// Get an image from its registry; it stays until it is removed
+    #[command(after_help = PULL_HELP)]
+    Pull {
+        /// Its name: [REGISTRY/]NAME[:TAG][@DIGEST]
+        image: String,
+    },
+    /// Remove images that no unit needs
+    Rmi {
+        /// Their names
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+    },
+    /// Images; the short forms are images, pull and rmi
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Show the machine: name, versions, addresses, memory
     Machine,
     /// Show how long each step of the last boot took
@@ -193,6 +210,31 @@ pub struct KeyFiles {
     /// A key's file, or a folder of "*.key"; may be given several times
     #[arg(long, value_name = "PATH", required = true)]
     pub keys: Vec<PathBuf>,
+}
+
+const PULL_HELP: &str = "\
+The registry is asked also when an image of this name is here. Containers that run keep what they run on; a unit
+runs what was pulled from its next start on.";
+
+/// `berth image`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ImageCommand {
+    /// List them, and who uses them
+    Ls,
+    /// Get one from its registry; it stays until it is removed
+    #[command(after_help = PULL_HELP)]
+    Pull {
+        /// Its name: [REGISTRY/]NAME[:TAG][@DIGEST]
+        image: String,
+    },
+    /// Remove some that no unit needs
+    Rm {
+        /// Their names
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+    },
+    /// Remove all that no unit needs
+    Prune,
 }
 
 /// `berth config`.

@@ -7,10 +7,12 @@ mod http;
 
 use super::home::{Home, HomeError};
 use super::private::PrivateKey;
+use berth_api::images::Image;
 use berth_api::logs::Line;
 use berth_api::routes::{Accepted, Version};
 use berth_units::control::{
-    BootTimes, ConfigReload, ConfigStatus, Drive, MachineStatus, SlotsStatus, UnitDetail, UnitStatus,
+    BootTimes, ConfigReload, ConfigStatus, Drive, ImageOrder, JobStatus, MachineStatus, SlotsStatus,
+    UnitDetail, UnitStatus,
 };
 use http::{Http, Lines};
 use serde::Deserialize;
@@ -198,6 +200,30 @@ impl Client {
             path.push_str(&format!("&tail={tail}"));
         }
         Ok(Logs { lines: self.http.stream(&path)?, machine: self.http.machine().to_owned() })
+    }
+
+    /// `GET /v1/images`.
+    pub fn images(&self) -> Result<Vec<Image>, ClientError> {
+        self.get("/v1/images")
+    }
+
+    /// `POST /v1/images/pull`, `remove`, `prune`: the number of the job.
+    pub fn order_image(&self, order: &ImageOrder) -> Result<u64, ClientError> {
+        let path = match order {
+            ImageOrder::Pull(image) => format!("/v1/images/pull?image={}", escape(image)),
+            ImageOrder::Remove(image) => format!("/v1/images/remove?image={}", escape(image)),
+            ImageOrder::Prune => "/v1/images/prune".to_owned(),
+        };
+        let accepted: Accepted = self.post(&path)?;
+        accepted.job.ok_or_else(|| ClientError::Answer {
+            machine: self.http.machine().to_owned(),
+            why: "it has given the job no number".to_owned(),
+        })
+    }
+
+    /// `GET /v1/jobs`.
+    pub fn jobs(&self) -> Result<Vec<JobStatus>, ClientError> {
+        self.get("/v1/jobs")
     }
 
     /// `GET /v1/boot-times`.

@@ -1,5 +1,6 @@
 //! What each command does, and the only place that prints.
 
+mod images;
 mod local;
 mod remote;
 mod repo;

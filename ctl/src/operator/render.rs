@@ -1,6 +1,7 @@
 //! What people see: aligned, in words, and never wider than their terminal.
 
 pub mod human;
+pub mod images;
 pub mod status;
 pub mod style;
 pub mod table;

@@ -3,7 +3,7 @@
 
 use super::kernel::Halt;
 use super::text;
-use berth_units::control::Drive;
+use berth_units::control::{Drive, ImageOrder};
 use std::time::Duration;
 
 fn line(subject: &str, sentence: impl std::fmt::Display) -> String {
@@ -174,10 +174,12 @@ pub fn ready(first_container: Option<Duration>, now: Duration, up: usize, of: us
 
 /// What nothing needed was removed.
 pub fn collected(images: u64, layers: u64, bytes: u64) -> String {
-    let of = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    let (images, layers) = (of(images, "image"), of(layers, "layer"));
-    let mib = bytes >> 20;
-    line("store", format_args!("removed {images} and {layers} that nothing needs; {mib} MiB more are free"))
+    line("store", format_args!("removed what nothing needs: {}", text::removed(images, layers, bytes)))
+}
+
+/// An operator has something done with images.
+pub fn ordered(order: &ImageOrder) -> String {
+    line("store", format_args!("{order} asked for by an operator"))
 }
 
 /// It was not, or not all of it.

@@ -37,6 +37,10 @@ pub const COLLECT_AGAIN: Duration = Duration::from_secs(60);
 pub const COLLECT: Duration = Duration::from_secs(240);
 /// How often it is begun in one boot, should the store die of it.
 pub const COLLECT_TRIES: u32 = 3;
+/// What operators have done with images is told until so many others have come.
+pub const JOBS: usize = 32;
+/// And so many of them at once.
+pub const JOBS_AT_ONCE: usize = 8;
 /// All units together have this long to stop. Longer than the default stop time-out, short enough for a UPS.
 pub const SHUTDOWN: Duration = Duration::from_secs(60);
 /// The same for a reboot because the slot is broken: nothing of it is worth waiting for.

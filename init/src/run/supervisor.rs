@@ -17,6 +17,7 @@ mod devices;
 mod fetch;
 mod health;
 mod images;
+mod jobs;
 mod plumbing;
 mod reload;
 mod status;
@@ -166,6 +167,7 @@ pub struct Supervisor {
     images: images::Wanted,
     fetching: fetch::Fetching,
     collecting: collect::Collecting,
+    jobs: jobs::Jobs,
     registries: RegistrySettings,
     devices: devices::Devices,
     health: health::Health,
@@ -204,6 +206,7 @@ impl Supervisor {
             images: images::Wanted::default(),
             fetching: fetch::Fetching::default(),
             collecting: collect::Collecting::default(),
+            jobs: jobs::Jobs::default(),
             registries: RegistrySettings::default(),
             devices: devices::Devices::default(),
             health: health::Health::default(),
@@ -375,6 +378,7 @@ impl Supervisor {
                 self.look_at_waiting();
                 self.look_at_store(now, k);
                 self.look_at_fetcher();
+                self.look_at_sweeps(now, k);
                 self.look_at_config(now, k);
                 self.look_at_health(now, k);
                 self.look_at_stop(now, k);

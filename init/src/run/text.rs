@@ -97,6 +97,12 @@ pub fn bounded_lines(text: &str, limit: usize) -> String {
     out
 }
 
+/// What was removed of images.
+pub fn removed(images: u64, layers: u64, bytes: u64) -> String {
+    let of = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    format!("{} and {}, {} MiB are free again", of(images, "image"), of(layers, "layer"), bytes >> 20)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

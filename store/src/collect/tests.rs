@@ -7,7 +7,7 @@ use std::path::PathBuf;
 fn image(name: &str) -> ImageBuilder {
     let layer = |text: &str| {
         let files = (0..3).map(|n| format!("{text}{n}"));
-        files.fold(LayerBuilder::new(), |layer, file| layer.file(&file, 0o644, text))
+        files.fold(LayerBuilder::new(), |layer, file| layer.file(&file.replace('/', "_"), 0o644, text))
     };
     ImageBuilder::new(name).layer(&layer("base")).unwrap().layer(&layer(name)).unwrap()
 }
@@ -52,7 +52,7 @@ impl Machine {
     }
 
     fn collect(&self, names: &[&str]) -> Collected {
-        Store::open(&self.images()).unwrap().collect(&self.fetched(), &needed(names))
+        Store::open(&self.images()).unwrap().collect(&self.fetched(), &needed(names), &Sweep::Unneeded)
     }
 
     /// Whatever the store says that it has, it has: every file of every layer of every image.
@@ -110,9 +110,9 @@ fn what_a_container_runs_on_stays_whatever_its_image_is_by_now() {
     fs::remove_file(new).unwrap();
     let mut running = Needed::default();
     running.add("a:1".to_owned(), old.clone());
-    assert_eq!(store.collect(&machine.fetched(), &running).layers, 0);
+    assert_eq!(store.collect(&machine.fetched(), &running, &Sweep::All).layers, 0);
     assert!(old.iter().all(|layer| machine.images().join("layers").join(layer).is_dir()));
-    assert_eq!(store.collect(&machine.fetched(), &needed(&["a:1"])).layers, 1);
+    assert_eq!(store.collect(&machine.fetched(), &needed(&["a:1"]), &Sweep::All).layers, 1);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn the_power_goes_after_any_write() {
         let machine = Machine::with(&["a:1", "b:1", "c:1"]);
         let store = Store::open(&machine.images()).unwrap();
         store.writes_left.set(writes);
-        let collected = store.collect(&machine.fetched(), &needed(&["b:1"]));
+        let collected = store.collect(&machine.fetched(), &needed(&["b:1"]), &Sweep::Unneeded);
         drop(store);
         // The next start.
         Store::open(&machine.images()).unwrap();
@@ -167,4 +167,44 @@ fn a_description_of_another_version_keeps_every_layer() {
     assert_eq!((collected.images, collected.layers), (1, 0));
     assert!(collected.trouble.unwrap().contains("cannot be read by this version"));
     assert_eq!(machine.count("layers"), 3);
+}
+
+#[test]
+fn what_an_operator_asked_for_stays_until_an_operator_says_otherwise() {
+    let machine = Machine::with(&["a:1"]);
+    let store = Store::open(&machine.images()).unwrap();
+    for name in ["b:1", "docker.io/library/c:1"] {
+        let own = machine.dir.path().join(name.replace('/', "_"));
+        image(name).write_layout(&own).unwrap();
+        store.prepare_kept(&Layout::path(&own).unwrap(), name).unwrap();
+    }
+    let sweep = |sweep: Sweep| {
+        let done = store.collect(&machine.fetched(), &needed(&["a:1"]), &sweep);
+        (done.images, done.trouble.unwrap_or_default())
+    };
+    assert_eq!(sweep(Sweep::Unneeded), (0, String::new()));
+    assert!(sweep(Sweep::One("a:1".into())).1.contains("is a unit's"));
+    assert!(sweep(Sweep::One("docker.io/library/a:1".into())).1.contains("is a unit's"));
+    assert!(sweep(Sweep::One("d:1".into())).1.contains("there is no image d:1 here"));
+    // As its short name, too.
+    assert_eq!(sweep(Sweep::One("c:1".into())), (1, String::new()));
+    assert_eq!(sweep(Sweep::All), (1, String::new()));
+    assert_eq!(machine.agrees(), ["a:1"]);
+}
+
+#[test]
+fn a_kept_image_is_found_by_any_form_of_its_name_and_its_size_is_known() {
+    let machine = Machine { dir: tempfile::tempdir().unwrap() };
+    let store = Store::open(&machine.images()).unwrap();
+    let own = machine.dir.path().join("own");
+    image("docker.io/demo/web:1").write_layout(&own).unwrap();
+    store.prepare_kept(&Layout::path(&own).unwrap(), "docker.io/demo/web:1").unwrap();
+    let outcome = store.prepare(&[], &[], "demo/web:1").unwrap();
+    assert_eq!((outcome.unpacked, outcome.image.kept), (0, false));
+    assert_eq!(outcome.image.layer_bytes, [3 * 4, 3 * "docker.io/demo/web:1".len() as u64]);
+    assert!(store.prepare(&[], &[], "demo/web:2").is_err());
+    assert!(store.prepare(&[], &[], &format!("demo/web@{}", Digest::of(b""))).is_err());
+    // Prepared again for a unit, it is still kept.
+    let layouts = [Layout::path(&own).unwrap()];
+    assert!(store.prepare(&layouts, &[], "docker.io/demo/web:1").unwrap().image.kept);
 }

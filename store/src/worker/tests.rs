@@ -1,6 +1,6 @@
 use super::*;
 use crate::build::{ImageBuilder, LayerBuilder};
-use berth_units::control::{ToInit, packet};
+use berth_units::control::{Sweep, ToInit, packet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 fn demo(name: &str) -> ImageBuilder {
@@ -44,11 +44,13 @@ fn pid_1_asks_and_is_answered() {
     };
     assert!(matches!(hear(&init), FromWorker::Ready));
     for name in ["shipped:1", "disk:1"] {
-        packet::send(init.as_fd(), &ToWorker::Prepare { reference: name.into() }, &[]).unwrap();
+        packet::send(init.as_fd(), &ToWorker::Prepare { reference: name.into(), pulled: false }, &[])
+            .unwrap();
         assert!(matches!(hear(&init), FromWorker::Status { text } if text.contains("1 layers, 1 of them")));
         assert!(matches!(hear(&init), FromWorker::Prepared { reference } if reference == name));
     }
-    packet::send(init.as_fd(), &ToWorker::Prepare { reference: "absent:1".into() }, &[]).unwrap();
+    packet::send(init.as_fd(), &ToWorker::Prepare { reference: "absent:1".into(), pulled: false }, &[])
+        .unwrap();
     let FromWorker::PrepareFailed { error, absent: true, .. } = hear(&init) else { panic!("prepared") };
     assert!(error.starts_with("image absent:1 not prepared: not found; there are: shipped:1"), "{error}");
     for problem in ["broken.tar", "disk vdd=999", "disk nonsense"] {
@@ -58,18 +60,19 @@ fn pid_1_asks_and_is_answered() {
     demo("absent:1").write_layout(&fetched).unwrap();
     let blobs = || std::fs::read_dir(fetched.join("blobs/sha256")).unwrap().count();
     let before = blobs();
-    packet::send(init.as_fd(), &ToWorker::Prepare { reference: "absent:1".into() }, &[]).unwrap();
+    packet::send(init.as_fd(), &ToWorker::Prepare { reference: "absent:1".into(), pulled: false }, &[])
+        .unwrap();
     assert!(matches!(hear(&init), FromWorker::Status { .. }));
     assert!(matches!(hear(&init), FromWorker::Prepared { .. }));
     assert_eq!(blobs(), before - 1);
     // Two of the three are needed no more.
     let say = |message: ToWorker| packet::send(init.as_fd(), &message, &[]).unwrap();
     say(ToWorker::InUse { reference: "disk:1".into(), layers: Vec::new() });
-    say(ToWorker::Collect);
+    say(ToWorker::Collect { sweep: Sweep::Unneeded });
     let FromWorker::Collected { images: 2, layers: 2, trouble: None, .. } = hear(&init) else { panic!() };
     assert_eq!(blobs(), 0);
     // The list is for one time.
-    say(ToWorker::Collect);
+    say(ToWorker::Collect { sweep: Sweep::Unneeded });
     assert!(matches!(hear(&init), FromWorker::Collected { images: 1, layers: 1, trouble: None, .. }));
     drop(init);
     worker.join().unwrap().unwrap();

@@ -36,6 +36,8 @@ fn image() -> PreparedImage {
         workdir: "/srv".into(),
         user: "www".into(),
         stop_signal: String::new(),
+        layer_bytes: Vec::new(),
+        kept: false,
     }
 }
 

@@ -440,6 +440,8 @@ fn no_secret_is_shown() {
         workdir: String::new(),
         user: String::new(),
         stop_signal: String::new(),
+        layer_bytes: Vec::new(),
+        kept: false,
     };
     let place = crate::launch::Place::default();
     let plan = crate::launch::Plan::new(&config.units[0], Some(&image), limits::ID_BASE, &place).unwrap();

@@ -1,7 +1,7 @@
 //! Commands that ask a machine.
 
-use super::{Failure, Out, home_of, output, remark};
-use crate::operator::cli::{Command, ConfigCommand, Global};
+use super::{Failure, Out, home_of, images, output, remark};
+use crate::operator::cli::{Command, ConfigCommand, Global, ImageCommand};
 use crate::operator::client::{Client, LOOK_AGAIN, LogOptions};
 use crate::operator::home::{Home, HomeError};
 use crate::operator::render::style::clean_log;
@@ -40,6 +40,12 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
         Command::Stop { unit } => drive(&asker, unit, Drive::Stop, out),
         Command::Start { unit } => drive(&asker, unit, Drive::Start, out),
         Command::Restart { unit } => drive(&asker, unit, Drive::Restart, out),
+        Command::Images => images::run(&ImageCommand::Ls, &asker, out),
+        Command::Pull { image } => images::run(&ImageCommand::Pull { image: image.clone() }, &asker, out),
+        Command::Rmi { images: names } => {
+            images::run(&ImageCommand::Rm { images: names.clone() }, &asker, out)
+        }
+        Command::Image(command) => images::run(command, &asker, out),
         Command::Machine => asker.ask(Client::machine).and_then(|m| out.show(&m, status::machine)),
         Command::BootTimes => asker.ask(Client::boot_times).and_then(|t| out.show(&t, status::boot_times)),
         Command::Slots => asker.ask(Client::slots).and_then(|s| out.show(&s, status::slots)),
@@ -56,7 +62,7 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
 }
 
 /// A client that pins the machine's key once it has given an answer.
-struct Asker {
+pub(super) struct Asker {
     client: Client,
     home: Home,
     pinned: bool,
@@ -70,7 +76,10 @@ impl Asker {
         Ok(Self { client, home, pinned })
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&Client) -> Result<T, crate::ClientError>) -> Result<T, Failure> {
+    pub(super) fn ask<T>(
+        &self,
+        question: impl FnOnce(&Client) -> Result<T, crate::ClientError>,
+    ) -> Result<T, Failure> {
         let answer = question(&self.client)?;
         if let (false, Some(seen)) = (self.pinned, self.client.machine_key()) {
             self.home.pin(self.client.context(), Some(&seen))?;

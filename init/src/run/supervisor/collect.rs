@@ -1,20 +1,27 @@
-//! Images that nothing needs any more: removed by the store, once in a boot that was found healthy. What is needed
+//! Images that nothing needs any more: removed by the store, once in a boot that was found healthy, and when an operator
+//! says so. What is needed
 //! is said here: the image of every unit that there is, and of those that the next boot will have; and the layers on which
 //! containers run now. Without a config in force, and in rescue, nobody knows what is needed, and nothing is removed.
 
 use super::{STORE, Supervisor};
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
-use berth_units::control::ToWorker;
+use berth_units::control::{Sweep, ToWorker};
 use berth_units::lifecycle::Event;
 use berth_units::model::{MachineConfig, SYSTEM_IMAGE};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// How far it is.
 #[derive(Debug, Default)]
 pub(super) struct Collecting {
     phase: Phase,
+    /// When the boot's own sweep is due.
+    due: Option<Duration>,
+    /// What is swept, and for which job.
+    sweep: Option<(Sweep, Option<u64>)>,
+    /// Operators' sweeps that wait, with their jobs.
+    queue: VecDeque<(Sweep, u64)>,
     /// The store has died of it so often.
     deaths: u32,
     /// Images of a config that is in force from the next boot.
@@ -23,11 +30,9 @@ pub(super) struct Collecting {
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nothing to do, in this boot.
+    /// Nothing to do.
     #[default]
     Idle,
-    /// When nobody wants an image at that moment.
-    Due(Duration),
     /// The store is to do it, and has to be done by then.
     Wanted(Duration),
     /// The same, and it has been told.
@@ -45,8 +50,8 @@ pub(super) struct Collected {
 impl Collecting {
     pub(super) fn next(&self) -> Option<Duration> {
         match self.phase {
-            Phase::Idle => None,
-            Phase::Due(at) | Phase::Wanted(at) | Phase::Asked(at) => Some(at),
+            Phase::Idle => self.due,
+            Phase::Wanted(by) | Phase::Asked(by) => Some(by),
         }
     }
 
@@ -64,23 +69,67 @@ impl Collecting {
 impl Supervisor {
     /// The boot was found healthy.
     pub(super) fn plan_collection(&mut self, now: Duration) {
-        if self.facts.rescue.is_none() && self.config_status.state == "applied" {
-            self.collecting.phase = Phase::Due(now.saturating_add(limits::COLLECT_AFTER));
+        if self.knows_what_is_needed() {
+            self.collecting.due = Some(now.saturating_add(limits::COLLECT_AFTER));
         }
+    }
+
+    fn knows_what_is_needed(&self) -> bool {
+        self.facts.rescue.is_none() && self.config_status.state == "applied"
+    }
+
+    /// Why images are never removed here.
+    pub(super) fn never_sweeps(&self) -> Option<&'static str> {
+        if !self.knows_what_is_needed() {
+            Some("nothing is removed in rescue, or without a config: what is needed is not known then")
+        } else if !self.units.contains_key(STORE) {
+            Some("this system has no image store (unit \"store\")")
+        } else {
+            None
+        }
+    }
+
+    /// An operator's sweep, as soon as no image is being pulled or unpacked.
+    pub(super) fn queue_sweep(&mut self, sweep: Sweep, job: u64) {
+        self.collecting.queue.push_back((sweep, job));
+        self.look_again = true;
+    }
+
+    /// Nobody is at work on images.
+    fn is_free_to_sweep(&self) -> bool {
+        self.stopping.is_none()
+            && self.collecting.phase == Phase::Idle
+            && !self.images.is_busy()
+            && !self.fetching.is_busy()
+    }
+
+    pub(super) fn look_at_sweeps(&mut self, now: Duration, k: &mut dyn Kernel) {
+        if self.is_free_to_sweep()
+            && let Some((sweep, job)) = self.collecting.queue.pop_front()
+        {
+            self.jobs.begin_sweep(job);
+            self.sweep(sweep, Some(job), now, k);
+        }
+    }
+
+    /// Gets the store to do it.
+    fn sweep(&mut self, sweep: Sweep, job: Option<u64>, now: Duration, k: &mut dyn Kernel) {
+        self.collecting.phase = Phase::Wanted(now.saturating_add(limits::COLLECT));
+        self.collecting.sweep = Some((sweep, job));
+        self.collecting.deaths = 0;
+        self.images.keep_store();
+        self.want(STORE);
+        self.send_collection(k);
     }
 
     pub(super) fn tick_collection(&mut self, now: Duration, k: &mut dyn Kernel) {
         match self.collecting.phase {
-            Phase::Due(at) if at <= now => {
-                if self.stopping.is_some() || !self.units.contains_key(STORE) {
-                    self.collecting.phase = Phase::Idle;
-                } else if self.images.is_busy() || self.fetching.is_busy() {
-                    self.collecting.phase = Phase::Due(now.saturating_add(limits::COLLECT_AGAIN));
-                } else {
-                    self.collecting.phase = Phase::Wanted(now.saturating_add(limits::COLLECT));
-                    self.images.keep_store();
-                    self.want(STORE);
-                    self.send_collection(k);
+            Phase::Idle if self.collecting.due.is_some_and(|at| at <= now) => {
+                self.collecting.due = None;
+                if self.is_free_to_sweep() && self.units.contains_key(STORE) {
+                    self.sweep(Sweep::Unneeded, None, now, k);
+                } else if self.stopping.is_none() {
+                    self.collecting.due = Some(now.saturating_add(limits::COLLECT_AGAIN));
                 }
             }
             Phase::Wanted(by) | Phase::Asked(by) if by <= now => {
@@ -94,6 +143,7 @@ impl Supervisor {
     pub(super) fn send_collection(&mut self, k: &mut dyn Kernel) {
         let stays = self.units.get(STORE).is_some_and(|run| run.life.wanted());
         let Phase::Wanted(by) = self.collecting.phase else { return };
+        let Some((sweep, _)) = self.collecting.sweep.clone() else { return };
         if !self.connected.contains(STORE) || !stays {
             return;
         }
@@ -104,7 +154,7 @@ impl Supervisor {
                 return;
             }
         }
-        k.tell(STORE, &ToWorker::Collect, None);
+        k.tell(STORE, &ToWorker::Collect { sweep }, None);
     }
 
     fn needed(&self) -> BTreeMap<String, Vec<String>> {
@@ -136,6 +186,14 @@ impl Supervisor {
             k.say(console::not_collected(&text::bounded(why, limits::TEXT_BYTES)));
         }
         self.collecting.phase = Phase::Idle;
+        self.look_again = true;
+        if let Some((_, Some(job))) = self.collecting.sweep.take() {
+            let result = match &done.trouble {
+                Some(why) => Err(why.as_str()),
+                None => Ok(text::removed(done.images, done.layers, done.bytes)),
+            };
+            self.jobs.end_sweep(job, result);
+        }
         self.store_is_idle(now);
         self.start_fetches(now, k);
     }
@@ -160,6 +218,10 @@ impl Supervisor {
         }
         k.say(console::not_collected(why));
         self.collecting.phase = Phase::Idle;
+        self.look_again = true;
+        if let Some((_, Some(job))) = self.collecting.sweep.take() {
+            self.jobs.end_sweep(job, Err(why));
+        }
         self.event(STORE, Event::Stop);
         if self.images.is_busy() && self.stopping.is_none() {
             self.want(STORE);

@@ -76,8 +76,16 @@ impl Fetching {
 impl Supervisor {
     /// Asks for an image that the store has not found; false when it cannot be had so.
     pub(super) fn fetch(&mut self, reference: &str, now: Duration, k: &mut dyn Kernel) -> bool {
-        if !self.units.contains_key(FETCH) || self.fetching.fetched.remove(reference) {
+        !self.fetching.fetched.remove(reference) && self.fetch_for_operator(reference, now, k)
+    }
+
+    /// Asks for an image in any case.
+    pub(super) fn fetch_for_operator(&mut self, reference: &str, now: Duration, k: &mut dyn Kernel) -> bool {
+        if !self.units.contains_key(FETCH) {
             return false;
+        }
+        if self.fetching.is_at(reference) {
+            return true;
         }
         self.fetching.idle_at = None;
         let by = now.saturating_add(limits::FETCH_SILENCE);
@@ -122,7 +130,7 @@ impl Supervisor {
         if self.fetching.wanted.remove(reference).is_some() {
             self.fetch_answered(reference, now);
             self.fetching.fetched.insert(reference.to_owned());
-            if !self.waiting_for_image(reference).is_empty() {
+            if self.jobs.pulled(reference) || !self.waiting_for_image(reference).is_empty() {
                 self.ask_store(reference, now, k);
             }
         }
@@ -138,6 +146,7 @@ impl Supervisor {
 
     fn fetch_answered(&mut self, reference: &str, now: Duration) {
         self.fetching.asked.remove(reference);
+        self.look_again = true;
         if self.fetching.wanted.is_empty() {
             self.fetching.idle_at = Some(now.saturating_add(limits::STORE_IDLE));
         }

@@ -69,6 +69,7 @@ impl Supervisor {
         k: &mut dyn Kernel,
     ) {
         self.images.looking.remove(reference);
+        self.look_again = true;
         let prepared = self.images.prepared.remove(reference);
         match found {
             Ok(Some(image)) => {
@@ -126,7 +127,8 @@ impl Supervisor {
         }
         for reference in self.images.by_reference.keys() {
             if !self.images.asked.contains(reference) {
-                let message = ToWorker::Prepare { reference: reference.clone() };
+                let pulled = self.jobs.unpacks(reference);
+                let message = ToWorker::Prepare { reference: reference.clone(), pulled };
                 if k.tell(STORE, &message, None) {
                     self.images.asked.insert(reference.clone());
                 }
@@ -143,6 +145,7 @@ impl Supervisor {
     pub(super) fn prepared(&mut self, reference: &str, now: Duration, k: &mut dyn Kernel) {
         if self.images.by_reference.contains_key(reference) {
             self.answered(reference, now);
+            self.jobs.end_pull(reference, Ok(()));
             self.images.prepared.insert(reference.to_owned());
             self.fetching.used(reference);
             self.images.looking.insert(reference.to_owned());
@@ -159,7 +162,8 @@ impl Supervisor {
         now: Duration,
         k: &mut dyn Kernel,
     ) {
-        if self.images.by_reference.contains_key(reference) && self.devices.may_come(now) {
+        let asked = self.images.by_reference.contains_key(reference);
+        if asked && self.devices.may_come(now) && !self.jobs.unpacks(reference) {
             log::info!("{reference}: {why}; looked for again when all disks are there");
             self.images.asked.remove(reference);
             self.images.for_disks = true;
@@ -169,7 +173,6 @@ impl Supervisor {
             }
             return;
         }
-        let asked = self.images.by_reference.contains_key(reference);
         self.answered(reference, now);
         if !(asked && absent && self.fetch(reference, now, k)) {
             self.image_failed(reference, why);
@@ -194,6 +197,7 @@ impl Supervisor {
     fn answered(&mut self, reference: &str, now: Duration) {
         self.images.by_reference.remove(reference);
         self.images.asked.remove(reference);
+        self.look_again = true;
         self.store_is_idle(now);
     }
 
@@ -205,6 +209,7 @@ impl Supervisor {
     }
 
     pub(super) fn image_failed(&mut self, reference: &str, why: &str) {
+        self.jobs.end_pull(reference, Err(why));
         for name in self.waiting_for_image(reference) {
             if let Some(run) = self.units.get_mut(&name) {
                 run.detail = text::bounded(why, limits::TEXT_BYTES);

@@ -86,6 +86,7 @@ impl Supervisor {
             FromWorker::FetchFailed { reference, error } => self.not_fetched(&reference, &short(&error), now),
             FromWorker::FetchProgress { reference, done, total } => {
                 self.fetching.progress(&reference, done, total, now);
+                self.jobs.progress(&reference, done, total);
             }
             FromWorker::Addresses { addresses } => {
                 let addresses: Vec<_> =

@@ -24,6 +24,8 @@ impl Supervisor {
                 None => self.no_unit(unit),
             },
             Request::Drive { unit, order } => self.drive(unit, *order, now, k),
+            Request::Image { order } => self.order_image(order, now, k),
+            Request::Jobs => self.job_list(),
             Request::ConfigStatus => Reply::ConfigStatus(self.config_status.clone()),
             Request::ConfigReload => self.reload_config(now, k),
             Request::Reboot | Request::Poweroff | Request::Halt => {

@@ -116,6 +116,8 @@ impl Kernel for Fake {
                 workdir: String::new(),
                 user: String::new(),
                 stop_signal: String::new(),
+                layer_bytes: Vec::new(),
+                kept: false,
             })
         });
         self.inbox.push_back(Input::Image { reference: reference.into(), found: Ok(found) });

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use super::fake::*;
-use berth_units::control::FromWorker;
+use berth_units::control::{FromWorker, ImageOrder, Reply, Request};
 use berth_units::lifecycle::Exit;
 
 #[test]
@@ -202,15 +202,15 @@ fn after_a_healthy_boot_the_store_removes_what_no_unit_needs() {
     assert_eq!(machine.told(STORE, "in-use"), 1, "one image, for both units");
     assert_eq!(machine.told(STORE, &layer), 1, "and what they run on");
     let last = machine.k.told.last().unwrap();
-    assert_eq!((last.0.as_str(), last.1.as_str()), (STORE, r#"{"message":"collect"}"#));
+    assert_eq!((last.0.as_str(), last.1.as_str()), (STORE, r#"{"message":"collect","sweep":"unneeded"}"#));
     machine.seconds(60);
     assert!(machine.state(STORE).is_up(), "it is not idle");
     machine.worker(STORE, collected(1));
-    assert!(machine.said("store    removed 1 image and 2 layers that nothing needs; 3 MiB more are free"));
+    assert!(machine.said("store    removed what nothing needs: 1 image and 2 layers, 3 MiB are free again"));
     machine.seconds(10);
     assert_eq!(machine.state(STORE), State::Stopped);
     machine.seconds(10_000);
-    assert_eq!(machine.told(STORE, "collect"), 1, "once a boot");
+    assert_eq!(machine.told(STORE, "\"collect\""), 1, "once a boot");
 }
 
 #[test]
@@ -237,8 +237,8 @@ fn nothing_is_removed_where_nobody_knows_what_is_needed() {
 fn what_the_next_boot_needs_stays() {
     let mut machine = healthy("web");
     assert!(matches!(
-        machine.supervisor.ask(&berth_units::control::Request::ConfigReload, machine.now, &mut machine.k),
-        Some(berth_units::control::Reply::Done)
+        machine.supervisor.ask(&Request::ConfigReload, machine.now, &mut machine.k),
+        Some(Reply::Done)
     ));
     machine.settle();
     machine.worker(META, FromWorker::Hello);
@@ -260,7 +260,7 @@ fn nothing_is_fetched_while_the_store_tidies_up() {
     machine.worker(STORE, absent());
     assert_eq!((machine.state("web"), machine.called("launch fetch")), (State::Preparing, 0));
     machine.worker(STORE, collected(0));
-    assert!(!machine.said("removed 0"), "nothing is nothing to say");
+    assert!(!machine.said("store    removed"), "nothing is nothing to say");
     assert_eq!(machine.called("launch fetch"), 1);
     machine.ready(FETCH);
     assert_eq!(machine.told(FETCH, "example.org/web:1"), 1);
@@ -289,4 +289,102 @@ fn a_store_that_dies_of_it_is_told_again_but_not_for_ever() {
     assert!(machine.said("not removed: not done within 240 s"));
     assert_eq!(machine.state(STORE), State::Stopped);
     assert!(machine.state("web").is_up(), "and nothing that runs has noticed");
+}
+
+fn order(machine: &mut Machine, order: ImageOrder) -> Result<u64, String> {
+    let reply = machine.supervisor.ask(&Request::Image { order }, machine.now, &mut machine.k);
+    machine.settle();
+    match reply {
+        Some(Reply::Job(id)) => Ok(id),
+        Some(Reply::Error { message, .. }) => Err(message),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn job(machine: &mut Machine, id: u64) -> (String, String) {
+    let Some(Reply::Jobs(jobs)) = machine.supervisor.ask(&Request::Jobs, machine.now, &mut machine.k) else {
+        panic!()
+    };
+    let job = jobs.into_iter().find(|job| job.id == id).unwrap();
+    (job.state, job.message)
+}
+
+fn is(state: &str, message: &str) -> (String, String) {
+    (state.into(), message.into())
+}
+
+#[test]
+fn an_operator_pulls_an_image() {
+    let mut machine = healthy("web");
+    let pull = || ImageOrder::Pull("new:1".into());
+    let id = order(&mut machine, pull()).unwrap();
+    assert_eq!(order(&mut machine, pull()), Ok(id), "one pull for both");
+    machine.ready(FETCH);
+    assert_eq!(job(&mut machine, id), is("pulling", "asking the registry"));
+    machine.worker(FETCH, FromWorker::FetchProgress { reference: "new:1".into(), done: 1, total: Some(9) });
+    let prune = order(&mut machine, ImageOrder::Prune).unwrap();
+    assert_eq!(job(&mut machine, prune).0, "waiting");
+    machine.worker(FETCH, FromWorker::Fetched { reference: "new:1".into(), digest: String::new() });
+    machine.ready(STORE);
+    assert_eq!(job(&mut machine, id).0, "unpacking");
+    assert_eq!(machine.told(STORE, r#""reference":"new:1","pulled":true"#), 1);
+    machine.k.images.insert("new:1".into());
+    machine.worker(STORE, FromWorker::Prepared { reference: "new:1".into() });
+    assert_eq!((job(&mut machine, id), job(&mut machine, prune).0), (is("done", ""), "removing".into()));
+    machine.worker(STORE, collected(0));
+    assert_eq!(job(&mut machine, prune).0, "done");
+
+    let id = order(&mut machine, ImageOrder::Pull("none:1".into())).unwrap();
+    let error = "image none:1 not pulled: registry says 404".to_owned();
+    machine.worker(FETCH, FromWorker::FetchFailed { reference: "none:1".into(), error: error.clone() });
+    assert_eq!(job(&mut machine, id), is("failed", &error));
+    let id = order(&mut machine, ImageOrder::Pull("bad:1".into())).unwrap();
+    machine.worker(FETCH, FromWorker::Fetched { reference: "bad:1".into(), digest: String::new() });
+    let error = "image bad:1 not prepared: the state partition is full".to_owned();
+    let failed = FromWorker::PrepareFailed { reference: "bad:1".into(), error: error.clone(), absent: false };
+    machine.worker(STORE, failed);
+    assert_eq!(job(&mut machine, id), is("failed", &error));
+    assert!(order(&mut machine, ImageOrder::Pull("a b".into())).is_err());
+    machine.seconds(20);
+    assert_eq!((machine.state(STORE), machine.state(FETCH)), (State::Stopped, State::Stopped));
+}
+
+#[test]
+fn an_operator_removes_images() {
+    let mut machine = healthy("web");
+    let id = order(&mut machine, ImageOrder::Remove("old:1".into())).unwrap();
+    machine.ready(STORE);
+    assert_eq!(machine.told(STORE, r#""sweep":{"one":"old:1"}"#), 1);
+    let prune = order(&mut machine, ImageOrder::Prune).unwrap();
+    machine.worker(STORE, collected(1));
+    assert_eq!(job(&mut machine, id), is("done", "1 image and 2 layers, 3 MiB are free again"));
+    let id = prune;
+    assert_eq!(machine.told(STORE, r#""sweep":"all""#), 1);
+    let trouble = Some("a layer not removed".to_owned());
+    machine.worker(STORE, FromWorker::Collected { images: 0, layers: 0, bytes: 0, trouble });
+    assert_eq!(job(&mut machine, id), is("failed", "a layer not removed"));
+
+    let mut rescue = Machine::new(Facts { rescue: Some("worn".into()), ..facts() });
+    rescue.begin(Some("web"));
+    assert!(order(&mut rescue, ImageOrder::Prune).unwrap_err().contains("in rescue"));
+}
+
+#[test]
+fn jobs_are_not_kept_for_ever() {
+    let mut machine = healthy("web");
+    for n in 0..3 * limits::JOBS {
+        order(&mut machine, ImageOrder::Prune).unwrap();
+        if n == 0 {
+            machine.ready(STORE);
+        }
+        machine.worker(STORE, collected(0));
+    }
+    for n in 0..limits::JOBS_AT_ONCE {
+        order(&mut machine, ImageOrder::Pull(format!("a{n}"))).unwrap();
+    }
+    assert!(order(&mut machine, ImageOrder::Pull("more".into())).unwrap_err().contains("under way"));
+    let Some(Reply::Jobs(jobs)) = machine.supervisor.ask(&Request::Jobs, machine.now, &mut machine.k) else {
+        panic!()
+    };
+    assert_eq!(jobs.len(), limits::JOBS);
 }

@@ -1,0 +1,93 @@
+//! Images: what is there, and getting and removing them.
+
+use super::remote::Asker;
+use super::{Failure, Out, remark};
+use crate::operator::cli::ImageCommand;
+use crate::operator::client::{Client, LOOK_AGAIN};
+use crate::operator::render::images;
+use berth_units::control::{ImageOrder, JobStatus};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+/// Between two lines of progress where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// `berth images`, `berth image …`, and their short forms.
+pub fn run(command: &ImageCommand, asker: &Asker, out: Out) -> Result<(), Failure> {
+    match command {
+        ImageCommand::Ls => {
+            asker.ask(Client::images).and_then(|list| out.show(&list, |l, s| images::table(l, s)))
+        }
+        ImageCommand::Pull { image } => order(&ImageOrder::Pull(image.clone()), asker, out),
+        ImageCommand::Rm { images } => {
+            images.iter().try_for_each(|image| order(&ImageOrder::Remove(image.clone()), asker, out))
+        }
+        ImageCommand::Prune => order(&ImageOrder::Prune, asker, out),
+    }
+}
+
+/// Asks for it, and tells how it goes until it is over. The machine goes on by itself, should this program end.
+fn order(order: &ImageOrder, asker: &Asker, out: Out) -> Result<(), Failure> {
+    let id = asker.ask(|client| client.order_image(order))?;
+    let mut line = Line::new(out.json);
+    loop {
+        let jobs = asker.ask(Client::jobs)?;
+        let Some(job) = jobs.into_iter().find(|job| job.id == id) else {
+            line.end();
+            remark(format_args!("{order}: the machine was restarted meanwhile, or has forgotten it"));
+            return Err(Failure::Said);
+        };
+        if job.is_over() {
+            line.end();
+            out.show(&job, |job, _| sentence(job))?;
+            return if job.state == "done" { Ok(()) } else { Err(Failure::Said) };
+        }
+        line.show(&format!("{order}: {}", images::progress(&job)));
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+fn sentence(job: &JobStatus) -> String {
+    let what = match (&job.order, job.state.as_str()) {
+        (ImageOrder::Pull(image), "done") => format!("{image} is here"),
+        (ImageOrder::Remove(image), "done") => format!("{image} is removed"),
+        (ImageOrder::Prune, "done") => "what no unit needs is removed".to_owned(),
+        (order, state) => format!("{order}: {state}"),
+    };
+    if job.message.is_empty() { what + "\n" } else { format!("{what}: {}\n", job.message) }
+}
+
+/// Progress on standard error: one line that changes on a terminal, else a new line now and then.
+struct Line {
+    silent: bool,
+    terminal: bool,
+    last: String,
+    at: Option<Instant>,
+}
+
+impl Line {
+    fn new(silent: bool) -> Self {
+        Self { silent, terminal: io::stderr().is_terminal(), last: String::new(), at: None }
+    }
+
+    fn show(&mut self, text: &str) {
+        if self.silent || text == self.last {
+            return;
+        }
+        let mut err = io::stderr().lock();
+        // A closed standard error is no reason to stop.
+        if self.terminal {
+            let _ = write!(err, "\r\x1b[K{text}").and_then(|()| err.flush());
+        } else if self.at.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
+            let _ = writeln!(err, "{text}");
+            self.at = Some(Instant::now());
+        }
+        text.clone_into(&mut self.last);
+    }
+
+    fn end(&self) {
+        if self.terminal && !self.last.is_empty() {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
