@@ -1,5 +1,6 @@
 //! The machine's key: P-256 (browsers take no Ed25519), made once, kept in the unit's data folder, pinned by
-//! operators. The certificate around it is made anew at each start and means nothing.
+//! operators. Of the certificate around it only the key counts here; it is made once all the same, because programs that know
+//! certificates only as wholes (Prometheus, anything in Go) recognise it by its bytes.
 
 use crate::limits;
 use crate::spki::Spki;
@@ -12,6 +13,11 @@ use std::path::Path;
 
 /// The key's file in the data folder: PKCS#8 DER, mode 0600.
 pub const KEY_FILE: &str = "machine-key";
+
+/// The certificate's file beside it: DER.
+pub const CERTIFICATE_FILE: &str = "machine-certificate";
+/// The name in every machine's certificate, so that one setting serves for all of them.
+pub const NAME: &str = "berth";
 
 /// A private key that can make certificates.
 #[derive(Debug)]
@@ -76,7 +82,7 @@ impl Identity {
             // Not a DNS name: only the common name then.
             _ => CertificateParams::new(Vec::new()).map_err(IdentityError::Certificate)?,
         };
-        params.distinguished_name.push(DnType::CommonName, if name.is_empty() { "berth" } else { name });
+        params.distinguished_name.push(DnType::CommonName, if name.is_empty() { NAME } else { name });
         let certificate = params.self_signed(&self.key).map_err(IdentityError::Certificate)?;
         Ok(certificate.der().clone())
     }
@@ -106,6 +112,23 @@ pub fn load_or_make(folder: &Path) -> Result<(Identity, Option<String>), Identit
         )),
     };
     Ok((identity, note))
+}
+
+/// The machine's certificate from `folder`, made if there is none for this key. One that cannot be kept lasts until
+/// the next start; whoever cares for its bytes then has to fetch it again.
+pub fn certificate_in(folder: &Path, identity: &Identity) -> Result<CertificateDer<'static>, IdentityError> {
+    let path = folder.join(CERTIFICATE_FILE);
+    if let Ok(bytes) = read(&path) {
+        let kept = CertificateDer::from(bytes);
+        if Spki::of_certificate(&kept).is_ok_and(|key| key == identity.spki()) {
+            return Ok(kept);
+        }
+    }
+    let made = identity.certificate(NAME)?;
+    if let Err(error) = write(folder, &path, &made) {
+        eprintln!("the machine's certificate is not kept in {}: {error}", folder.display());
+    }
+    Ok(made)
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -144,6 +167,20 @@ mod tests {
         assert_eq!(note, None);
         assert_eq!(first.spki(), second.spki());
         assert!(first.spki().as_p256().is_some());
+    }
+
+    #[test]
+    fn the_certificate_is_made_once_a_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let (identity, other) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+        let first = certificate_in(folder.path(), &identity).unwrap();
+        assert_eq!(certificate_in(folder.path(), &identity).unwrap(), first);
+        let second = certificate_in(folder.path(), &other).unwrap();
+        assert_eq!(Spki::of_certificate(&second).unwrap(), other.spki());
+        fs::write(folder.path().join(CERTIFICATE_FILE), b"rubbish").unwrap();
+        let third = certificate_in(folder.path(), &other).unwrap();
+        assert_eq!(certificate_in(folder.path(), &other).unwrap(), third);
+        certificate_in(Path::new("/proc/no-such-folder"), &other).unwrap();
     }
 
     #[test]

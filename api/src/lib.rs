@@ -1,8 +1,8 @@
 //! The API server: the one way in for an operator.
 //!
 //! A system unit on the machine's network with its own user namespace and no capability. It may touch its data
-//! folder ([`server::Settings::data`], where the machine's key lies), PID 1's socket, and read what the store says of its
-//! images; nothing else. Used by the
+//! folder ([`server::Settings::data`], where the machine's key lies) and PID 1's socket, and read what the store says of its
+//! images and what the kernel counts ([`stats::Sources`]), nothing else. Used by the
 //! multi-call program (`berth worker api`); the command line and the harness use [`keys`] and [`spki`], so that
 //! both ends agree on what a key is.
 //!
@@ -14,7 +14,8 @@
 //! ```
 //!
 //! In the order in which a connection meets them: [`server`] (accept, deadlines) → [`tls`] (who is it: [`spki`],
-//! [`keys`], [`identity`]) → [`routes`] (what is asked) → [`logs`] (the one answer that streams).
+//! [`keys`], [`identity`]) → [`routes`] (what is asked) → [`logs`] (the one answer that streams), [`stats`] and [`metrics`] (what
+//! the kernel tells).
 //!
 //! Invariants:
 //! * Nothing is said to a peer whose key is not authorised *now*: a key that is taken away loses its open
@@ -28,10 +29,12 @@ pub mod images;
 pub mod keys;
 pub mod limits;
 pub mod logs;
+pub mod metrics;
 mod respond;
 pub mod routes;
 pub mod server;
 pub mod spki;
+pub mod stats;
 pub mod tls;
 
 use std::os::unix::net::UnixStream;

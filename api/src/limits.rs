@@ -8,7 +8,7 @@ pub const CERTIFICATE_BYTES: usize = 8 * 1024;
 pub const KEY_LINE_BYTES: usize = 8 * 1024;
 /// Authorised keys looked at; the rest is reported as too many.
 pub const KEYS: usize = 256;
-/// Bytes of the machine's key file; a P-256 key in PKCS#8 has 138.
+/// Bytes of the machine's key file, and of its certificate's; a P-256 key in PKCS#8 has 138, the certificate about 340.
 pub const MACHINE_KEY_BYTES: u64 = 1024;
 
 /// Handshakes in progress. When one more comes, the oldest of the network that has most of them is dropped: whoever stalls
@@ -55,6 +55,14 @@ pub const LOG_TICK: Duration = Duration::from_millis(200);
 pub const LOG_REASK_TICKS: u32 = 25;
 /// Bytes of log read, and sent, at a time.
 pub const LOG_CHUNK_BYTES: usize = 32 * 1024;
+
+/// Bytes of one of the kernel's files of figures. `memory.stat` has about 2,000; `/proc/stat` has a line for each
+/// processor and each interrupt.
+pub const FIGURES_BYTES: u64 = 256 * 1024;
+/// Interfaces whose counters are read: the machine's, and one for each unit.
+pub const INTERFACES: usize = 1024;
+/// Answers with everybody's figures at once; with 512 units one has about two megabytes.
+pub const SCRAPES: usize = 4;
 
 /// Lines per minute about peers that were turned away; a port scan must not fill the unit's log.
 pub const REFUSALS_LOGGED: u32 = 20;

@@ -4,7 +4,9 @@ use crate::images;
 use crate::keys::Authorised;
 use crate::limits;
 use crate::logs::{self, Format, Query};
+use crate::metrics::{self, Facts};
 use crate::respond::{Body, Refusal, json, with_type};
+use crate::stats::{Sources, Stats};
 use berth_units::control::client::Client;
 use berth_units::control::{Drive, ImageOrder, Reply, Request as Ask};
 use hyper::body::{Body as _, Incoming};
@@ -14,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// What PID 1 said last about who may come in.
 #[derive(Debug, Clone, Default)]
@@ -54,17 +56,45 @@ pub struct Shared {
     pub(crate) access: watch::Receiver<Access>,
     questions: Semaphore,
     log_streams: Arc<Semaphore>,
+    figures: Sources,
+    scrapes: Arc<Semaphore>,
 }
 
 impl Shared {
-    pub(crate) fn new(socket: PathBuf, images: PathBuf, access: watch::Receiver<Access>) -> Arc<Self> {
+    pub(crate) fn new(
+        socket: PathBuf,
+        images: PathBuf,
+        figures: Sources,
+        access: watch::Receiver<Access>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             socket,
             images,
             access,
             questions: Semaphore::new(limits::QUESTIONS),
             log_streams: Arc::new(Semaphore::new(limits::LOG_STREAMS)),
+            figures,
+            scrapes: Arc::new(Semaphore::new(limits::SCRAPES)),
         })
+    }
+
+    /// A place among those who get everybody's figures.
+    fn scrape(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.scrapes.clone().try_acquire_owned().map_err(|_| {
+            let message = format!("{} answers of this kind are under way already", limits::SCRAPES);
+            Refusal::new("busy", message)
+        })
+    }
+
+    /// What everybody uses.
+    async fn stats(&self) -> Result<Stats, Refusal> {
+        let units = match self.ask(Ask::Ps).await?.0 {
+            Reply::Units(units) => units,
+            other => return Err(unexpected(&other)),
+        };
+        let figures = self.figures.clone();
+        let gathered = tokio::task::spawn_blocking(move || figures.gather(&units)).await;
+        gathered.map_err(|error| Refusal::new("failed", format!("figures not gathered: {error}")))
     }
 
     /// One question to PID 1, on a connection of its own. Errors in PID 1's reply come back as refusals.
@@ -86,6 +116,8 @@ impl Shared {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Route {
     Version,
+    Stats,
+    Metrics,
     Ask(AskKind),
     Logs(String),
     Images,
@@ -125,6 +157,8 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
     let words: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let (allow, route) = match words.as_slice() {
         ["v1", "version"] => ("GET", Route::Version),
+        ["metrics"] => ("GET", Route::Metrics),
+        ["v1", "stats"] => ("GET", Route::Stats),
         ["v1", "units"] => ("GET", Route::Ask(AskKind::Units)),
         ["v1", "units", name] => ("GET", Route::Ask(AskKind::Unit(unit_name(name)?))),
         ["v1", "units", name, "logs"] => ("GET", Route::Logs(unit_name(name)?)),
@@ -147,8 +181,8 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         _ => {
             return Err(Refusal::new(
                 "not-found",
-                "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/images, /v1/jobs, \
-                 /v1/boot-times, /v1/slots, /v1/config, /v1/machine, /v1/version and POST /v1/units/NAME/start, \
+                "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/stats, /v1/images, /v1/jobs, \
+                 /v1/boot-times, /v1/slots, /v1/config, /v1/machine, /v1/version, /metrics and POST /v1/units/NAME/start, \
                  /stop, /restart, /v1/images/pull, /remove, /prune, /v1/config/reload, /v1/reboot, /v1/poweroff, \
                  /v1/halt",
             ));
@@ -204,6 +238,19 @@ async fn try_answer(
             let version = env!("CARGO_PKG_VERSION").to_owned();
             Ok(json(StatusCode::OK, &Version { version, api: 1, hostname }))
         }
+        Route::Stats => {
+            let place = shared.scrape()?;
+            let stats = shared.stats().await?;
+            let mut response = json(StatusCode::OK, &stats);
+            response.body_mut().hold(Box::new(place));
+            Ok(response)
+        }
+        Route::Metrics => {
+            let place = shared.scrape()?;
+            let mut body = Body::whole(metrics(&shared).await?.into_bytes());
+            body.hold(Box::new(place));
+            Ok(with_type(StatusCode::OK, metrics::CONTENT_TYPE, body))
+        }
         Route::Ask(kind) => answer_from_pid1(&shared, kind).await,
         Route::Logs(unit) => {
             let accept = request.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
@@ -243,6 +290,24 @@ async fn try_answer(
             change(&shared, who, request, word, Ask::Drive { unit, order }).await
         }
     }
+}
+
+/// Everything, in Prometheus' form.
+async fn metrics(shared: &Shared) -> Result<String, Refusal> {
+    let stats = shared.stats().await?;
+    let machine = match shared.ask(Ask::Machine).await?.0 {
+        Reply::Machine(machine) => machine,
+        other => return Err(unexpected(&other)),
+    };
+    let slots = match shared.ask(Ask::Slots).await?.0 {
+        Reply::Slots(slots) => slots,
+        other => return Err(unexpected(&other)),
+    };
+    let config = match shared.ask(Ask::ConfigStatus).await?.0 {
+        Reply::ConfigStatus(config) => config,
+        other => return Err(unexpected(&other)),
+    };
+    Ok(metrics::render(&Facts { stats: &stats, machine: &machine, slots: &slots, config: &config }))
 }
 
 /// What changes something: said in the log, with who asked.
@@ -347,6 +412,9 @@ mod tests {
             (Method::GET, "/v1/units/web/stop", 405),
             (Method::POST, "/v1/units/../stop", 400),
             (Method::POST, "/v1/units/web/kill", 404),
+            (Method::GET, "/metrics", 200),
+            (Method::POST, "/metrics", 405),
+            (Method::GET, "/v1/stats", 200),
             (Method::GET, "/", 404),
             (Method::GET, "/v2/units", 404),
             (Method::GET, "/v1/units/web/logs/x", 404),

@@ -10,6 +10,7 @@ use crate::identity::{self, Identity, IdentityError};
 use crate::keys::Authorised;
 use crate::limits;
 use crate::routes::{Access, Shared};
+use crate::stats::Sources;
 use crate::tls::Machine;
 use berth_units::control::client::Client;
 use berth_units::control::{API_PORT, FromWorker, ToInit, ToWorker};
@@ -28,6 +29,9 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+/// The unit's data folder on a machine.
+pub const DATA: &str = "/var/lib/api";
+
 /// Where everything is.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -37,6 +41,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// Where the store describes its images.
     pub images: PathBuf,
+    /// Where the kernel tells what is used.
+    pub figures: Sources,
     /// Addresses to listen on: the first that works.
     pub listen: Vec<SocketAddr>,
 }
@@ -46,8 +52,9 @@ impl Settings {
     pub fn machine() -> Self {
         Self {
             socket: PathBuf::from(paths::CONTROL_SOCKET),
-            data: PathBuf::from("/var/lib/api"),
+            data: PathBuf::from(DATA),
             images: Path::new(paths::STATE_IMAGES).join("index"),
+            figures: Sources::machine(),
             listen: vec![(Ipv6Addr::UNSPECIFIED, API_PORT).into(), (Ipv4Addr::UNSPECIFIED, API_PORT).into()],
         }
     }
@@ -186,9 +193,11 @@ async fn run(
     let stop = tokio::net::UnixStream::from_std(stop).map_err(ServeError::Runtime)?;
     let listener = bind(&settings.listen).await?;
     let port = listener.local_addr().map_err(ServeError::Runtime)?.port();
-    let shared = Shared::new(settings.socket.clone(), settings.images.clone(), access.clone());
-    let mut now = access.borrow_and_update().clone();
-    let mut door = Door::new(shared, Machine::new(&identity, &now.hostname)?);
+    let (images, figures) = (settings.images.clone(), settings.figures.clone());
+    let shared = Shared::new(settings.socket.clone(), images, figures, access.clone());
+    let now = access.borrow_and_update().clone();
+    let certificate = identity::certificate_in(&settings.data, &identity)?;
+    let door = Door::new(shared, Machine::new(&identity, certificate));
     voice.say(FromWorker::ApiKey { fingerprint: identity.spki().fingerprint(), port })?;
     voice.status(port, &now)?;
     voice.say(FromWorker::Ready)?;
@@ -214,11 +223,7 @@ async fn run(
                 if changed.is_err() {
                     return Err(ServeError::Control(io::ErrorKind::UnexpectedEof.into()));
                 }
-                let before = now.hostname;
-                now = access.borrow_and_update().clone();
-                if now.hostname != before {
-                    door = door.with_machine(Machine::new(&identity, &now.hostname)?);
-                }
+                let now = access.borrow_and_update().clone();
                 voice.status(port, &now)?;
             }
         }

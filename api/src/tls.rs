@@ -1,6 +1,6 @@
 //! Who is it? TLS 1.3 with a client certificate of which only the key is looked at.
 
-use crate::identity::{Identity, IdentityError};
+use crate::identity::Identity;
 use crate::keys::Authorised;
 use crate::spki::Spki;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -132,13 +132,10 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// With a certificate in the machine's name.
-    pub fn new(identity: &Identity, hostname: &str) -> Result<Self, IdentityError> {
-        Ok(Self {
-            provider: provider(),
-            certificate: identity.certificate(hostname)?,
-            key: PrivatePkcs8KeyDer::from(identity.pkcs8().to_vec()),
-        })
+    /// `certificate` carries the key of `identity`.
+    pub fn new(identity: &Identity, certificate: CertificateDer<'static>) -> Self {
+        let key = PrivatePkcs8KeyDer::from(identity.pkcs8().to_vec());
+        Self { provider: provider(), certificate, key }
     }
 
     /// The TLS configuration of one connection, with the keys authorised at this moment.

@@ -81,6 +81,28 @@ fn curl_reads_units_over_http_2_and_1() {
 }
 
 #[test]
+fn curl_reads_metrics() {
+    let me = Operator::new();
+    let fake = Fake::start(&[&me.line]);
+    let answer = me.curl(&fake, "/metrics", &["--include"]);
+    assert_eq!(answer.status, "200", "{}", answer.errors);
+    let has = |text: &str| assert!(answer.body.contains(text), "{text}\n{}", answer.body);
+    has("content-type: text/plain; version=0.0.4; charset=utf-8");
+    has("\nberth_unit_cpu_seconds_total{unit=\"web\",service=\"web\",mode=\"user\"} 0.000600\n");
+    has(
+        "\nberth_unit_pressure_waiting_seconds_total{unit=\"web\",service=\"web\",resource=\"memory\"} 2.500000\n",
+    );
+    has("\nberth_unit_network_receive_bytes_total{unit=\"web\",service=\"web\"} 1024\n");
+    has("\nberth_unit_oom_kills_total{unit=\"worker\",service=\"worker\"} 1\n");
+    has("\nberth_slot_state{slot=\"b\",state=\"failed\"} 1\n");
+    has("\nberth_build_info{version=\"0.1.0\",kernel=\"6.12.57+deb13-amd64\",firmware=\"uefi\"} 1\n");
+    let stats = me.curl(&fake, "/v1/stats", &[]);
+    let stats: berth_api::stats::Stats = serde_json::from_str(&stats.body).unwrap();
+    assert_eq!(stats.machine.uptime_s, Some(270_000));
+    assert_eq!(stats.units.iter().filter(|unit| unit.usage.is_some()).count(), 1);
+}
+
+#[test]
 fn curl_can_pin_the_machine() {
     use base64::Engine as _;
     let me = Operator::new();

@@ -82,6 +82,42 @@ worker  backoff                    2                                            
 }
 
 #[test]
+fn stats() {
+    let (laptop, _fake) = acquainted();
+    assert_eq!(
+        laptop.prints(&["stats"]),
+        "\
+NAME  CPU %  MEM USAGE / LIMIT     MEM %  NET I/O            BLOCK I/O        PIDS
+web   0.00%  11.3 MiB / 64.0 MiB  17.65%  1.0 KiB / 2.0 KiB  4.0 KiB / 512 B     3
+"
+    );
+    assert_eq!(
+        laptop.prints(&["stats", "worker"]).lines().nth(1).unwrap().split_whitespace().next(),
+        Some("worker")
+    );
+    let all: serde_json::Value = serde_json::from_str(&laptop.prints(&["stats", "--json"])).unwrap();
+    assert_eq!((&all["units"][0]["name"], &all["units"][0]["usage"]["pids"]), (&"web".into(), &3.into()));
+    assert_eq!(all["machine"]["load_milli"], serde_json::json!([420, 100, 50]));
+    let Output { code, err, .. } = laptop.berth(&["stats", "wbe"]);
+    assert_eq!((code, err.as_str()), (2, "berth: there is no unit \"wbe\"; \"berth ps --all\" lists them\n"));
+}
+
+#[test]
+fn the_machines_certificate() {
+    let (laptop, fake) = acquainted();
+    let pem = laptop.prints(&["context", "export-cert"]);
+    assert_eq!(pem, laptop.prints(&["context", "export-cert", "web1"]));
+    assert!(pem.starts_with("-----BEGIN CERTIFICATE-----\n") && pem.ends_with("-----END CERTIFICATE-----\n"));
+    // One that shows another key is not believed.
+    laptop
+        .home()
+        .write_context("web1", "127.0.0.1", fake.port, Some(&format!("sha256:{}", "0".repeat(64))), true)
+        .unwrap();
+    let Output { code, out, err } = laptop.berth(&["context", "export-cert"]);
+    assert!(code == 1 && out.is_empty() && err.contains("IS NOT THE MACHINE IT WAS"), "{err}");
+}
+
+#[test]
 fn inspect() {
     let (laptop, _fake) = acquainted();
     assert_eq!(

@@ -176,14 +176,13 @@ impl Units {
         rtnl.delete_link(&port).step("remove an interface left behind")?;
         rtnl.create_veth(&netlink::Veth {
             name: &port,
-            alias: unit,
             master: bridge,
             peer: "eth0",
             peer_mac: place.mac(),
             netns: netns.as_fd(),
         })
         .step("make a pair of interfaces")?;
-        outside(place, bridge, rtnl).and_then(|()| within(place, &mut inside)).inspect_err(|_| {
+        outside(unit, place, bridge, rtnl).and_then(|()| within(place, &mut inside)).inspect_err(|_| {
             let _ = rtnl.delete_link(&port);
         })?;
         let ipv6 = match self.ipv6 {
@@ -257,9 +256,11 @@ impl Units {
 }
 
 /// The machine's side of a new pair.
-fn outside(place: Place, bridge: u32, rtnl: &mut Socket) -> Result<(), AttachError> {
+fn outside(unit: &str, place: Place, bridge: u32, rtnl: &mut Socket) -> Result<(), AttachError> {
     let link = rtnl.link(&place.port()).step("find the machine's end")?;
     let port = link.ok_or(netlink::Error::Answer("it is not there")).step("find the machine's end")?.index;
+    // Its counters are told under this name.
+    rtnl.set_alias(port, unit).step("name the machine's end")?;
     rtnl.isolate_port(port).step("isolate the port")?;
     rtnl.set_no_ipv6(port).step("configure the machine's end")?;
     rtnl.add_fdb(port, place.mac()).step("tell the bridge the unit's hardware address")?;

@@ -136,7 +136,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for bad in ["", "@sha256:00", "web@sha256:zz", "web@md5:00", "a b", "a\n", &"x".repeat(REFERENCE_BYTES + 1)] {
+        for bad in
+            ["", "@sha256:00", "web@sha256:zz", "web@md5:00", "a b", "a\n", &"x".repeat(REFERENCE_BYTES + 1)]
+        {
             assert!(Reference::parse(bad).is_err(), "{bad}");
         }
     }

@@ -202,6 +202,9 @@ pub struct UnitStatus {
     pub uptime_s: Option<u64>,
     /// Restarts since boot.
     pub restarts: u32,
+    /// Runs since boot that the kernel ended because memory was short: the unit's own, or the machine's.
+    #[serde(default)]
+    pub oom_kills: u32,
     /// Main process in PID 1's namespace.
     pub pid: Option<i32>,
     /// `memory.current`, bytes.

@@ -38,6 +38,11 @@ pub fn is_of(unit: &str, name: &str) -> bool {
     unit.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(DOT))
 }
 
+/// What the instances of a unit share: of `web.3` it is `web`, of a unit without instances its name.
+pub fn service(name: &str) -> &str {
+    name.split_once(DOT).map_or(name, |(service, _)| service)
+}
+
 /// As a host name, whose dots would separate domains.
 pub fn hostname(name: &str) -> String {
     name.replace(DOT, "-")
@@ -59,6 +64,7 @@ mod tests {
         let names: Vec<_> = all.iter().map(|unit| (unit.name.as_str(), unit.service())).collect();
         assert_eq!(names, [("db", "db"), ("web.1", "web"), ("web.2", "web"), ("web.3", "web")]);
         assert!(names.iter().all(|(name, _)| is_name(name)));
+        assert!(all.iter().all(|unit| service(&unit.name) == unit.service()));
         assert_eq!(hostname("web.3"), "web-3");
         assert!(is_of("web.3", "web") && is_of("web.3", "web.3") && is_of("web", "web"));
         assert!(!is_of("web.3", "web.1") && !is_of("website", "web") && !is_of("web", "web.1"));

@@ -1,5 +1,7 @@
 //! Where things lie on the machine. No other crate repeats one of these.
 
+use crate::model::Origin;
+
 /// The verified root's own folder: programs, units, build facts.
 pub const LIB: &str = "/usr/lib/berth";
 /// The multi-call program of the workers and the command line.
@@ -51,3 +53,14 @@ pub const CGROUP: &str = "/sys/fs/cgroup";
 pub const CGROUP_SYSTEM: &str = "/sys/fs/cgroup/system";
 /// Parent cgroup of the user's units.
 pub const CGROUP_UNITS: &str = "/sys/fs/cgroup/units";
+/// Where the API server sees [`CGROUP`], read-only: its own cgroup namespace shows it nobody else's.
+pub const API_CGROUPS: &str = "/run/cgroups";
+
+/// The cgroup of a unit.
+pub fn cgroup(origin: Origin, unit: &str) -> String {
+    let parent = match origin {
+        Origin::System => CGROUP_SYSTEM,
+        Origin::Config => CGROUP_UNITS,
+    };
+    format!("{parent}/{unit}")
+}

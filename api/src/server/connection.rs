@@ -46,11 +46,6 @@ impl Door {
         }
     }
 
-    /// The same door with another certificate on it.
-    pub fn with_machine(&self, machine: Machine) -> Self {
-        Self { machine: Arc::new(machine), ..self.clone() }
-    }
-
     /// Waits until nobody is inside, but no longer than this.
     pub async fn emptied(&self, limit: Duration) {
         let all = u32::try_from(limits::CONNECTIONS).unwrap_or(u32::MAX);

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use berth_api::server::{ServeError, Settings, serve};
+use berth_api::stats::Sources;
 use berth_units::control::{
     BootTimes, ConfigReload, ConfigStatus, FromWorker, ImageOrder, JobStatus, MachineStatus, Reply, Request,
     SlotStatus, SlotsStatus, StepTime, ToInit, ToWorker, UnitDetail, UnitStatus, packet,
@@ -16,7 +17,7 @@ use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -95,7 +96,8 @@ impl Fake {
         });
 
         let listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
-        let settings = Settings { socket: socket_path, data, images, listen };
+        let figures = figures(folder.path());
+        let settings = Settings { socket: socket_path, data, images, figures, listen };
         let (stop, told) = UnixStream::pair().unwrap();
         let server = Some(std::thread::spawn(move || serve(&settings, told)));
         let mut fake = Self { folder, port: 0, fingerprint: String::new(), state, said, stop, server };
@@ -283,6 +285,35 @@ fn image_files() -> [(String, String); 2] {
     [file("example.org/web:1", "12897484", false), file("example.org/kept:1", "2048", true)]
 }
 
+/// A kernel's figures for `web`, and for the machine.
+fn figures(folder: &Path) -> Sources {
+    let files = [
+        ("cgroups/units/web/cpu.stat", "usage_usec 900\nuser_usec 600\nsystem_usec 300\nthrottled_usec 0\n"),
+        ("cgroups/units/web/memory.current", "12897484\n"),
+        ("cgroups/units/web/memory.stat", "anon 1\ninactive_file 1048576\n"),
+        ("cgroups/units/web/memory.peak", "13000000\n"),
+        ("cgroups/units/web/memory.max", "67108864\n"),
+        ("cgroups/units/web/pids.current", "3\n"),
+        ("cgroups/units/web/pids.max", "512\n"),
+        ("cgroups/units/web/io.stat", "254:0 rbytes=4096 wbytes=512 rios=1 wios=2 dbytes=0 dios=0\n"),
+        ("cgroups/units/web/memory.pressure", "some avg10=0.00 total=2500000\nfull avg10=0.00 total=7\n"),
+        ("proc/uptime", "270000.12 1.00\n"),
+        ("proc/loadavg", "0.42 0.10 0.05 1/80 99\n"),
+        ("sys/class/net/v0002/ifalias", "web\n"),
+        ("sys/class/net/v0002/statistics/rx_bytes", "2048\n"),
+        ("sys/class/net/v0002/statistics/rx_packets", "20\n"),
+        ("sys/class/net/v0002/statistics/tx_bytes", "1024\n"),
+        ("sys/class/net/v0002/statistics/tx_packets", "10\n"),
+    ];
+    for (name, text) in files {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let at = |name: &str| folder.join(name);
+    Sources { cgroups: at("cgroups"), proc: at("proc"), sys: at("sys"), state: at("data") }
+}
+
 /// What `units` shows.
 pub fn units() -> Vec<UnitStatus> {
     let system = UnitStatus {
@@ -293,6 +324,7 @@ pub fn units() -> Vec<UnitStatus> {
         image: "berth:system".into(),
         uptime_s: Some(200),
         restarts: 0,
+        oom_kills: 0,
         pid: Some(41),
         memory: Some(1_900_000),
         address: None,
@@ -307,6 +339,7 @@ pub fn units() -> Vec<UnitStatus> {
         image: "example.org/worker:2".into(),
         uptime_s: None,
         restarts: 2,
+        oom_kills: 1,
         pid: None,
         memory: None,
         address: None,
@@ -327,6 +360,7 @@ pub fn detail() -> UnitDetail {
         image: "example.org/web:1".into(),
         uptime_s: Some(7_500),
         restarts: 0,
+        oom_kills: 0,
         pid: Some(77),
         memory: Some(12_897_484),
         address: Some(Ipv4Addr::new(10, 88, 0, 2).into()),

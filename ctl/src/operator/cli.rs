@@ -48,6 +48,21 @@ pub enum Command {
         #[arg(short, long)]
         all: bool,
     },
+    /// Show what units use: processor, memory, network, disks
+    #[command(after_help = "\
+On a terminal the table is drawn anew every two seconds until ctrl-C; elsewhere it is printed once, after one second
+in which processor time is measured. 100% is one processor. Memory is without cached files that the kernel drops
+first; without a limit of the unit's own it is compared with the machine's. --json has the counters as they are.")]
+    Stats {
+        /// Only these, whatever they are [default: those of the machine's config that run]
+        units: Vec<String>,
+        /// The system's own units too
+        #[arg(short, long)]
+        all: bool,
+        /// Print it once, on a terminal too
+        #[arg(long)]
+        no_stream: bool,
+    },
     /// Print what a unit wrote
     #[command(after_help = "What the unit wrote to its standard error goes to standard error.")]
     Logs {
@@ -311,6 +326,14 @@ pub enum ContextCommand {
         name: String,
         /// The machine's key, sha256:… [default: the next connection pins it]
         fingerprint: Option<String>,
+    },
+    /// Print the machine's certificate in PEM, for programs that compare certificates instead of keys
+    #[command(after_help = "\
+The machine is asked, and the certificate printed only if it carries the pinned key. It is not secret. See
+docs/metrics.md for Prometheus.")]
+    ExportCert {
+        /// The name [default: --on, or the current one]
+        name: Option<String>,
     },
     /// Forget one
     Remove {

@@ -6,10 +6,12 @@
 mod http;
 
 use super::home::{Home, HomeError};
+use super::pem;
 use super::private::PrivateKey;
 use berth_api::images::Image;
 use berth_api::logs::Line;
 use berth_api::routes::{Accepted, Version};
+use berth_api::stats::Stats;
 use berth_units::control::{
     BootTimes, ConfigReload, ConfigStatus, Drive, ImageOrder, JobStatus, MachineStatus, SlotsStatus,
     UnitDetail, UnitStatus,
@@ -178,6 +180,19 @@ impl Client {
     /// Fingerprint of the key that the machine showed in the last handshake.
     pub fn machine_key(&self) -> Option<String> {
         self.http.machine_key()
+    }
+
+    /// The machine's certificate in PEM; it is asked, and carries the pinned key.
+    pub fn machine_certificate(&self) -> Result<String, ClientError> {
+        self.version()?;
+        let der = self.http.machine_certificate();
+        let der = der.ok_or_else(|| ClientError::Setup("the handshake left no certificate".into()))?;
+        Ok(pem::encode("CERTIFICATE", &der))
+    }
+
+    /// `GET /v1/stats`.
+    pub fn stats(&self) -> Result<Stats, ClientError> {
+        self.get("/v1/stats")
     }
 
     /// `GET /v1/units`: system units too.

@@ -5,7 +5,7 @@ mod local;
 mod remote;
 mod repo;
 
-use super::cli::{Cli, Command, ConfigCommand, Global};
+use super::cli::{Cli, Command, ConfigCommand, ContextCommand, Global};
 use super::client::ClientError;
 use super::home::{Home, HomeError};
 use super::private::PrivateKeyError;
@@ -74,6 +74,10 @@ pub fn run(cli: &Cli) -> ExitCode {
 fn dispatch(cli: &Cli, out: Out) -> Result<(), Failure> {
     match &cli.command {
         Command::Key(command) => local::key(command, &cli.global, out),
+        Command::Context(ContextCommand::ExportCert { name }) => {
+            let on = name.clone().or_else(|| cli.global.on.clone());
+            remote::run(&cli.command, &Global { on, ..cli.global.clone() }, out)
+        }
         Command::Context(command) => local::context(command, &Home::from_env()?, out),
         Command::Config(ConfigCommand::Check { file }) => local::check_config(file, out),
         Command::Unit(command) => local::check_units(command, out),

@@ -2,6 +2,7 @@
 
 pub mod human;
 pub mod images;
+pub mod stats;
 pub mod status;
 pub mod style;
 pub mod table;

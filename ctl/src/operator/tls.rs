@@ -8,19 +8,25 @@ use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Compares the machine's key, and remembers it.
 #[derive(Debug)]
 pub struct PinCheck {
     pinned: Option<String>,
     peer: tls::Peer,
+    certificate: Mutex<Option<Vec<u8>>>,
 }
 
 impl PinCheck {
     /// Fingerprint of the key that the machine showed.
     pub fn seen(&self) -> Option<String> {
         self.peer.seen().as_ref().map(Spki::fingerprint)
+    }
+
+    /// The certificate with that key, DER, if the key is the one that was expected.
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        self.certificate.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The pinned and the shown fingerprint, if they differ.
@@ -40,7 +46,9 @@ impl ServerCertVerifier for PinCheck {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let fits = |key: &Spki| self.pinned.as_ref().is_none_or(|pinned| *pinned == key.fingerprint());
-        self.peer.check(end_entity, fits).map(|()| ServerCertVerified::assertion())
+        self.peer.check(end_entity, fits)?;
+        *self.certificate.lock().unwrap_or_else(PoisonError::into_inner) = Some(end_entity.to_vec());
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -73,7 +81,11 @@ pub fn config(
 ) -> Result<(Arc<ClientConfig>, Arc<PinCheck>), ClientError> {
     let failed = |error: Error| ClientError::Setup(error.to_string());
     let provider = tls::provider();
-    let check = Arc::new(PinCheck { pinned: pinned.map(str::to_owned), peer: tls::Peer::new(&provider) });
+    let check = Arc::new(PinCheck {
+        pinned: pinned.map(str::to_owned),
+        peer: tls::Peer::new(&provider),
+        certificate: Mutex::default(),
+    });
     let name = if key.comment.is_empty() { "operator" } else { &key.comment };
     let certificate =
         key.identity().certificate(name).map_err(|error| ClientError::Setup(error.to_string()))?;

@@ -9,7 +9,6 @@ use berth_units::cgroup::Cgroup;
 use berth_units::launch::{self, Message, Place, Plan, Starting};
 use berth_units::lifecycle::Exit;
 use berth_units::logs::{LogWriter, Stream};
-use berth_units::model::Origin;
 use berth_units::paths;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -73,13 +72,9 @@ impl Containers {
         let mut plan = Plan::new(order.unit, order.image, order.id_base, &Place::default())
             .map_err(|e| e.to_string())?;
         plan.fds = fds;
-        let parent = match order.unit.origin {
-            Origin::System => paths::CGROUP_SYSTEM,
-            Origin::Config => paths::CGROUP_UNITS,
-        };
-        let path = Path::new(parent).join(unit);
-        let cgroup = Cgroup::create(&path, &order.unit.resources)
-            .map_err(|error| format!("cgroup {}: {error}", path.display()))?;
+        let path = paths::cgroup(order.unit.origin, unit);
+        let cgroup = Cgroup::create(Path::new(&path), &order.unit.resources)
+            .map_err(|error| format!("cgroup {path}: {error}"))?;
         self.log(unit);
         let starting = match launch::spawn(&plan, &cgroup) {
             Ok(starting) => starting,

@@ -102,6 +102,8 @@ struct Run {
     /// What a worker says about itself.
     says: String,
     exits: VecDeque<String>,
+    /// Runs since boot that the kernel ended for want of memory.
+    oom_kills: u32,
     /// It has run since boot.
     ran: bool,
 }
@@ -121,6 +123,7 @@ impl Run {
             detail: String::new(),
             says: String::new(),
             exits: VecDeque::new(),
+            oom_kills: 0,
             ran: false,
         }
     }
@@ -260,6 +263,7 @@ impl Supervisor {
             Input::Exited { unit, exit, oom } => {
                 if let Some(run) = self.units.get_mut(&unit) {
                     if oom {
+                        run.oom_kills = run.oom_kills.saturating_add(1);
                         run.detail = text::out_of_memory(run.unit.resources.memory);
                     }
                     if run.exits.len() >= limits::EXITS {

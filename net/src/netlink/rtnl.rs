@@ -329,8 +329,6 @@ impl Route {
 pub struct Veth<'a> {
     /// Name here.
     pub name: &'a str,
-    /// What it is for.
-    pub alias: &'a str,
     /// The bridge that it becomes a port of.
     pub master: u32,
     /// Name there.
@@ -378,6 +376,14 @@ impl Socket {
     pub fn set_up(&mut self, index: u32, up: bool) -> Result<()> {
         let flags = if up { IFF_UP } else { 0 };
         self.request(SETLINK, 0, |m| link_header(m, 0, index, flags, IFF_UP))
+    }
+
+    /// Says what it is for. (The kernel takes no alias with a new interface.)
+    pub fn set_alias(&mut self, index: u32, alias: &str) -> Result<()> {
+        self.request(SETLINK, 0, |m| {
+            link_header(m, 0, index, 0, 0);
+            m.attr(IFLA_IFALIAS, alias.as_bytes());
+        })
     }
 
     /// Changes the MTU.
@@ -435,7 +441,6 @@ impl Socket {
         self.request(NEWLINK, CREATE | EXCL, |m| {
             link_header(m, 0, 0, 0, 0);
             m.text(IFLA_IFNAME, veth.name).u32(IFLA_MASTER, veth.master);
-            m.attr(IFLA_IFALIAS, veth.alias.as_bytes());
             m.nest(IFLA_LINKINFO, |m| {
                 m.text(INFO_KIND, "veth").nest(INFO_DATA, |m| {
                     m.nest(VETH_INFO_PEER, |m| {

@@ -187,7 +187,6 @@ impl Lab {
             fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").expect("forwarding");
             let veth = Veth {
                 name: "up0",
-                alias: "cable",
                 master: 0,
                 peer: "w0",
                 peer_mac: [2, 0, 0, 0, 0, 1],

@@ -215,6 +215,9 @@ fn units_reach_out_and_are_reached_by_their_ports() {
     let begin = Instant::now();
     let address = init.attach("web", &web, &[port(8080, 80), dns, private]).unwrap();
     println!("    first unit attached after {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
+    // Who reads counters of interfaces finds the unit by this.
+    let links = lab.machine.run(|| rtnl().links()).unwrap();
+    assert_eq!(links.iter().filter(|link| link.alias == "web").count(), 1);
     assert_eq!(address, IpAddr::from(UNIT1));
     let begin = Instant::now();
     init.attach("other", &other, &[]).unwrap();

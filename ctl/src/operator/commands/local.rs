@@ -87,6 +87,7 @@ pub fn context(command: &ContextCommand, home: &Home, out: Out) -> Result<(), Fa
                 },
             )
         }
+        ContextCommand::ExportCert { .. } => Err(Failure::Usage("this command asks a machine".into())),
         ContextCommand::Remove { name } => {
             let mut all = home.contexts()?;
             let removed = all.contexts.remove(name);

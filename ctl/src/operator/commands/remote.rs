@@ -1,13 +1,14 @@
 //! Commands that ask a machine.
 
 use super::{Failure, Out, home_of, images, output, remark};
-use crate::operator::cli::{Command, ConfigCommand, Global, ImageCommand};
+use crate::operator::cli::{Command, ConfigCommand, ContextCommand, Global, ImageCommand};
 use crate::operator::client::{Client, LOOK_AGAIN, LogOptions};
 use crate::operator::home::{Home, HomeError};
 use crate::operator::render::style::clean_log;
-use crate::operator::render::{Style, status, units};
+use crate::operator::render::{Style, stats as table, status, units};
 use berth_api::logs::{Line, Stream};
 use berth_api::routes::{Accepted, Version};
+use berth_api::stats::Stats;
 use berth_units::control::{Drive, UnitStatus};
 use berth_units::instances;
 use berth_units::model::Origin;
@@ -18,6 +19,19 @@ use std::time::{Duration, Instant};
 
 /// How long `stop`, `start` and `restart` wait; the machine goes on by itself.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Processor time is measured over this before it is shown.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// Between two tables.
+const REDRAW: Duration = Duration::from_secs(2);
+/// Empties a terminal (ECMA-48, as the following).
+const CLEAR: &str = "\x1b[2J";
+/// To its first line.
+const HOME: &str = "\x1b[H";
+/// Empties the rest of a line, and ends it.
+const CLEAR_LINE: &str = "\x1b[K\n";
+/// Empties what is below.
+const TO_END: &str = "\x1b[J";
 
 /// Runs one of them.
 pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> {
@@ -30,6 +44,10 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
             list.retain(|unit| *all || unit.origin == Origin::Config);
             out.show(&list, |list, style| units::ps(list, *all, style))
         }),
+        Command::Stats { units, all, no_stream } => stats(&asker, units, *all, *no_stream, out),
+        Command::Context(ContextCommand::ExportCert { .. }) => {
+            asker.ask(Client::machine_certificate).and_then(|pem| out.text(pem))
+        }
         Command::Inspect { unit } => {
             asker.ask(|client| client.unit(unit)).and_then(|unit| out.show(&unit, units::inspect))
         }
@@ -102,6 +120,51 @@ fn act(
     let accepted = asker.ask(question)?;
     let name = asker.client.context();
     out.show(&accepted, |_, _| format!("{name} {what}\n"))
+}
+
+/// The figures of the units that are wanted.
+fn figures(asker: &Asker, wanted: &[String], all: bool) -> Result<Stats, Failure> {
+    let mut stats = asker.ask(Client::stats)?;
+    if let Some(name) =
+        wanted.iter().find(|name| stats.units.iter().all(|unit| !instances::is_of(&unit.name, name)))
+    {
+        return Err(Failure::Usage(format!("there is no unit {name:?}; \"berth ps --all\" lists them")));
+    }
+    stats.units.retain(|unit| {
+        let runs = unit.usage.is_some() && (all || unit.origin == Origin::Config);
+        if wanted.is_empty() { runs } else { wanted.iter().any(|name| instances::is_of(&unit.name, name)) }
+    });
+    Ok(stats)
+}
+
+fn stats(asker: &Asker, wanted: &[String], all: bool, once: bool, out: Out) -> Result<(), Failure> {
+    let mut before = figures(asker, wanted, all)?;
+    if out.json {
+        return out.show(&before, |_, _| String::new());
+    }
+    let stream = !once && io::stdout().is_terminal();
+    if stream {
+        out.text(CLEAR)?;
+    }
+    let mut at = Instant::now();
+    // The first table has to wait for its share of processor time.
+    let mut pause = FIRST_LOOK;
+    loop {
+        std::thread::sleep(pause);
+        let now = figures(asker, wanted, all)?;
+        let (then, since) = (table::cpu_times(&before), at.elapsed());
+        at = Instant::now();
+        let text = match now.units.is_empty() {
+            true => "no unit runs; \"berth stats --all\" shows the system's own\n".to_owned(),
+            false => table::stats(&now, &then, since, Style::of(&io::stdout())),
+        };
+        if !stream {
+            return out.text(text);
+        }
+        // Drawn over the last one, so that nothing flickers.
+        out.text(format!("{HOME}{}{TO_END}", text.replace('\n', CLEAR_LINE)))?;
+        (before, pause) = (now, REDRAW);
+    }
 }
 
 /// Asks, and waits until the unit, with all its instances, is where it was to go, or cannot get there.

@@ -124,6 +124,7 @@ impl Supervisor {
             image: unit.container.image.clone(),
             uptime_s: run.started.map(|at| now.saturating_sub(at).as_secs()),
             restarts: run.life.restarts,
+            oom_kills: run.oom_kills,
             pid: run.pid,
             memory: if has_run { k.memory(&unit.name) } else { None },
             address: run.address,
@@ -157,10 +158,6 @@ impl Supervisor {
         let unit = &run.unit;
         let image = run.image.as_ref();
         let host_users = unit.system.as_ref().is_some_and(|grants| grants.host_users);
-        let parent = match unit.origin {
-            Origin::System => berth_units::paths::CGROUP_SYSTEM,
-            Origin::Config => berth_units::paths::CGROUP_UNITS,
-        };
         UnitDetail {
             status: self.status(run, now, k),
             description: unit.description.clone(),
@@ -171,7 +168,7 @@ impl Supervisor {
             command: command(run),
             network: unit.network.mode,
             uid_base: if host_users { None } else { self.ids.get(&unit.name) },
-            cgroup: format!("{parent}/{}", unit.name),
+            cgroup: berth_units::paths::cgroup(unit.origin, &unit.name),
             exits: run.exits.iter().cloned().collect(),
         }
     }
