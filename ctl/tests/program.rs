@@ -480,6 +480,29 @@ fn build(folder: &Path, version: &str) {
     fs::write(folder.join("release.json"), facts.to_string()).unwrap();
 }
 
+/// A folder behind a web server, for as long as the test's process lives; its address.
+fn serve(folder: &Path) -> String {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/", listener.local_addr().unwrap());
+    let folder = folder.to_owned();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let path = head[0].split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();
+            let (status, body) = match fs::read(folder.join(path)) {
+                Ok(body) => ("200 OK", body),
+                Err(_) => ("404 Not Found", Vec::new()),
+            };
+            let head =
+                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+        }
+    });
+    address
+}
+
 #[test]
 fn a_repository_is_made_fed_and_read() {
     let laptop = Laptop::new();
@@ -519,6 +542,18 @@ fn a_repository_is_made_fed_and_read() {
     let said = laptop.prints(&["repo", "sign", &repo, "--keys", &root_2, "--keys", &online]);
     assert_eq!(said, "published: targets 2, releases 4, snapshot 5, timestamp 5\n");
     laptop.prints(&["repo", "verify", &repo]);
+    // Through a web server, as machines read it, and from a root that they were given.
+    let server = serve(Path::new(&repo));
+    let root = format!("{repo}/metadata/1.root.json");
+    let said = laptop.prints(&["repo", "verify", &server, "--root", &root]);
+    assert!(said.ends_with("x86-64/stable: 0.1.0\nsound: 8 targets, every byte of them\n"), "{said}");
+    let bare = laptop.berth(&["repo", "verify", &server]);
+    assert_eq!(
+        (bare.code, bare.err.as_str()),
+        (2, "berth: --root is needed: the root that machines trust\n")
+    );
+    let nowhere = laptop.berth(&["repo", "verify", &format!("{server}nowhere"), "--root", &root]);
+    assert_eq!((nowhere.code, nowhere.err.as_str()), (1, "berth: timestamp.json: not there\n"));
     // Not twice, not with a key that others can read, and not what is no release.
     let again = laptop.berth(&["repo", "init", &repo, "--keys", &path("keys-2")]);
     let refusal = format!("berth: {repo}/metadata exists already; nothing was changed\n");

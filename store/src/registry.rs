@@ -25,6 +25,7 @@ mod folder;
 mod http;
 mod place;
 mod reason;
+pub mod web;
 mod worker;
 
 pub use error::Error;

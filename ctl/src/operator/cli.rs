@@ -211,11 +211,14 @@ repository; each holder of a key adds one by this command.")]
     },
     /// Read a repository as a machine would, and every byte that it offers
     Verify {
-        /// The repository's folder
-        folder: PathBuf,
-        /// The root that machines trust [default: the repository's first one]
+        /// The repository's folder, or its address on a web server
+        repository: String,
+        /// The root that machines trust [default: the folder's first one]
         #[arg(long, value_name = "FILE")]
         root: Option<PathBuf>,
+        /// An authority of the web server's certificate, in PEM
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
     },
 }
 

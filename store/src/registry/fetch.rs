@@ -411,7 +411,7 @@ impl Pull<'_> {
 }
 
 /// `bytes 100-999/1000`
-fn range_start(text: &str) -> Option<u64> {
+pub(super) fn range_start(text: &str) -> Option<u64> {
     text.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
 }
 

@@ -146,6 +146,12 @@ impl Http {
         }
     }
 
+    /// GETs an address that is no registry's, without any authorization.
+    pub(super) async fn open(&self, url: Url, range: Option<u64>) -> Result<Answer, Failure> {
+        self.follow(Ask { method: Method::GET, url, accept: "*/*", range, authorization: None, form: None })
+            .await
+    }
+
     fn credentials(&self, place: &Place) -> Result<Option<Credentials>, Error> {
         let registry = self.settings.registries.get(&place.host);
         registry.map_or(Ok(None), |registry| Credentials::of(&place.host, registry))
@@ -286,7 +292,7 @@ impl Http {
             "https" => Ok(()),
             "http" if self.is_plain(host) => Ok(()),
             "http" => Err(Error::Refused(format!(
-                "http://{host} is not asked: without TLS only registries are that the config names so"
+                "http://{host} is not asked: without TLS only hosts are that the config names so"
             ))),
             other => Err(Error::Refused(format!(
                 "{:?} is not a way to reach {host}",

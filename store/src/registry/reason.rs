@@ -37,8 +37,7 @@ fn tls_reason(error: &rustls::Error) -> (String, bool) {
     };
     let why = match bad {
         Bad::UnknownIssuer => {
-            "has a certificate of an authority that is not trusted; give that authority as the registry's ca"
-                .into()
+            "has a certificate of an authority that is not trusted; give that authority as its ca".into()
         }
         Bad::Expired | Bad::ExpiredContext { .. } => {
             "has a certificate that has expired, by this machine's clock".into()

@@ -139,10 +139,7 @@ fn a_token_that_ran_out_on_the_way_is_renewed() {
 #[test]
 fn a_token_server_is_not_believed_anything() {
     for (realm, expected) in [
-        (
-            "http://169.254.169.254/latest",
-            "http://169.254.169.254 is not asked: without TLS only registries are",
-        ),
+        ("http://169.254.169.254/latest", "http://169.254.169.254 is not asked: without TLS only hosts are"),
         ("file:///etc/passwd", "\"file\" is not a way to reach"),
         ("nowhere", "\"nowhere\" as the address of its token server"),
         ("http://HOST/none", "sent no token where one was asked for"),

@@ -18,7 +18,7 @@ fn an_authority_of_ones_own_is_trusted_where_it_is_named() {
     assert_eq!(
         refused,
         format!(
-            "{} has a certificate of an authority that is not trusted; give that authority as the registry's ca",
+            "{} has a certificate of an authority that is not trusted; give that authority as its ca",
             mock.host
         )
     );

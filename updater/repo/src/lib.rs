@@ -27,4 +27,4 @@ pub use error::RepoError;
 pub use keys::{Keys, SecretKey};
 pub use publish::{Built, Published};
 pub use repository::{Done, Repository, Setup};
-pub use verify::{RoleReport, Verified, verify};
+pub use verify::{RoleReport, Verified, verify, verify_at};

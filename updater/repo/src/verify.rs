@@ -3,7 +3,7 @@
 use crate::documents::{self, Document, RELEASES, Signers};
 use crate::error::RepoError;
 use crate::layout::{self, Layout};
-use berth_tuf::fetch::Folder;
+use berth_tuf::fetch::{Fetch, Folder};
 use berth_tuf::json::Value;
 use berth_tuf::state::{Disk, Memory};
 use berth_tuf::time::{Clock, Time};
@@ -36,7 +36,7 @@ pub struct RoleReport {
     pub threshold: u64,
 }
 
-/// Reads a repository as a machine would that trusts `root`, or its first root; then every target's content.
+/// Reads a repository's folder as a machine would that trusts `root`, or the folder's first root.
 pub fn verify(path: &Path, root: Option<&Path>, now: Time) -> Result<Verified, RepoError> {
     let layout = Layout::new(path);
     let first = layout.metadata().join("1.root.json");
@@ -44,31 +44,35 @@ pub fn verify(path: &Path, root: Option<&Path>, now: Time) -> Result<Verified, R
         Some(root) => std::fs::read(root).map_err(RepoError::file(root))?,
         None => layout::read(&first)?.ok_or_else(|| RepoError::None { path: path.to_owned() })?,
     };
+    verify_at(&mut Folder::new(path), &anchor, now)
+}
+
+/// Reads a repository, wherever it is, as a machine would that trusts this root; then every target's content.
+pub fn verify_at(fetch: &mut dyn Fetch, anchor: &[u8], now: Time) -> Result<Verified, RepoError> {
     let clock = Clock { now, built: Time::default() };
-    let mut client = Client::open(Memory::default(), &anchor, &clock)?;
-    let mut fetch = Folder::new(path);
-    client.refresh(&mut fetch)?;
+    let mut client = Client::open(Memory::default(), anchor, &clock)?;
+    client.refresh(fetch)?;
     // Any name below an architecture makes the client look into the role of releases, and keep it.
-    client.target(&mut fetch, "any/channel.json")?;
+    client.target(fetch, "any/channel.json")?;
     let kept = |disk: &Memory, role: &str| -> Result<Document, RepoError> {
         let file = names::role_file(role);
         let bytes = disk.read(&file, limits::TARGETS_BYTES).map_err(RepoError::file(&file))?;
-        let wrong = || RepoError::Release { path: path.join(&file), why: "it is not there".to_owned() };
+        let wrong = || RepoError::Release { path: file.clone().into(), why: "it is not there".to_owned() };
         bytes.and_then(|bytes| Document::parse(&bytes)).ok_or_else(wrong)
     };
     let releases = kept(client.disk(), RELEASES)?;
     let mut verified = Verified { roles: Vec::new(), targets: Vec::new(), channels: Vec::new() };
     for (name, entry) in releases.signed.get("targets").and_then(Value::as_object).into_iter().flatten() {
-        let Some(target) = client.target(&mut fetch, name)? else {
+        let Some(target) = client.target(fetch, name)? else {
             return Err(Error::Missing { file: name.clone() }.into());
         };
-        let mut reader = client.open_target(&mut fetch, &target)?;
+        let mut reader = client.open_target(fetch, &target)?;
         std::io::copy(&mut reader, &mut std::io::sink()).map_err(RepoError::file(name))?;
         drop(reader);
         verified.targets.push((name.clone(), target.length));
         let channel = name.strip_suffix(".json").and_then(|channel| channel.split_once('/'));
         if let (Some((architecture, channel)), true) = (channel, entry.get("custom").is_some()) {
-            let offer = client.offer(&mut fetch, architecture, channel)?;
+            let offer = client.offer(fetch, architecture, channel)?;
             let version = offer.map(|offer| offer.release.version).unwrap_or_default();
             verified.channels.push((format!("{architecture}/{channel}"), version));
         }

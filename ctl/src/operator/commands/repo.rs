@@ -2,10 +2,13 @@
 
 use super::{Failure, Out};
 use crate::operator::cli::RepoCommand;
+use crate::operator::home::HomeError;
 use crate::operator::render::Style;
 use crate::operator::render::table::{Column, Table, plain};
-use berth_repo::{Built, Done, Keys, Repository, SecretKey, Setup, Verified, verify};
+use berth_fetch::{Pace, Server};
+use berth_repo::{Built, Done, Keys, Repository, SecretKey, Setup, Verified, verify, verify_at};
 use berth_tuf::time::Time;
+use berth_units::model::Proxy;
 use serde::Serialize;
 use std::path::Path;
 
@@ -47,11 +50,32 @@ pub fn run(command: &RepoCommand, out: Out) -> Result<(), Failure> {
             let keys = keys.with(SecretKey::load(new)?);
             show(&repository.rotate(old, &key, &keys, now)?, Some(text), folder, out)
         }
-        RepoCommand::Verify { folder, root } => {
-            let verified = verify(folder, root.as_deref(), now)?;
+        RepoCommand::Verify { repository, root, ca } => {
+            let verified = match repository.contains("://") {
+                true => verify_on_server(repository, root.as_deref(), ca.as_deref(), now)?,
+                false => verify(Path::new(repository), root.as_deref(), now)?,
+            };
             out.show(&shown(&verified), |_, style| human(&verified, style))
         }
     }
+}
+
+/// The same through a web server. There the first root vouches for nothing: whoever made the server say it could have made it.
+fn verify_on_server(
+    address: &str,
+    root: Option<&Path>,
+    ca: Option<&Path>,
+    now: Time,
+) -> Result<Verified, Failure> {
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|error| HomeError::File { path: path.to_owned(), error });
+    let root =
+        root.ok_or_else(|| Failure::Usage("--root is needed: the root that machines trust".to_owned()))?;
+    let ca =
+        ca.map(|path| read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())).transpose()?;
+    let server = Server::new(address, ca, Proxy::default(), Pace::default());
+    let mut server = server.map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok(verify_at(&mut server, &read(root)?, now)?)
 }
 
 fn short(id: &str) -> &str {

@@ -1,56 +1,13 @@
-//! The client as the TUF project's conformance suite wants to call it (its `CLIENT-CLI.md`). Plain HTTP to a server on
-//! this machine, with no care for anything else: it is a test's.
+//! Client and fetcher as the TUF project's conformance suite wants to call them (its `CLIENT-CLI.md`).
 
-use berth_tuf::fetch::{Fetch, FetchError};
+use berth_fetch::{Pace, Server};
 use berth_tuf::state::Folder;
 use berth_tuf::time::{Clock, Time};
 use berth_tuf::{Client, Error, names};
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-struct Http {
-    metadata: String,
-    targets: String,
-}
-
-fn get(base: &str, path: &str) -> Result<Box<dyn Read>, FetchError> {
-    let failed = |error: std::io::Error| FetchError::Failed(error.to_string());
-    let rest = base.trim_end_matches('/').strip_prefix("http://");
-    let (host, folder) = rest.and_then(|rest| rest.split_once('/')).ok_or(FetchError::Missing)?;
-    let mut stream = std::net::TcpStream::connect(host).map_err(failed)?;
-    write!(stream, "GET /{folder}/{path} HTTP/1.0\r\nHost: {host}\r\n\r\n").map_err(failed)?;
-    let mut reader = BufReader::new(stream);
-    let mut status = String::new();
-    reader.read_line(&mut status).map_err(failed)?;
-    let mut length = u64::MAX;
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).map_err(failed)?;
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap_or(u64::MAX);
-        }
-        if line.trim_end().is_empty() {
-            break;
-        }
-    }
-    match status.split(' ').nth(1) {
-        Some("200") => Ok(Box::new(reader.take(length))),
-        Some("403" | "404") => Err(FetchError::Missing),
-        _ => Err(FetchError::Failed(status)),
-    }
-}
-
-impl Fetch for Http {
-    fn metadata(&mut self, file: &str, _: u64) -> Result<Box<dyn Read + '_>, FetchError> {
-        get(&self.metadata, file)
-    }
-
-    fn target(&mut self, path: &str, _: u64, _: u64) -> Result<Box<dyn Read + '_>, FetchError> {
-        get(&self.targets, path)
-    }
-}
 
 struct Arguments {
     options: HashMap<String, String>,
@@ -91,10 +48,10 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     if command == Some("init") {
         return Ok(());
     }
-    let mut fetch = Http {
-        metadata: arguments.option("metadata-url").to_owned(),
-        targets: arguments.option("target-base-url").to_owned(),
-    };
+    // The suite names two folders of one repository.
+    let metadata = arguments.option("metadata-url").trim_end_matches('/');
+    let address = metadata.strip_suffix("/metadata").ok_or("an address that does not end in /metadata")?;
+    let mut fetch = Server::new(address, None, berth_units::model::Proxy::default(), Pace::default())?;
     client.refresh(&mut fetch)?;
     for name in &arguments.targets {
         download(&mut client, &mut fetch, name, Path::new(arguments.option("target-dir")))?;
@@ -104,7 +61,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 
 fn download(
     client: &mut Client<Folder>,
-    fetch: &mut Http,
+    fetch: &mut Server,
     name: &str,
     folder: &Path,
 ) -> Result<(), Box<dyn std::error::Error>> {
