@@ -537,7 +537,7 @@ fn a_repository_is_made_fed_and_read() {
     let (new, root_1, root_2) = (path("new.key"), format!("{keys}/root-1.key"), format!("{keys}/root-2.key"));
     let rotate = ["repo", "rotate", &repo, "--old", &old, "--new", &new, "--keys", &root_1];
     let said = laptop.prints(&rotate);
-    let begun = format!("({new}) replaces {old}\ntargets: 1 of 2 signatures\nnothing is published yet");
+    let begun = format!("({new}) replaces {old}\ntargets: 1 of 2 signatures\nthis is not published yet");
     assert!(said.contains(&begun), "{said}");
     let said = laptop.prints(&["repo", "sign", &repo, "--keys", &root_2, "--keys", &online]);
     assert_eq!(said, "published: targets 2, releases 4, snapshot 5, timestamp 5\n");

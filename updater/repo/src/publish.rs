@@ -119,7 +119,7 @@ impl Repository {
         keys: &Keys,
         now: Time,
     ) -> Result<Published, RepoError> {
-        self.nothing_staged()?;
+        self.no_releases_staged()?;
         if !release::is_word(channel) {
             return Err(RepoError::Argument(format!("{channel:?} cannot be a channel's name")));
         }

@@ -10,6 +10,7 @@ use crate::keys::{self, Keys, SecretKey};
 use crate::layout::{self, Layout};
 use crate::limits;
 use berth_tuf::json::Value;
+use berth_tuf::metadata::{Envelope, Root, Targets};
 use berth_tuf::time::Time;
 use berth_tuf::{hex, metadata, names};
 use ring::digest::{SHA256, digest};
@@ -28,12 +29,12 @@ pub struct Setup {
 }
 
 /// What a command came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Done {
-    /// Readers see it: these roles have new versions.
-    Published(Vec<(String, u64)>),
-    /// It waits for signatures: of these roles, so many of so many are there.
-    Waiting(Vec<(String, u64, u64)>),
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Done {
+    /// Roles of which readers see a new version.
+    pub published: Vec<(String, u64)>,
+    /// Roles that wait for signatures in `staged/`: how many are there, and how many it takes.
+    pub waiting: Vec<(String, u64, u64)>,
 }
 
 /// A repository, held for changing.
@@ -147,27 +148,65 @@ impl Repository {
         &self.layout
     }
 
-    /// Signs what waits for signatures; else signs again what the keys at hand may, when half of its time has passed,
-    /// and timestamp and snapshot in any case.
+    /// Signs what waits for signatures, and again what the keys at hand may: timestamp and snapshot in any case, the rest
+    /// when half of its time has passed. What readers see is kept alive also while people have yet to sign.
     pub fn sign(mut self, keys: &Keys, now: Time) -> Result<Done, RepoError> {
+        let mut waiting = Vec::new();
         if self.layout.staged().exists() {
+            let seen = (self.root.clone(), self.targets.clone(), self.releases.clone());
             self.take_staged()?;
-            return self.commit(keys, now);
+            if !self.changed.is_empty() {
+                let done = self.commit(keys, now)?;
+                if done.waiting.is_empty() {
+                    self.clear_staged()?;
+                    return Ok(done);
+                }
+                if !self.is_online(keys) {
+                    return Ok(done);
+                }
+                waiting = done.waiting;
+            } else {
+                // A cut left the folder behind.
+                self.clear_staged()?;
+            }
+            (self.root, self.targets, self.releases) = seen;
+            self.changed.clear();
         }
-        let half = |document: &Document, days: u64| document.expires() < after(now, days / 2);
-        let has = |signers: Option<Signers>| {
-            signers.is_some_and(|all| all.ids.iter().any(|id| keys.get(id).is_some()))
-        };
-        if half(&self.root, limits::ROOT_DAYS) && has(self.signers(ROOT)) {
+        if waiting.is_empty() {
+            self.renew_people(keys, now);
+        }
+        self.renew_releases(keys, now);
+        let done = self.commit(keys, now)?;
+        waiting.extend(done.waiting);
+        Ok(Done { published: done.published, waiting })
+    }
+
+    fn has_key(&self, role: &str, keys: &Keys) -> bool {
+        self.signers(role).is_some_and(|all| all.ids.iter().any(|id| keys.get(id).is_some()))
+    }
+
+    fn is_online(&self, keys: &Keys) -> bool {
+        self.has_key(SNAPSHOT, keys) && self.has_key(TIMESTAMP, keys)
+    }
+
+    fn renew_people(&mut self, keys: &Keys, now: Time) {
+        let half = after(now, limits::ROOT_DAYS / 2);
+        if self.root.expires() < half && self.has_key(ROOT, keys) {
             self.renew(ROOT, now);
         }
-        if half(&self.targets, limits::ROOT_DAYS) && has(self.signers(TARGETS)) {
+        if self.targets.expires() < half && self.has_key(TARGETS, keys) {
             self.renew(TARGETS, now);
         }
-        if half(&self.releases, limits::RELEASES_DAYS) && has(self.signers(RELEASES)) {
+    }
+
+    fn renew_releases(&mut self, keys: &Keys, now: Time) {
+        let staged = self.layout.staged().join(names::role_file(RELEASES)).exists();
+        if !staged
+            && self.releases.expires() < after(now, limits::RELEASES_DAYS / 2)
+            && self.has_key(RELEASES, keys)
+        {
             self.renew(RELEASES, now);
         }
-        self.commit(keys, now)
     }
 
     /// Puts a new key in the place of another, wherever that counts. The old one is named by its id, or the beginning
@@ -234,9 +273,26 @@ impl Repository {
         }
     }
 
-    pub(crate) fn nothing_staged(&self) -> Result<(), RepoError> {
+    /// Fails while something waits that a change would be lost beside.
+    fn nothing_staged(&self) -> Result<(), RepoError> {
         let path = self.layout.staged();
         if path.exists() { Err(RepoError::Staged { path }) } else { Ok(()) }
+    }
+
+    /// The same for a release: new root keys that wait for signatures do not hold one up.
+    pub(crate) fn no_releases_staged(&self) -> Result<(), RepoError> {
+        let path = self.layout.staged();
+        let there = path.join(names::role_file(RELEASES)).exists();
+        if there { Err(RepoError::Staged { path }) } else { Ok(()) }
+    }
+
+    fn clear_staged(&self) -> Result<(), RepoError> {
+        match fs::remove_dir_all(self.layout.staged()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(RepoError::file(self.layout.staged())(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn take_staged(&mut self) -> Result<(), RepoError> {
@@ -281,10 +337,11 @@ impl Repository {
 
     /// Signs what changed and writes it:
     ///
-    /// 1. Root, targets, releases are signed. If one lacks signatures, all three go to `staged/`, and that is all.
-    /// 2. Snapshot and timestamp are signed.
-    /// 3. Versioned files are written: targets, releases, snapshot, root.
-    /// 4. `timestamp.json` replaces the old one, and `staged/` goes.
+    /// 1. Root, targets, releases are signed. If one lacks signatures, all that changed goes to `staged/`, and that is all.
+    /// 2. What will be read is checked as a client does: others may have added signatures that are none.
+    /// 3. Snapshot and timestamp are signed.
+    /// 4. Versioned files are written: targets, releases, snapshot, root.
+    /// 5. `timestamp.json` replaces the old one.
     pub(crate) fn commit(&mut self, keys: &Keys, now: Time) -> Result<Done, RepoError> {
         let online = self.need(TIMESTAMP)?;
         let mut lacking = Vec::new();
@@ -324,7 +381,34 @@ impl Repository {
                 return Err(RepoError::NoKey { role: role.to_owned(), ids: signers.shown() });
             }
         }
+        self.check()?;
         self.publish(keys, now)
+    }
+
+    fn check(&self) -> Result<(), RepoError> {
+        let parse = |file: &str, document: &Document| {
+            let why = |why| RepoError::Release { path: file.into(), why };
+            Envelope::parse(&document.to_bytes()).map_err(why)
+        };
+        let bytes = self.root.to_bytes();
+        let root = match &self.root_before {
+            Some(before) if self.changed.contains(ROOT) => {
+                Root::parse("root.json", &before.to_bytes())?.successor("the new root.json", &bytes)?
+            }
+            _ => Root::parse("root.json", &bytes)?,
+        };
+        let top = parse("targets.json", &self.targets)?;
+        top.verify("targets.json", root.targets())?;
+        let top: Targets = top.read("targets.json")?;
+        let delegation = top.delegations.iter().find(|delegation| delegation.role == RELEASES);
+        let delegation = delegation.ok_or_else(|| RepoError::Release {
+            path: "targets.json".into(),
+            why: "it names nobody for releases".to_owned(),
+        })?;
+        let releases = parse("releases.json", &self.releases)?;
+        releases.verify("releases.json", &delegation.authority)?;
+        releases.read::<Targets>("releases.json")?;
+        Ok(())
     }
 
     fn stage(&self, lacking: Vec<(String, u64, u64)>) -> Result<Done, RepoError> {
@@ -333,7 +417,7 @@ impl Repository {
                 layout::write(&self.layout.staged().join(names::role_file(role)), &document.to_bytes())?;
             }
         }
-        Ok(Done::Waiting(lacking))
+        Ok(Done { published: Vec::new(), waiting: lacking })
     }
 
     fn publish(&mut self, keys: &Keys, now: Time) -> Result<Done, RepoError> {
@@ -366,14 +450,8 @@ impl Repository {
         }
         layout::write(&metadata.join(names::role_file(TIMESTAMP)), &self.timestamp.to_bytes())?;
         done.push((TIMESTAMP.to_owned(), self.timestamp.version()));
-        match fs::remove_dir_all(self.layout.staged()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(RepoError::file(self.layout.staged())(error));
-            }
-            _ => {}
-        }
         self.changed.clear();
-        Ok(Done::Published(done))
+        Ok(Done { published: done, waiting: Vec::new() })
     }
 }
 

@@ -162,31 +162,41 @@ fn holders_of_root_keys_sign_one_after_the_other() {
     let keys = publisher.keys(&["root-1"]);
     let lost = publisher.key("root-3").id();
     let done = Repository::open(&publisher.repo()).unwrap().rotate(&lost[..12], &new, &keys, day(1)).unwrap();
-    assert_eq!(done, Done::Waiting(vec![("root".to_owned(), 1, 2), ("targets".to_owned(), 1, 2)]));
+    let lacking = vec![("root".to_owned(), 1, 2), ("targets".to_owned(), 1, 2)];
+    assert_eq!(done, Done { waiting: lacking.clone(), ..Done::default() });
     for entry in fs::read_dir(seen.join("metadata")).unwrap() {
         let name = entry.unwrap().file_name();
         let now = fs::read(publisher.repo().join("metadata").join(&name)).unwrap();
         assert_eq!(fs::read(seen.join("metadata").join(&name)).unwrap(), now);
     }
-    assert!(
-        publisher
-            .try_publish("1.1", &publisher.all_keys(), 1)
-            .unwrap_err()
-            .to_string()
-            .contains("waits for signatures")
-    );
+    // What readers see is kept alive all the while, and releases come out.
+    assert_eq!(publisher.sign(&["online"], 10).unwrap().waiting, lacking);
+    assert_eq!(machine.version(20), "1.0");
+    publisher.publish("1.1", 20);
+    assert_eq!(machine.version(30), "1.1");
+    let again = Repository::open(&publisher.repo()).unwrap().rotate(&lost, &new, &keys, day(20));
+    assert!(again.unwrap_err().to_string().contains("waits for signatures"));
+    // A signature that is none is found before anybody reads it.
+    let staged = publisher.repo().join("staged/root.json");
+    let honest = fs::read_to_string(&staged).unwrap();
+    let spoilt = honest.replacen("\"sig\":\"", "\"sig\":\"00", 1);
+    fs::write(&staged, spoilt).unwrap();
+    let error = publisher.sign(&["root-2", "online"], 20).unwrap_err().to_string();
+    assert_eq!(error, "the new root.json: signed by 1 of the keys that count, 2 must");
+    assert_eq!(machine.version(30), "1.1");
+    fs::write(&staged, honest).unwrap();
     // The second one has no other key with him; then the one with the server's finishes.
-    let done = publisher.sign(&["root-2"], 2).unwrap();
-    assert_eq!(done, Done::Waiting(vec![("snapshot".to_owned(), 0, 1)]));
-    let Done::Published(roles) = publisher.sign(&["online"], 3).unwrap() else { panic!() };
-    assert!(roles.contains(&("root".to_owned(), 2)));
+    let done = publisher.sign(&["root-2"], 21).unwrap();
+    assert_eq!(done, Done { waiting: vec![("snapshot".to_owned(), 0, 1)], ..Done::default() });
+    let done = publisher.sign(&["online"], 22).unwrap();
+    assert!(done.waiting.is_empty() && done.published.contains(&("root".to_owned(), 2)));
     assert!(!publisher.repo().join("staged").exists());
-    machine.version(3);
-    let root = &publisher.verified(3).unwrap().roles[0];
+    machine.version(22);
+    let root = &publisher.verified(22).unwrap().roles[0];
     assert!(root.keys.contains(&new.id()) && !root.keys.contains(&lost) && root.keys.len() == 3);
     for wrong in ["", "abc", &lost[..12], "not a key"] {
         let error =
-            Repository::open(&publisher.repo()).unwrap().rotate(wrong, &new, &publisher.all_keys(), day(4));
+            Repository::open(&publisher.repo()).unwrap().rotate(wrong, &new, &publisher.all_keys(), day(23));
         assert!(error.unwrap_err().to_string().contains("not the beginning"), "{wrong}");
     }
 }
@@ -204,7 +214,7 @@ fn every_key_can_be_replaced_and_machines_follow() {
     // From the first root on, with none in between missing, also for a machine that slept.
     assert_eq!(old.version(5), "1.0");
     let keys = publisher.all_keys();
-    assert!(matches!(publisher.try_publish("1.1", &keys, 5).unwrap().done, Done::Published(_)));
+    assert!(publisher.try_publish("1.1", &keys, 5).unwrap().done.waiting.is_empty());
     assert_eq!(old.version(5), "1.1");
     assert_eq!(publisher.machine().version(5), "1.1");
 }

@@ -491,7 +491,7 @@ pub fn fuzz(bytes: &[u8]) {
     }
     let _ = (envelope.read::<Timestamp>("fuzz"), envelope.read::<Snapshot>("fuzz"));
     if let Ok(targets) = envelope.read::<Targets>("fuzz") {
-        for name in targets.targets.keys() {
+        for name in targets.targets.keys().take(8) {
             let _ = crate::search::asked(&targets, name).count();
         }
     }

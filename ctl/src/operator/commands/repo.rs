@@ -84,36 +84,30 @@ fn short(id: &str) -> &str {
 
 /// A command's outcome, for `--json`.
 #[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Outcome {
-    /// Role → version.
-    Published(Vec<(String, u64)>),
+struct Outcome<'a> {
+    /// Role and version.
+    published: &'a [(String, u64)],
     /// Role, signatures, signatures needed.
-    Waiting(Vec<(String, u64, u64)>),
+    waiting: &'a [(String, u64, u64)],
 }
 
 fn show(done: &Done, first: Option<String>, folder: &Path, out: Out) -> Result<(), Failure> {
-    let outcome = match done {
-        Done::Published(roles) => Outcome::Published(roles.clone()),
-        Done::Waiting(roles) => Outcome::Waiting(roles.clone()),
-    };
-    out.show(&outcome, |_, _| {
+    let outcome = Outcome { published: &done.published, waiting: &done.waiting };
+    out.show(&outcome, |outcome, _| {
         let mut text = first.map(|line| line + "\n").unwrap_or_default();
-        match done {
-            Done::Published(roles) => {
-                let roles: Vec<String> =
-                    roles.iter().map(|(role, version)| format!("{role} {version}")).collect();
-                text += &format!("published: {}\n", roles.join(", "));
-            }
-            Done::Waiting(roles) => {
-                for (role, have, need) in roles {
-                    text += &format!("{role}: {have} of {need} signatures\n");
-                }
-                text += &format!(
-                    "nothing is published yet; it waits in {} for \"berth repo sign\" with the other keys\n",
-                    folder.join("staged").display()
-                );
-            }
+        if !outcome.published.is_empty() {
+            let roles: Vec<String> =
+                outcome.published.iter().map(|(role, version)| format!("{role} {version}")).collect();
+            text += &format!("published: {}\n", roles.join(", "));
+        }
+        for (role, have, need) in outcome.waiting {
+            text += &format!("{role}: {have} of {need} signatures\n");
+        }
+        if !outcome.waiting.is_empty() {
+            text += &format!(
+                "this is not published yet; it waits in {} for \"berth repo sign\" with the other keys\n",
+                folder.join("staged").display()
+            );
         }
         text
     })
