@@ -36,6 +36,7 @@ pub mod server;
 pub mod spki;
 pub mod stats;
 pub mod tls;
+mod upload;
 
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;

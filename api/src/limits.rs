@@ -43,6 +43,12 @@ pub const PING: Duration = Duration::from_secs(30);
 pub const QUESTIONS: usize = 16;
 /// Threads that wait for PID 1; with the two others they stay below the unit's task limit.
 pub const THREADS: usize = 8;
+/// An operator who sends an archive is given up when nothing of it comes for so long.
+pub const UPLOAD_STALL: Duration = Duration::from_secs(60);
+/// And when the store takes nothing of it for so long: it may have to be started first.
+pub const UPLOAD_TAKEN: Duration = Duration::from_secs(120);
+/// Archives under way at once.
+pub const UPLOADS: usize = 4;
 /// Images listed.
 pub const IMAGES: usize = 4096;
 /// Log streams at once, over all connections.

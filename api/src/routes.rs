@@ -7,13 +7,14 @@ use crate::logs::{self, Format, Query};
 use crate::metrics::{self, Facts};
 use crate::respond::{Body, Refusal, json, with_type};
 use crate::stats::{Sources, Stats};
+use crate::upload;
 use berth_units::control::client::Client;
 use berth_units::control::{Drive, ImageOrder, Reply, Request as Ask};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ACCEPT, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -55,6 +56,7 @@ pub struct Shared {
     images: PathBuf,
     pub(crate) access: watch::Receiver<Access>,
     questions: Semaphore,
+    uploads: Semaphore,
     log_streams: Arc<Semaphore>,
     figures: Sources,
     scrapes: Arc<Semaphore>,
@@ -72,6 +74,7 @@ impl Shared {
             images,
             access,
             questions: Semaphore::new(limits::QUESTIONS),
+            uploads: Semaphore::new(limits::UPLOADS),
             log_streams: Arc::new(Semaphore::new(limits::LOG_STREAMS)),
             figures,
             scrapes: Arc::new(Semaphore::new(limits::SCRAPES)),
@@ -99,10 +102,19 @@ impl Shared {
 
     /// One question to PID 1, on a connection of its own. Errors in PID 1's reply come back as refusals.
     pub(crate) async fn ask(&self, ask: Ask) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
+        self.ask_with(ask, None).await
+    }
+
+    /// The same, with a descriptor that rides along.
+    async fn ask_with(&self, ask: Ask, fd: Option<OwnedFd>) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
         let unavailable = |why: String| Refusal::new("unavailable", format!("PID 1 did not answer: {why}"));
         let _place = self.questions.acquire().await.map_err(|e| unavailable(e.to_string()))?;
         let socket = self.socket.clone();
-        let answer = tokio::task::spawn_blocking(move || Client::connect_to(&socket)?.request(ask)).await;
+        let answer = tokio::task::spawn_blocking(move || {
+            let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
+            Client::connect_to(&socket)?.request_with(ask, &fds)
+        })
+        .await;
         match answer {
             Ok(Ok((Reply::Error { kind, message }, _))) => Err(Refusal::new(&kind, message)),
             Ok(Ok(answer)) => Ok(answer),
@@ -122,6 +134,7 @@ enum Route {
     Logs(String),
     Images,
     Image(ImageWord),
+    Load,
     Act(Act),
     Drive(String, Drive),
 }
@@ -168,6 +181,7 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         ["v1", "images"] => ("GET", Route::Images),
         ["v1", "images", "pull"] => ("POST", Route::Image(ImageWord::Pull)),
         ["v1", "images", "remove"] => ("POST", Route::Image(ImageWord::Remove)),
+        ["v1", "images", "load"] => ("POST", Route::Load),
         ["v1", "images", "prune"] => ("POST", Route::Image(ImageWord::Prune)),
         ["v1", "jobs"] => ("GET", Route::Ask(AskKind::Jobs)),
         ["v1", "boot-times"] => ("GET", Route::Ask(AskKind::BootTimes)),
@@ -183,8 +197,8 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
                 "not-found",
                 "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/stats, /v1/images, /v1/jobs, \
                  /v1/boot-times, /v1/slots, /v1/config, /v1/machine, /v1/version, /metrics and POST /v1/units/NAME/start, \
-                 /stop, /restart, /v1/images/pull, /remove, /prune, /v1/config/reload, /v1/reboot, /v1/poweroff, \
-                 /v1/halt",
+                 /stop, /restart, /v1/images/pull, /load, /remove, /prune, /v1/config/reload, /v1/reboot, \
+                 /v1/poweroff, /v1/halt",
             ));
         }
     };
@@ -209,7 +223,7 @@ fn unit_name(name: &str) -> Result<String, Refusal> {
 
 /// Answers one request of an authorised peer, `who` for the log.
 pub async fn answer(shared: Arc<Shared>, who: &str, request: Request<Incoming>) -> Response<Body> {
-    match try_answer(shared, who, &request).await {
+    match try_answer(shared, who, request).await {
         Ok(response) => response,
         Err(refusal) => refusal.response(),
     }
@@ -218,14 +232,14 @@ pub async fn answer(shared: Arc<Shared>, who: &str, request: Request<Incoming>) 
 async fn try_answer(
     shared: Arc<Shared>,
     who: &str,
-    request: &Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
+    let route = route(request.method(), request.uri().path())?;
     let body = request.body().size_hint().lower();
-    if body > limits::BODY_BYTES {
+    if body > limits::BODY_BYTES && route != Route::Load {
         let message = format!("the request's body has {body} bytes; none is expected");
         return Err(Refusal { status: 413, ..Refusal::new("bad-request", message) });
     }
-    let route = route(request.method(), request.uri().path())?;
     let query = request.uri().query().unwrap_or_default();
     let takes_query =
         matches!(route, Route::Logs(_) | Route::Image(ImageWord::Pull) | Route::Image(ImageWord::Remove));
@@ -274,8 +288,9 @@ async fn try_answer(
                 ImageWord::Remove => ImageOrder::Remove(images::name_in(query)?),
                 ImageWord::Prune => ImageOrder::Prune,
             };
-            change(&shared, who, request, order.to_string(), Ask::Image { order }).await
+            change(&shared, who, &request, order.to_string(), Ask::Image { order }).await
         }
+        Route::Load => load(&shared, who, request).await,
         Route::Act(act) => {
             let (word, ask) = match act {
                 Act::Reboot => ("reboot", Ask::Reboot),
@@ -283,11 +298,11 @@ async fn try_answer(
                 Act::Halt => ("halt", Ask::Halt),
                 Act::ConfigReload => ("config reload", Ask::ConfigReload),
             };
-            change(&shared, who, request, word.to_owned(), ask).await
+            change(&shared, who, &request, word.to_owned(), ask).await
         }
         Route::Drive(unit, order) => {
             let word = format!("{order} {unit}");
-            change(&shared, who, request, word, Ask::Drive { unit, order }).await
+            change(&shared, who, &request, word, Ask::Drive { unit, order }).await
         }
     }
 }
@@ -310,6 +325,30 @@ async fn metrics(shared: &Shared) -> Result<String, Refusal> {
     Ok(metrics::render(&Facts { stats: &stats, machine: &machine, slots: &slots, config: &config }))
 }
 
+fn is_no_web_page(request: &Request<Incoming>) -> Result<(), Refusal> {
+    if request.headers().contains_key(ORIGIN) {
+        // A browser that holds the operator's certificate would send it along with any page's form.
+        return Err(Refusal::new("denied", "requests from web pages (Origin) change nothing here"));
+    }
+    Ok(())
+}
+
+/// Takes in an archive. The answer comes when all of it has been passed on; the job tells what the store makes of it.
+async fn load(shared: &Shared, who: &str, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    is_no_web_page(&request)?;
+    let _place = shared.uploads.try_acquire().map_err(|_| {
+        Refusal::new("busy", format!("{} archives are being sent already; try again later", limits::UPLOADS))
+    })?;
+    eprintln!("load asked for by {who}");
+    let (to, theirs) = upload::pipe()?;
+    let job = match shared.ask_with(Ask::Image { order: ImageOrder::Load }, Some(theirs)).await? {
+        (Reply::Job(id), _) => id,
+        (other, _) => return Err(unexpected(&other)),
+    };
+    upload::pass_on(request.into_body(), to).await?;
+    Ok(json(StatusCode::ACCEPTED, &Accepted { accepted: "load".to_owned(), job: Some(job) }))
+}
+
 /// What changes something: said in the log, with who asked.
 async fn change(
     shared: &Shared,
@@ -318,10 +357,7 @@ async fn change(
     word: String,
     ask: Ask,
 ) -> Result<Response<Body>, Refusal> {
-    if request.headers().contains_key(ORIGIN) {
-        // A browser that holds the operator's certificate would send it along with any page's form.
-        return Err(Refusal::new("denied", "requests from web pages (Origin) change nothing here"));
-    }
+    is_no_web_page(request)?;
     eprintln!("{word} asked for by {who}");
     match shared.ask(ask).await? {
         (Reply::Done, _) => Ok(json(StatusCode::ACCEPTED, &Accepted { accepted: word, job: None })),
@@ -407,6 +443,7 @@ mod tests {
             (Method::POST, "/v1/images/pull", 200),
             (Method::GET, "/v1/images/prune", 405),
             (Method::POST, "/v1/images/web", 404),
+            (Method::POST, "/v1/images/load", 200),
             (Method::GET, "/v1/jobs", 200),
             (Method::POST, "/v1/units/web/restart", 200),
             (Method::GET, "/v1/units/web/stop", 405),

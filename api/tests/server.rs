@@ -307,3 +307,20 @@ fn the_machine_keeps_its_key_and_ends_with_pid_1() {
     let why = fake.hang_up();
     assert!(why.contains("connection to PID 1"), "{why}");
 }
+
+#[test]
+fn an_archive_is_passed_on_as_it_comes() {
+    let me = Operator::new();
+    let fake = Fake::start(&[&me.line]);
+    let archive: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_be_bytes).collect();
+    let file = me.folder.path().join("archive");
+    fs::write(&file, &archive).unwrap();
+    let upload = format!("@{}", file.display());
+    for version in ["--http1.1", "--http2"] {
+        let answer = me.curl(&fake, "/v1/images/load", &[version, "--data-binary", &upload]);
+        assert_eq!((answer.status.as_str(), answer.body.trim()), ("202", r#"{"accepted":"load","job":7}"#));
+        assert!(fake.archive() == archive, "it came as something else");
+    }
+    let answer = me.curl(&fake, "/v1/images/load", &["--data", "", "--header", "Origin: https://elsewhere"]);
+    assert_eq!(answer.status, "403");
+}

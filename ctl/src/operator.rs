@@ -8,6 +8,7 @@ mod pem;
 pub mod private;
 pub mod render;
 mod tls;
+mod upload;
 
 use clap::Parser as _;
 use std::process::ExitCode;

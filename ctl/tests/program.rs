@@ -690,3 +690,44 @@ fn images_are_removed_by_name_and_all_at_once() {
     let refused = laptop.berth(&["rmi", "a b"]);
     assert!(refused.code == 1 && refused.err.contains("no image's name"), "{}", refused.err);
 }
+
+#[test]
+fn an_archive_is_sent_from_a_file_or_a_pipe() {
+    let (laptop, fake) = acquainted();
+    let done = JobStatus { order: ImageOrder::Load, ..fake::job("done", "web:1, other:1") };
+    fake.job_goes(vec![done]);
+    let archive: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_be_bytes).collect();
+    let file = laptop.folder.path().join("images.tar");
+    fs::write(&file, &archive).unwrap();
+    let file = file.to_str().unwrap();
+    for words in [&["load", file][..], &["load", "-i", file], &["image", "load", file]] {
+        let Output { code, out, .. } = laptop.berth(words);
+        assert_eq!((code, out.as_str()), (0, "loaded: web:1, other:1\n"));
+        assert!(fake.archive() == archive, "it came as something else");
+    }
+    let mut command = laptop.command(&["load", "-", "--json"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), &archive).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let job: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&job["state"], &job["order"]), (&"done".into(), &"load".into()));
+    assert!(fake.archive() == archive);
+
+    let missing = laptop.berth(&["load", "/nonexistent.tar"]);
+    assert_eq!(missing.code, 2);
+    assert!(missing.err.contains("/nonexistent.tar cannot be read"), "{}", missing.err);
+    assert_eq!(laptop.berth(&["load"]).code, 2);
+}
+
+#[test]
+fn a_store_that_wants_no_more_is_heard() {
+    let (laptop, fake) = acquainted();
+    let full = "the archive was not taken: the state partition is full";
+    fake.job_goes(vec![JobStatus { order: ImageOrder::Load, ..fake::job("failed", full) }]);
+    fake.takes(100_000);
+    let file = laptop.folder.path().join("images.tar");
+    fs::write(&file, vec![7; 40 << 20]).unwrap();
+    let Output { code, out, err } = laptop.berth(&["load", file.to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (1, &*format!("load: failed: {full}\n")), "{err}");
+    assert_eq!(fake.archive().len(), 100_000);
+}

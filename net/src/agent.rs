@@ -245,7 +245,8 @@ impl Agent {
             | ToWorker::Registries { .. }
             | ToWorker::Fetch { .. }
             | ToWorker::InUse { .. }
-            | ToWorker::Collect { .. } => {}
+            | ToWorker::Collect { .. }
+            | ToWorker::Load { .. } => {}
         }
         Ok(())
     }

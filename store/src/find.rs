@@ -86,6 +86,17 @@ pub fn find<'a>(
     image.ok_or_else(|| refused.unwrap_or_else(|| not_found(layouts.len(), &seen, &problems)))
 }
 
+/// The names of all images in a layout, as many as [`limits::LOADED`].
+pub fn names(layout: &Layout) -> Result<Vec<String>, Error> {
+    let mut names: Vec<String> = images_of(layout)?.into_iter().flat_map(|(names, _)| names).collect();
+    names.sort();
+    names.dedup();
+    if names.len() > limits::LOADED {
+        return Err(layout.unreadable(format!("more than {} images are in it", limits::LOADED)));
+    }
+    Ok(names)
+}
+
 fn not_found(places: usize, seen: &[String], problems: &[String]) -> Error {
     let mut text = match (places, seen) {
         (0, _) => {

@@ -34,6 +34,7 @@ mod error;
 mod find;
 mod layout;
 mod limits;
+mod load;
 pub mod mkstate;
 mod oci;
 mod path;

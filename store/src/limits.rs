@@ -51,6 +51,10 @@ pub const XATTR_BYTES: usize = 64 * 1024;
 /// Pieces of a sparse file; 16 bytes of memory each.
 pub const SPARSE_PIECES: usize = 65_536;
 
+/// Bytes of an archive that an operator sends, uncompressed: two of the largest layers.
+pub const LOAD_BYTES: u64 = 32 << 30;
+/// Images in it.
+pub const LOADED: usize = 64;
 /// Bytes that stay free on the state partition, for config, records and units' own data.
 pub const RESERVE_BYTES: u64 = 16 << 20;
 /// Bytes written between two looks at the free space.

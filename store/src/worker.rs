@@ -5,14 +5,17 @@ use crate::collect::Needed;
 use crate::error::Error;
 use crate::layout::{self, Layout};
 use crate::prepare::{Outcome, Store};
-use crate::{limits, show, sys};
+use crate::{limits, load, show, sys};
 use berth_units::control::client::Client;
 use berth_units::control::{FromWorker, ToWorker};
 use berth_units::paths;
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::mpsc;
 
 /// Where images may come from: archives and layouts in the OS image, attached disks, and, for what is in none of these,
 /// the folder that the fetcher fills.
@@ -120,15 +123,39 @@ pub fn run() -> ExitCode {
 }
 
 /// Serves one connection that has said hello.
-pub fn serve(mut client: Client, root: &Path, places: &Places) -> Result<(), String> {
+pub fn serve(client: Client, root: &Path, places: &Places) -> Result<(), String> {
     let store = Store::open(root).map_err(|e| e.to_string())?;
+    let (tell, heard) = mpsc::channel();
+    let mut ears = Client::from_fd(
+        client.as_fd().try_clone_to_owned().map_err(|e| format!("no second descriptor: {e}"))?,
+    );
+    let of_init = tell.clone();
+    // It listens in a thread of its own, which ends with the connection: archives are received meanwhile.
+    let listener = std::thread::Builder::new().spawn(move || {
+        loop {
+            let message = ears.recv();
+            let last = message.is_err();
+            if of_init.send(Heard::Init(message)).is_err() || last {
+                return;
+            }
+        }
+    });
+    listener.map_err(|e| format!("no thread: {e}"))?;
     client.tell(FromWorker::Ready).map_err(|e| e.to_string())?;
     let mut needed = Needed::default();
-    loop {
-        let message = match client.recv() {
-            Ok((message, _)) => message,
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(e) => return Err(format!("PID 1 not understood: {e}")),
+    while let Ok(heard) = heard.recv() {
+        let (message, fds) = match heard {
+            Heard::Init(Ok(message)) => message,
+            Heard::Init(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Heard::Init(Err(e)) => return Err(format!("PID 1 not understood: {e}")),
+            Heard::Received(job, received) => {
+                let (images, error) = match received {
+                    Ok(()) => load::unpack(&store, &load::place(root, job)),
+                    Err(e) => (Vec::new(), Some(show::bounded(e.to_string()))),
+                };
+                client.tell(FromWorker::Loaded { job, images, error }).map_err(|e| e.to_string())?;
+                continue;
+            }
         };
         let answer = match message {
             ToWorker::Prepare { reference, pulled } => match places.prepare(&store, &reference, pulled) {
@@ -154,11 +181,39 @@ pub fn serve(mut client: Client, root: &Path, places: &Places) -> Result<(), Str
                 let trouble = done.trouble.map(show::bounded);
                 FromWorker::Collected { images: done.images, layers: done.layers, bytes: done.bytes, trouble }
             }
+            ToWorker::Load { job } => {
+                let Err(why) = receive(job, fds, load::place(root, job), tell.clone()) else { continue };
+                FromWorker::Loaded { job, images: Vec::new(), error: Some(why) }
+            }
             // The rest of the protocol is for other workers.
             _ => continue,
         };
         client.tell(answer).map_err(|e| e.to_string())?;
     }
+    Ok(())
+}
+
+/// What the worker waits for.
+enum Heard {
+    /// PID 1's next message.
+    Init(io::Result<(ToWorker, Vec<OwnedFd>)>),
+    /// The archive of a job is here, or is not.
+    Received(u64, Result<(), Error>),
+}
+
+/// Begins to receive an archive.
+fn receive(job: u64, fds: Vec<OwnedFd>, to: PathBuf, tell: mpsc::Sender<Heard>) -> Result<(), String> {
+    let from = fds.into_iter().next().ok_or("no archive came along")?;
+    let work = move || {
+        let received = load::receive(File::from(from), &to);
+        if received.is_err() {
+            // The next start would do it, too.
+            let _ = std::fs::remove_file(&to);
+        }
+        // Nobody hears it: the worker has ended.
+        let _ = tell.send(Heard::Received(job, received));
+    };
+    std::thread::Builder::new().spawn(work).map(drop).map_err(|e| format!("no thread: {e}"))
 }
 
 fn sentence(reference: &str, outcome: &Outcome) -> String {

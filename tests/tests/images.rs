@@ -1,9 +1,12 @@
 //! What a machine keeps of images, and what it removes.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use berth_qemu::demo::{self, HEADING};
-use berth_store::build::LayerBuilder;
-use berth_tests::{Bus, Event, Firmware, Guest, Plan, WEB, config, state_tool};
+use berth_store::build::{self, LayerBuilder};
+use berth_tests::{Bus, Event, Firmware, Guest, Plan, SOON, WEB, config, state_tool};
+use berth_units::control::JobStatus;
+use std::io::Cursor;
+use std::time::{Duration, Instant};
 
 const OLD: &str = "[units.old.container]\nimage = \"berth.example/old:1\"\nargs = [\"-p\", \"8081\"]\n";
 
@@ -51,4 +54,38 @@ fn an_image_whose_unit_is_gone_is_removed_after_a_healthy_boot() -> Result<()> {
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));
     Ok(())
+}
+
+/// No registry has it, no disk: the unit waits, and starts when an operator has sent it.
+#[test]
+fn an_archive_that_an_operator_sends_is_what_a_unit_waits_for() -> Result<()> {
+    let config = WEB.replace("berth.example/web:1", "berth.example/sent:1");
+    let mut guest = Guest::new(Firmware::Direct)?.with_config(&config)?.boot()?;
+    guest.ready()?;
+    guest.wait_for("web      backoff: image not available")?;
+    let image = demo::web_image(&guest.plan().built()?.tools)?.named("berth.example/sent:1");
+    let archive = build::gzipped(&image.archive()?)?;
+    let half = archive[..archive.len() / 2].to_vec();
+    assert!(load(&mut guest, half)?.message.contains("not taken"));
+    let job = load(&mut guest, archive)?;
+    assert_eq!((job.state.as_str(), job.message.as_str()), ("done", "berth.example/sent:1"));
+    guest.healthy("web")?;
+    assert!(guest.page("/")?.contains(HEADING));
+    let images = guest.client()?.images()?;
+    assert!(images[0].kept && images[0].used_by == ["web"], "{images:?}");
+    Ok(())
+}
+
+fn load(guest: &mut Guest, archive: Vec<u8>) -> Result<JobStatus> {
+    let id = guest.client()?.load(Box::new(Cursor::new(archive)), &|_| ())?;
+    let end = Instant::now() + SOON;
+    loop {
+        let job = guest.client()?.jobs()?.into_iter().find(|job| job.id == id).context("no job")?;
+        if job.is_over() {
+            return Ok(job);
+        }
+        ensure!(Instant::now() < end, "{job:?}");
+        // There is no event for a job.
+        std::thread::sleep(Duration::from_millis(300));
+    }
 }

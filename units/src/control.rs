@@ -110,6 +110,8 @@ pub enum ImageOrder {
     Remove(String),
     /// Remove every image that no unit needs.
     Prune,
+    /// Keep every image of an OCI or Docker archive. One descriptor rides along, from which the archive is read.
+    Load,
 }
 
 impl std::fmt::Display for ImageOrder {
@@ -118,6 +120,7 @@ impl std::fmt::Display for ImageOrder {
             Self::Pull(image) => write!(f, "pull {image}"),
             Self::Remove(image) => write!(f, "remove {image}"),
             Self::Prune => f.write_str("prune"),
+            Self::Load => f.write_str("load"),
         }
     }
 }
@@ -129,7 +132,7 @@ pub struct JobStatus {
     pub id: u64,
     /// What was asked for.
     pub order: ImageOrder,
-    /// `waiting`, `pulling`, `unpacking`, `removing`; then `done` or `failed`.
+    /// `waiting`, `pulling`, `unpacking`, `loading`, `removing`; then `done` or `failed`.
     pub state: String,
     /// Bytes that are there, while it is pulled.
     pub done: u64,
@@ -410,6 +413,12 @@ pub enum ToWorker {
         /// How much.
         sweep: Sweep,
     },
+    /// To the store: one descriptor rides along, from which an archive is to be read; each image in it is made ready and
+    /// kept.
+    Load {
+        /// Number of the job, under which it is answered.
+        job: u64,
+    },
     /// To the fetcher: how registries are reached. Comes once after Hello and on every change.
     Registries {
         /// Hosts, proxies, and who we are there.
@@ -507,6 +516,15 @@ pub enum FromWorker {
         bytes: u64,
         /// What could not be removed, and why.
         trouble: Option<String>,
+    },
+    /// From the store, to [`ToWorker::Load`].
+    Loaded {
+        /// As asked.
+        job: u64,
+        /// The images that are there now.
+        images: Vec<String>,
+        /// Why not all are.
+        error: Option<String>,
     },
     /// From the fetcher: everything that the image consists of is there, checked and synced.
     Fetched {

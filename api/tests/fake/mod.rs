@@ -13,11 +13,12 @@ use berth_units::model::{NetworkMode, Origin, Port, Protocol};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -33,6 +34,7 @@ pub struct Fake {
     pub fingerprint: String,
     state: Arc<State>,
     said: Receiver<FromWorker>,
+    archives: Receiver<Vec<u8>>,
     stop: UnixStream,
     server: Option<JoinHandle<Result<(), ServeError>>>,
 }
@@ -47,6 +49,9 @@ struct State {
     stop_at: Mutex<Option<(String, UnixStream)>>,
     /// What job 7 is at each look; the last one stays.
     jobs: Mutex<Vec<JobStatus>>,
+    /// Archives that came, and how many bytes of one are taken.
+    taken: Sender<Vec<u8>>,
+    takes: AtomicU64,
 }
 
 /// Two segments, as PID 1 keeps them.
@@ -75,6 +80,7 @@ impl Fake {
         // Its `accept` asks nothing of the socket's type.
         let listener = UnixListener::from(listener);
 
+        let (taken, archives) = channel();
         let state = Arc::new(State {
             worker: Mutex::new(None),
             asked: Mutex::default(),
@@ -82,6 +88,8 @@ impl Fake {
             replies: Mutex::default(),
             stop_at: Mutex::default(),
             jobs: Mutex::new(vec![job("done", "")]),
+            taken,
+            takes: AtomicU64::new(u64::MAX),
         });
         state.log.lock().unwrap().rotate();
         let (say, said) = channel();
@@ -100,7 +108,8 @@ impl Fake {
         let settings = Settings { socket: socket_path, data, images, figures, listen };
         let (stop, told) = UnixStream::pair().unwrap();
         let server = Some(std::thread::spawn(move || serve(&settings, told)));
-        let mut fake = Self { folder, port: 0, fingerprint: String::new(), state, said, stop, server };
+        let mut fake =
+            Self { folder, port: 0, fingerprint: String::new(), state, said, archives, stop, server };
         let FromWorker::ApiKey { fingerprint, port } = fake.hear() else { panic!("the key comes first") };
         (fake.port, fake.fingerprint) = (port, fingerprint);
         assert!(matches!(fake.hear(), FromWorker::Status { .. }));
@@ -131,6 +140,16 @@ impl Fake {
     /// Job 7 goes like this from now on.
     pub fn job_goes(&self, looks: Vec<JobStatus>) {
         *self.state.jobs.lock().unwrap() = looks;
+    }
+
+    /// The next archive that came.
+    pub fn archive(&self) -> Vec<u8> {
+        self.archives.recv_timeout(PATIENCE).expect("an archive comes")
+    }
+
+    /// Only so many bytes of an archive are taken from now on.
+    pub fn takes(&self, bytes: u64) {
+        self.state.takes.store(bytes, Ordering::Relaxed);
     }
 
     /// What was asked so far.
@@ -198,7 +217,18 @@ impl Log {
 impl State {
     fn connection(&self, connection: OwnedFd, first: &ToWorker, say: &Sender<FromWorker>) {
         let mut buffer = packet::buffer();
-        while let Ok((message, _)) = packet::recv::<ToInit>(connection.as_fd(), &mut buffer) {
+        while let Ok((message, fds)) = packet::recv::<ToInit>(connection.as_fd(), &mut buffer) {
+            if let (ToInit::Request(Request::Image { order: ImageOrder::Load }), Some(fd)) =
+                (&message, fds.into_iter().next())
+            {
+                // As the store does: meanwhile, and only as much as it wants.
+                let (taken, most) = (self.taken.clone(), self.takes.load(Ordering::Relaxed));
+                std::thread::spawn(move || {
+                    let mut bytes = Vec::new();
+                    File::from(fd).take(most).read_to_end(&mut bytes).unwrap();
+                    let _ = taken.send(bytes);
+                });
+            }
             match message {
                 ToInit::Worker(FromWorker::Hello) => {
                     *self.worker.lock().unwrap() = Some(connection.try_clone().unwrap());

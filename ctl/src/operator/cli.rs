@@ -106,13 +106,23 @@ first; without a limit of the unit's own it is compared with the machine's. --js
         /// Its name: [REGISTRY/]NAME[:TAG][@DIGEST]
         image: String,
     },
+    /// Send images to the machine, out of an OCI or Docker archive; they stay until they are removed
+    #[command(after_help = LOAD_HELP)]
+    Load {
+        /// The archive, compressed or not; "-" is standard input
+        #[arg(short, long = "input", value_name = "FILE", required_unless_present = "archive")]
+        input: Option<PathBuf>,
+        /// The same
+        #[arg(value_name = "FILE", conflicts_with = "input")]
+        archive: Option<PathBuf>,
+    },
     /// Remove images that no unit needs
     Rmi {
         /// Their names
         #[arg(required = true, value_name = "IMAGE")]
         images: Vec<String>,
     },
-    /// Images; the short forms are images, pull and rmi
+    /// Images; the short forms are images, pull, load and rmi
     #[command(subcommand)]
     Image(ImageCommand),
     /// Show the machine: name, versions, addresses, memory
@@ -234,6 +244,13 @@ const PULL_HELP: &str = "\
 The registry is asked also when an image of this name is here. Containers that run keep what they run on; a unit
 runs what was pulled from its next start on.";
 
+const LOAD_HELP: &str = "\
+Example:
+  docker save web:1 | berth load -
+
+\"docker save\", \"podman save\" and \"skopeo copy … oci-archive:FILE:NAME\" write such archives. Images keep the names
+that they have in it.";
+
 /// `berth image`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ImageCommand {
@@ -244,6 +261,12 @@ pub enum ImageCommand {
     Pull {
         /// Its name: [REGISTRY/]NAME[:TAG][@DIGEST]
         image: String,
+    },
+    /// Send images to the machine, out of an OCI or Docker archive; they stay until they are removed
+    #[command(after_help = LOAD_HELP)]
+    Load {
+        /// The archive, compressed or not; "-" is standard input
+        file: PathBuf,
     },
     /// Remove some that no unit needs
     Rm {

@@ -19,6 +19,7 @@ use berth_units::control::{
 use http::{Http, Lines};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -228,8 +229,19 @@ impl Client {
             ImageOrder::Pull(image) => format!("/v1/images/pull?image={}", escape(image)),
             ImageOrder::Remove(image) => format!("/v1/images/remove?image={}", escape(image)),
             ImageOrder::Prune => "/v1/images/prune".to_owned(),
+            // An empty one, which the machine refuses: `load` sends one.
+            ImageOrder::Load => "/v1/images/load".to_owned(),
         };
-        let accepted: Accepted = self.post(&path)?;
+        self.job_of(&self.post(&path)?)
+    }
+
+    /// `POST /v1/images/load`: sends an archive, and tells how many bytes are sent; the number of the job.
+    pub fn load(&self, archive: Box<dyn Read + Send>, sent: &dyn Fn(u64)) -> Result<u64, ClientError> {
+        let answer = self.http.send("/v1/images/load", archive, sent)?;
+        self.job_of(&self.understand(&answer)?)
+    }
+
+    fn job_of(&self, accepted: &Accepted) -> Result<u64, ClientError> {
         accepted.job.ok_or_else(|| ClientError::Answer {
             machine: self.http.machine().to_owned(),
             why: "it has given the job no number".to_owned(),

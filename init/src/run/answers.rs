@@ -3,19 +3,23 @@
 use super::machine::{Machine, OWN_LOG, now};
 use super::supervisor::{Supervisor, refuse};
 use crate::early::{Booted, Content, State, files};
-use berth_units::control::{BootTimes, MachineStatus, Reply, Request, SlotStatus, SlotsStatus};
+use berth_units::control::{BootTimes, ImageOrder, MachineStatus, Reply, Request, SlotStatus, SlotsStatus};
 use berth_updater::assess;
 use berth_updater::layout::Slot;
 use berth_updater::steps::StepRecord;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-/// Answers one question, with the descriptors that ride along.
+/// Answers one question, which came with these descriptors; others ride along with the answer.
 pub fn answer(
     supervisor: &mut Supervisor,
     machine: &mut Machine,
     request: &Request,
+    fds: Vec<OwnedFd>,
 ) -> (Reply, Vec<OwnedFd>) {
+    if let (Request::Image { order: ImageOrder::Load }, Some(archive)) = (request, fds.into_iter().next()) {
+        machine.keep_archive(supervisor.next_job(), archive, |job| supervisor.is_job(job));
+    }
     if let Some(reply) = supervisor.ask(request, now(), machine) {
         return (reply, Vec::new());
     }

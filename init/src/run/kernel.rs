@@ -48,8 +48,8 @@ pub trait Kernel {
     fn check(&mut self, order: &Order<'_>, check: &Check, timeout: Duration);
     /// The result of the look under way, if there is one, is not wanted any more; no answer follows.
     fn end_check(&mut self, unit: &str);
-    /// Queues a message to a worker. `netns_of`: the namespace and netlink socket of this unit ride along. False if
-    /// the worker is not connected or the unit has no namespace.
+    /// Queues a message to a worker. `netns_of`: the namespace and netlink socket of this unit ride along; with
+    /// [`ToWorker::Load`], the archive of its job. False if the worker is not connected or there is no such thing.
     fn tell(&mut self, worker: &str, message: &ToWorker, netns_of: Option<&str>) -> bool;
     /// Looks for the image's description in the store's index; answered by [`Input::Image`].
     fn find_image(&mut self, reference: &str);

@@ -22,6 +22,7 @@ use berth_updater::record::Record;
 use berth_updater::steps::Status;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -80,6 +81,8 @@ pub struct Machine {
     pub record_trouble: String,
     /// What is in the other slot (`None`: nothing), or why it is not known.
     pub other: Result<Option<Content>, String>,
+    /// Archives that operators send, by job, until the store takes them.
+    archives: BTreeMap<u64, OwnedFd>,
     last: Option<Doing>,
     /// The last steps are done, or cannot be: the machine goes down now.
     pub down: Option<Halt>,
@@ -114,6 +117,7 @@ impl Machine {
             record: None,
             record_trouble: String::new(),
             other: Err("not read yet".into()),
+            archives: BTreeMap::new(),
             last: None,
             down: None,
         }
@@ -267,6 +271,12 @@ impl Machine {
             }
             None => self.inbox.push_back(Input::DriversLoaded),
         }
+    }
+
+    /// Keeps an archive for a job that is about to begin, and lets those go whose jobs are over.
+    pub fn keep_archive(&mut self, job: u64, archive: OwnedFd, is_job: impl Fn(u64) -> bool) {
+        self.archives.retain(|job, _| is_job(*job));
+        self.archives.insert(job, archive);
     }
 
     fn start(&mut self, job: Job, limit: Duration, work: impl FnOnce() -> Outcome) {
@@ -435,7 +445,13 @@ impl Kernel for Machine {
 
     fn tell(&mut self, worker: &str, message: &ToWorker, netns_of: Option<&str>) -> bool {
         let fds = match netns_of.map(|unit| self.containers.network(unit)) {
-            None => Vec::new(),
+            None => match message {
+                ToWorker::Load { job } => match self.archives.remove(job) {
+                    Some(archive) => vec![archive],
+                    None => return false,
+                },
+                _ => Vec::new(),
+            },
             Some(Some(fds)) => fds,
             Some(None) => return false,
         };

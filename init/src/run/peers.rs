@@ -8,7 +8,7 @@
 //! | `api` | every [`Request`]; as a worker: Hello, Ready, Status, ApiKey |
 //! | `net` | Hello, Ready, Status, Addresses, Attached, AttachFailed |
 //! | `meta` | Hello, Ready, Status, ConfigFound, ConfigRefused, ConfigNone |
-//! | `store` | Hello, Ready, Status, Prepared, PrepareFailed, Collected |
+//! | `store` | Hello, Ready, Status, Prepared, PrepareFailed, Collected, Loaded |
 //! | `fetch` | Hello, Ready, Status, Fetched, FetchFailed, FetchProgress |
 //! | any other system unit with `control` | Hello, Ready, Status |
 //! | everybody else | nothing: the connection is closed |
@@ -32,6 +32,8 @@ pub enum Said {
         peer: u64,
         /// What it asks.
         request: Request,
+        /// What rode along.
+        fds: Vec<OwnedFd>,
     },
     /// A worker's message.
     Worker {
@@ -62,9 +64,10 @@ pub fn may_say(unit: &str, message: &ToInit) -> bool {
             FromWorker::ConfigFound { .. }
             | FromWorker::ConfigRefused { .. }
             | FromWorker::ConfigNone { .. } => unit == META,
-            FromWorker::Prepared { .. } | FromWorker::PrepareFailed { .. } | FromWorker::Collected { .. } => {
-                unit == STORE
-            }
+            FromWorker::Prepared { .. }
+            | FromWorker::PrepareFailed { .. }
+            | FromWorker::Collected { .. }
+            | FromWorker::Loaded { .. } => unit == STORE,
             FromWorker::Fetched { .. }
             | FromWorker::FetchFailed { .. }
             | FromWorker::FetchProgress { .. } => unit == FETCH,
@@ -182,7 +185,7 @@ impl Peers {
         match (&peer.kind, message) {
             (Kind::New, ToInit::Request(request)) => {
                 peer.kind = Kind::Operator;
-                said.push(Said::Ask { peer: id, request });
+                said.push(Said::Ask { peer: id, request, fds });
                 true
             }
             (Kind::New, ToInit::Worker(FromWorker::Hello)) => {
@@ -380,7 +383,7 @@ mod tests {
         let client = server.connect(API);
         client.send(&ToInit::Request(Request::Ps), &[]).unwrap();
         let said = server.poll();
-        let [Said::Ask { peer, request: Request::Ps }] = said[..] else { panic!("{said:?}") };
+        let [Said::Ask { peer, request: Request::Ps, .. }] = said[..] else { panic!("{said:?}") };
         let (file, _) = std::io::pipe().unwrap();
         let reply = Reply::Log { generation: 7, segments: 1 };
         server.peers.reply(&mut server.reactor, peer, &reply, vec![file.into()], Duration::ZERO);

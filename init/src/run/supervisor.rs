@@ -383,6 +383,7 @@ impl Supervisor {
                 self.look_at_store(now, k);
                 self.look_at_fetcher();
                 self.look_at_sweeps(now, k);
+                self.send_loads(k);
                 self.look_at_config(now, k);
                 self.look_at_health(now, k);
                 self.look_at_stop(now, k);

@@ -326,8 +326,8 @@ impl Loop {
     fn hear(&mut self, said: Vec<Said>) {
         for said in said {
             match said {
-                Said::Ask { peer, request } => {
-                    let (reply, fds) = answer(&mut self.supervisor, &mut self.machine, &request);
+                Said::Ask { peer, request, fds } => {
+                    let (reply, fds) = answer(&mut self.supervisor, &mut self.machine, &request, fds);
                     self.machine.peers.reply(&mut self.machine.reactor, peer, &reply, fds, now());
                 }
                 Said::Worker { unit, message, fds } => {

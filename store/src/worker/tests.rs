@@ -90,3 +90,69 @@ fn only_disks_that_begin_like_an_archive_are_looked_into() {
     assert_eq!((layouts.len(), problems.len()), (1, 0));
     assert_eq!(layouts[0].name, "disk vdb");
 }
+
+/// Sends an archive, and what the worker says of it.
+fn load(init: &OwnedFd, job: u64, bytes: &[u8]) -> (Vec<String>, String) {
+    use std::io::Write as _;
+    let (theirs, mut ours) = std::io::pipe().unwrap();
+    packet::send(init.as_fd(), &ToWorker::Load { job }, &[theirs.as_fd()]).unwrap();
+    drop(theirs);
+    // What is refused is not read to its end.
+    let _ = ours.write_all(bytes);
+    drop(ours);
+    match hear(init) {
+        FromWorker::Loaded { job: answered, images, error } if answered == job => {
+            (images, error.unwrap_or_default())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_archive_that_is_sent_is_kept_and_a_slow_one_holds_up_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let none = dir.path().join("none");
+    let (client, init) = pair();
+    let worker = {
+        let state = state.clone();
+        std::thread::spawn(move || serve(client, &state, &Places::new(&none, &none, "")))
+    };
+    assert!(matches!(hear(&init), FromWorker::Ready));
+    // One that never ends, as long as the others are sent.
+    let (theirs, slow) = std::io::pipe().unwrap();
+    packet::send(init.as_fd(), &ToWorker::Load { job: 1 }, &[theirs.as_fd()]).unwrap();
+    drop(theirs);
+
+    let web = demo("docker.io/demo/web:1").archive().unwrap();
+    assert_eq!(load(&init, 2, &web), (vec!["docker.io/demo/web:1".to_owned()], String::new()));
+    let other = demo("other:1").archive().unwrap();
+    let other = crate::build::gzipped(&other).unwrap();
+    assert_eq!(load(&init, 3, &other), (vec!["other:1".to_owned()], String::new()));
+    let known: Vec<bool> = std::fs::read_dir(state.join("index"))
+        .unwrap()
+        .map(|file| crate::prepare::read(&file.unwrap().path()).unwrap().kept)
+        .collect();
+    assert_eq!(known, [true, true]);
+
+    for (bytes, why) in [
+        (&web[..web.len() - 1500], ""),
+        (&[][..], "neither index.json"),
+        (&b"not an archive at all, and longer than one header of a tar file would be; ".repeat(20)[..], ""),
+        (&other[..other.len() / 2], "the archive was not taken"),
+    ] {
+        let (images, error) = load(&init, 4, bytes);
+        assert!(images.is_empty() && !error.is_empty() && error.contains(why), "{error}");
+    }
+    // A unit's image, by another form of the name.
+    packet::send(init.as_fd(), &ToWorker::Prepare { reference: "demo/web:1".into(), pulled: false }, &[])
+        .unwrap();
+    assert!(matches!(hear(&init), FromWorker::Status { .. }));
+    assert!(matches!(hear(&init), FromWorker::Prepared { .. }));
+
+    drop(slow);
+    assert!(matches!(hear(&init), FromWorker::Loaded { job: 1, error: Some(_), .. }));
+    assert_eq!(std::fs::read_dir(state.join("tmp")).unwrap().count(), 0);
+    drop(init);
+    worker.join().unwrap().unwrap();
+}

@@ -67,9 +67,18 @@ impl Client {
     /// Asks one question on an operator connection and waits for the answer, at most
     /// [`crate::limits::REPLY_SECONDS`].
     pub fn request(&mut self, request: Request) -> io::Result<(Reply, Vec<OwnedFd>)> {
+        self.request_with(request, &[])
+    }
+
+    /// The same, with descriptors that ride along.
+    pub fn request_with(
+        &mut self,
+        request: Request,
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<(Reply, Vec<OwnedFd>)> {
         let limit = TimeVal::seconds(crate::limits::REPLY_SECONDS);
         socket::setsockopt(&self.socket, sockopt::ReceiveTimeout, &limit)?;
-        self.send(&ToInit::Request(request), &[])?;
+        self.send(&ToInit::Request(request), fds)?;
         packet::recv(self.socket.as_fd(), &mut self.buffer)
     }
 }

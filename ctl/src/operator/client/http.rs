@@ -1,10 +1,11 @@
 //! One request on one connection: HTTP/1.1 over TLS, blocking.
 
+use super::super::upload::Sent;
 use super::{ClientError, refusal};
 use crate::operator::private::PrivateKey;
 use crate::operator::tls::{self, PinCheck};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{HOST, USER_AGENT};
 use hyper::{Request, Response};
@@ -13,10 +14,11 @@ use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig};
 use std::error::Error as StdError;
 use std::future::Future;
-use std::io;
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
@@ -28,6 +30,8 @@ use tokio_rustls::client::TlsStream;
 const CONNECT: Duration = Duration::from_secs(10);
 /// The machine answers within this: PID 1 has less.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How often is looked how much has been sent.
+const LOOK: Duration = Duration::from_millis(200);
 /// Bytes of one answer: PID 1's messages are smaller; the figures of 512 units have about half of it.
 const ANSWER_BYTES: usize = 1 << 20;
 /// Bytes of one line of a stream: a log line in JSON, each byte escaped.
@@ -86,14 +90,26 @@ impl Http {
     /// Asks, and reads the whole answer.
     pub fn whole(&self, method: &str, path: &str) -> Result<Vec<u8>, ClientError> {
         let runtime = runtime()?;
-        let (body, _) = self.ask(&runtime, method, path)?;
+        let (body, _) = self.ask(&runtime, method, path, Sent::nothing(), &|_| ())?;
+        runtime.block_on(read_whole(body)).map_err(|why| self.broken(why))
+    }
+
+    /// Sends what `from` gives, tells how much of it is on its way, and reads the whole answer.
+    pub fn send(
+        &self,
+        path: &str,
+        from: Box<dyn Read + Send>,
+        sent: &dyn Fn(u64),
+    ) -> Result<Vec<u8>, ClientError> {
+        let runtime = runtime()?;
+        let (body, _) = self.ask(&runtime, "POST", path, Sent::all_of(from), sent)?;
         runtime.block_on(read_whole(body)).map_err(|why| self.broken(why))
     }
 
     /// Asks, and leaves the answer to be read line by line.
     pub fn stream(&self, path: &str) -> Result<Lines, ClientError> {
         let runtime = runtime()?;
-        let (body, driver) = self.ask(&runtime, "GET", path)?;
+        let (body, driver) = self.ask(&runtime, "GET", path, Sent::nothing(), &|_| ())?;
         Ok(Lines { runtime, body, _driver: driver, buffer: Vec::new(), machine: self.machine.clone() })
     }
 
@@ -103,7 +119,10 @@ impl Http {
         runtime: &Runtime,
         method: &str,
         path: &str,
+        body: Sent,
+        sent: &dyn Fn(u64),
     ) -> Result<(Incoming, JoinHandle<hyper::Result<()>>), ClientError> {
+        let counter = body.counter();
         runtime.block_on(async {
             let stream = self.reach().await?;
             let stream = self.handshake(stream).await?;
@@ -115,12 +134,23 @@ impl Http {
                 .uri(path)
                 .header(HOST, &self.machine)
                 .header(USER_AGENT, concat!("berth/", env!("CARGO_PKG_VERSION")))
-                .body(Empty::<Bytes>::new())
+                .body(body)
                 .map_err(|error| ClientError::Setup(error.to_string()))?;
-            let answer: Response<Incoming> = match timeout(ANSWER, sender.send_request(request)).await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(error)) => return Err(self.no_answer(&error, driver).await),
-                Err(_) => return Err(self.broken(format!("no answer within {} s", ANSWER.as_secs()))),
+            let mut asking = std::pin::pin!(sender.send_request(request));
+            let (mut before, mut moved) = (0, Instant::now());
+            let answer: Response<Incoming> = loop {
+                match timeout(LOOK, asking.as_mut()).await {
+                    Ok(Ok(answer)) => break answer,
+                    Ok(Err(error)) => return Err(self.no_answer(&error, driver).await),
+                    Err(_) => {}
+                }
+                let now = counter.load(Ordering::Relaxed);
+                if now > before {
+                    (before, moved) = (now, Instant::now());
+                    sent(now);
+                } else if moved.elapsed() >= ANSWER {
+                    return Err(self.broken(format!("no answer within {} s", ANSWER.as_secs())));
+                }
             };
             let status = answer.status();
             if status.is_success() {

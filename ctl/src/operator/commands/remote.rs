@@ -60,6 +60,10 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
         Command::Restart { unit } => drive(&asker, unit, Drive::Restart, out),
         Command::Images => images::run(&ImageCommand::Ls, &asker, out),
         Command::Pull { image } => images::run(&ImageCommand::Pull { image: image.clone() }, &asker, out),
+        Command::Load { input, archive } => {
+            let file = input.clone().or_else(|| archive.clone()).unwrap_or_default();
+            images::run(&ImageCommand::Load { file }, &asker, out)
+        }
         Command::Rmi { images: names } => {
             images::run(&ImageCommand::Rm { images: names.clone() }, &asker, out)
         }

@@ -101,6 +101,7 @@ impl Supervisor {
             && self.collecting.phase == Phase::Idle
             && !self.images.is_busy()
             && !self.fetching.is_busy()
+            && !self.jobs.loads()
     }
 
     pub(super) fn look_at_sweeps(&mut self, now: Duration, k: &mut dyn Kernel) {

@@ -106,6 +106,7 @@ impl Supervisor {
         }
         let stale = self.images.disks_of_store != self.devices.generation;
         if stale
+            && !self.jobs.loads()
             && self.images.asked.is_empty()
             && self.units.get(STORE).is_some_and(|run| run.life.state.has_run())
         {
@@ -168,7 +169,7 @@ impl Supervisor {
             self.images.asked.remove(reference);
             self.images.for_disks = true;
             k.load_drivers();
-            if self.images.asked.is_empty() {
+            if self.images.asked.is_empty() && !self.jobs.loads() {
                 self.event(STORE, Event::Stop);
             }
             return;
@@ -203,7 +204,7 @@ impl Supervisor {
 
     /// If it is: it is stopped a little later.
     pub(super) fn store_is_idle(&mut self, now: Duration) {
-        if self.images.by_reference.is_empty() && !self.collecting.is_on() {
+        if self.images.by_reference.is_empty() && !self.collecting.is_on() && !self.jobs.loads() {
             self.images.idle_at = Some(now.saturating_add(limits::STORE_IDLE));
         }
     }
@@ -249,5 +250,6 @@ impl Supervisor {
             self.image_failed(&reference, &why);
         }
         self.give_up_collection(&why, now, k);
+        self.loads_cut_off(true);
     }
 }

@@ -1,11 +1,11 @@
-//! What operators have done with images: pull, remove, prune. Each is a job with a number, which is told as it goes on
+//! What operators have done with images: pull, load, remove, prune. Each is a job with a number, which is told as it goes on
 //! and for a while after its end.
 
-use super::Supervisor;
 use super::status::refuse;
+use super::{STORE, Supervisor};
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
-use berth_units::control::{ImageOrder, JobStatus, Reply, Sweep};
+use berth_units::control::{ImageOrder, JobStatus, Reply, Sweep, ToWorker};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -62,6 +62,11 @@ impl Jobs {
         }
     }
 
+    /// The store has an archive to read, or is to have one.
+    pub(super) fn loads(&self) -> bool {
+        self.all.iter().any(|job| job.order == ImageOrder::Load && !job.is_over())
+    }
+
     /// A sweep's turn.
     pub(super) fn begin_sweep(&mut self, id: u64) {
         if let Some(job) = self.all.iter_mut().find(|job| job.id == id) {
@@ -116,6 +121,7 @@ impl Supervisor {
             }
             ImageOrder::Remove(image) => Sweep::One(image.clone()),
             ImageOrder::Prune => Sweep::All,
+            ImageOrder::Load => return self.order_load(now, k),
         };
         if let Some(why) = self.never_sweeps() {
             return refuse("failed", why);
@@ -127,6 +133,68 @@ impl Supervisor {
         Reply::Job(id)
     }
 
+    fn order_load(&mut self, now: Duration, k: &mut dyn Kernel) -> Reply {
+        if !self.units.contains_key(STORE) {
+            return refuse("failed", "this system has no image store (unit \"store\")");
+        }
+        k.say(console::ordered(&ImageOrder::Load));
+        let id = self.jobs.begin(ImageOrder::Load, "waiting");
+        self.images.keep_store();
+        self.want(STORE);
+        self.look_again = true;
+        self.run_events(now, k);
+        Reply::Job(id)
+    }
+
+    /// Hands archives to the store, if it is there to take them.
+    pub(super) fn send_loads(&mut self, k: &mut dyn Kernel) {
+        let stays = self.units.get(STORE).is_some_and(|run| run.life.wanted());
+        if !self.connected.contains(STORE) || !stays {
+            return;
+        }
+        let waits = |job: &&mut JobStatus| job.order == ImageOrder::Load && job.state == "waiting";
+        for job in self.jobs.all.iter_mut().filter(waits) {
+            if k.tell(STORE, &ToWorker::Load { job: job.id }, None) {
+                job.state = "loading".into();
+            } else {
+                end(job, Err("the archive has got lost on its way to the store; try again"));
+            }
+        }
+    }
+
+    /// The store has read one.
+    pub(super) fn loaded(&mut self, id: u64, images: &[String], error: Option<String>, now: Duration) {
+        if let Some(job) = self.jobs.all.iter_mut().find(|job| job.id == id && !job.is_over()) {
+            let images = text::bounded(&images.join(", "), limits::TEXT_BYTES);
+            match error {
+                None => end(job, Ok(images)),
+                Some(why) if images.is_empty() => end(job, Err(&why)),
+                Some(why) => end(job, Err(&format!("{why} (loaded before that: {images})"))),
+            }
+        }
+        self.store_is_idle(now);
+    }
+
+    /// The store is gone, and what it was reading with it; or all that waits for it (`for_good`).
+    pub(super) fn loads_cut_off(&mut self, for_good: bool) {
+        let lost = |job: &&mut JobStatus| {
+            job.order == ImageOrder::Load && (job.state == "loading" || for_good && !job.is_over())
+        };
+        for job in self.jobs.all.iter_mut().filter(lost) {
+            end(job, Err("the store ended before it was done; see \"berth logs store\", and try again"));
+        }
+    }
+
+    /// The number that the next job gets.
+    pub fn next_job(&self) -> u64 {
+        self.jobs.last + 1
+    }
+
+    /// This one is not over.
+    pub fn is_job(&self, id: u64) -> bool {
+        self.jobs.all.iter().any(|job| job.id == id && !job.is_over())
+    }
+
     pub(super) fn job_list(&self) -> Reply {
         let mut list: Vec<JobStatus> = self.jobs.all.iter().cloned().collect();
         for job in list.iter_mut().filter(|job| job.state == "pulling") {
@@ -136,7 +204,7 @@ impl Supervisor {
                 job.message = sentence;
             }
         }
-        for job in list.iter_mut().filter(|job| job.state == "waiting") {
+        for job in list.iter_mut().filter(|job| job.state == "waiting" && job.order != ImageOrder::Load) {
             job.message = "waiting until no image is being pulled or unpacked".into();
         }
         Reply::Jobs(list)

@@ -82,6 +82,10 @@ impl Supervisor {
             FromWorker::Collected { images, layers, bytes, trouble } => {
                 self.collected(&Collected { images, layers, bytes, trouble }, now, k);
             }
+            FromWorker::Loaded { job, images, error } => {
+                let images: Vec<String> = images.iter().map(|image| short(image)).collect();
+                self.loaded(job, &images, error.as_deref().map(short), now);
+            }
             FromWorker::Fetched { reference, .. } => self.fetched(&reference, now, k),
             FromWorker::FetchFailed { reference, error } => self.not_fetched(&reference, &short(&error), now),
             FromWorker::FetchProgress { reference, done, total } => {
@@ -158,6 +162,7 @@ impl Supervisor {
                 self.forget_asked();
                 self.send_prepare(k);
                 self.send_collection(k);
+                self.send_loads(k);
             }
             FETCH => self.fetcher_said_hello(now, k),
             // Meta is told nothing; it only answers.
@@ -172,6 +177,7 @@ impl Supervisor {
             STORE => {
                 self.forget_asked();
                 self.collection_cut_off(now, k);
+                self.loads_cut_off(false);
             }
             FETCH => self.fetching.forget_asked(),
             _ => {}

@@ -388,3 +388,25 @@ fn jobs_are_not_kept_for_ever() {
     };
     assert_eq!(jobs.len(), limits::JOBS);
 }
+
+#[test]
+fn an_operator_loads_an_archive() {
+    let mut machine = healthy("web");
+    let id = order(&mut machine, ImageOrder::Load).unwrap();
+    machine.ready(STORE);
+    assert_eq!(machine.told(STORE, &format!(r#"{{"message":"load","job":{id}}}"#)), 1);
+    machine.seconds(3600);
+    assert_eq!((job(&mut machine, id), machine.state(STORE)), (is("loading", ""), State::Healthy));
+    let images = vec!["a:1".to_owned(), "b:1".to_owned()];
+    machine.worker(STORE, FromWorker::Loaded { job: id, images, error: None });
+    assert_eq!(job(&mut machine, id), is("done", "a:1, b:1"));
+    // It dies in the middle of the next one.
+    let id = order(&mut machine, ImageOrder::Load).unwrap();
+    assert_eq!(job(&mut machine, id).0, "loading");
+    machine.k.connected.remove(STORE);
+    machine.give(Input::WorkerGone { unit: STORE.into() });
+    machine.exit(STORE, Exit::Code(101));
+    assert!(job(&mut machine, id).1.contains("the store ended"));
+    machine.seconds(100);
+    assert_eq!(machine.told(STORE, r#""message":"load""#), 2, "nothing is read twice");
+}
