@@ -29,12 +29,13 @@ pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
     match name {
         Some("api") => berth_api::run(),
         Some("net") => berth_net::run(),
+        Some("time") => berth_net::sntp::run(),
         Some("meta") => berth_meta::run(),
         Some("store") => berth_store::run(),
         Some("fetch") => berth_store::registry::run(),
         Some("mkstate") => berth_store::mkstate::run(),
         _ => {
-            eprintln!("usage: berth worker net|meta|store|fetch|api|mkstate (PID 1 starts these)");
+            eprintln!("usage: berth worker net|time|meta|store|fetch|api|mkstate (PID 1 starts these)");
             ExitCode::from(2)
         }
     }

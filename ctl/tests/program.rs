@@ -204,6 +204,7 @@ machine id  0123456789abcdef0123456789abcdef
 version     0.1.0
 kernel      6.12.57+deb13-amd64
 up          3 d 3 h
+clock       2026-11-24 08:00:00 UTC, set; 2 min ago: off by 0.003 s, slewed; 3 of 4 time servers agree
 addresses   10.0.2.15/24 on eth0
 memory      59.8 MiB of 128 MiB available, PID 1 uses 1.7 MiB
 state       state partition in use

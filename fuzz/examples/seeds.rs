@@ -143,6 +143,14 @@ fn main() -> Result<()> {
     put("dhcp", "offer", &offer)?;
     put("dhcp", "packet", &berth_net::dhcp::packet::broadcast([0, 0, 0, 0].into(), &offer))?;
 
+    let mut answer = berth_net::sntp::message::question(7);
+    (answer[0], answer[1]) = (0x24, 2);
+    answer[24..32].copy_from_slice(&7_u64.to_be_bytes());
+    let now = berth_net::sntp::message::Stamp::of_unix(1_700_000_000_000_000_000).0.to_be_bytes();
+    answer[32..40].copy_from_slice(&now);
+    answer[40..48].copy_from_slice(&now);
+    put("sntp", "answer", &answer)?;
+
     let question = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\x03web\x05berth\x08internal\x00\x00\x01\x00\x01\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00";
     put("dns", "question", question)?;
 

@@ -14,6 +14,7 @@
 //! | `image_index` | an image's description | the store, over the state partition |
 //! | `gpt`, `boot_record`, `verity` | partition tables, records, superblocks | any disk of the machine |
 //! | `dhcp` | DHCP packets, options of router advertisements | the local network |
+//! | `sntp` | answers of time servers, and what is made of them | the network |
 //! | `dns` | DNS questions | units on the bridge |
 //! | `ext4`, `erofs`, `signatures` | superblocks, what else a partition may hold | any disk of the machine |
 //! | `netlink` | messages | the kernel, about names and addresses that others chose |
@@ -206,6 +207,17 @@ pub fn dhcp(bytes: &[u8]) {
     let _ = berth_net::dhcp::parse(bytes);
     if let Some(payload) = berth_net::dhcp::packet::unwrap(bytes) {
         let _ = berth_net::dhcp::parse(payload);
+    }
+}
+
+/// An answer of a time server.
+pub fn sntp(bytes: &[u8]) {
+    use berth_net::sntp::{message, vote};
+    if let Ok(answer) = message::parse(bytes)
+        && let Some(sample) =
+            vote::sample(&answer, 1_700_000_000_000_000_000, std::time::Duration::from_millis(20))
+    {
+        let _ = vote::agree(&[sample, vote::Sample { offset_ns: 0, error_ns: 1 }, sample]);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::netlink::{self, Addr, Link, Socket, UserOption};
 use crate::nft::{Nft, rules};
 use crate::plan::{self, Ipv6Net, Place};
 use crate::rdnss::Rdnss;
-use crate::resolv::Resolv;
+use crate::resolv::{self, Resolv};
 use crate::units::{AttachError, Units};
 use crate::uplink::{self, Uplink};
 use berth_units::control::client::Client;
@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Why the agent ends. Its unit is restarted.
@@ -65,6 +65,9 @@ pub struct Agent {
     /// What units on the bridge are given.
     bridge_resolv: Resolv,
     names: Names,
+    /// Where the unit `time` finds the servers that DHCP named, and who is in it.
+    time_file: PathBuf,
+    time: Option<Vec<IpAddr>>,
     addresses: Vec<Addr>,
     /// What the packet filter holds.
     filtered: Option<Filtered>,
@@ -98,6 +101,7 @@ impl Agent {
             rtnl.set_up(lo.index, true)?;
         }
         let bridge_file = Path::new(paths::BRIDGE_RESOLV_CONF).file_name().unwrap_or_default();
+        let time_file = Path::new(paths::TIME_SERVERS).file_name().unwrap_or_default();
         let names: Vec<String> = links.into_iter().map(|link| link.name).collect();
         let addresses = rtnl.addresses()?;
         Ok(Self {
@@ -113,6 +117,8 @@ impl Agent {
             resolv: Resolv::new(resolv),
             bridge_resolv: Resolv::new(&resolv.with_file_name(bridge_file)),
             names: Names::default(),
+            time_file: resolv.with_file_name(time_file),
+            time: None,
             addresses,
             filtered: None,
             said: Said::default(),
@@ -243,6 +249,7 @@ impl Agent {
             ToWorker::Prepare { .. }
             | ToWorker::Access { .. }
             | ToWorker::Registries { .. }
+            | ToWorker::Time { .. }
             | ToWorker::Fetch { .. }
             | ToWorker::InUse { .. }
             | ToWorker::Collect { .. }
@@ -428,12 +435,19 @@ impl Agent {
             false => configured,
         };
         let domain = leases().find_map(|lease| lease.domain.clone());
+        let time: Vec<IpAddr> =
+            leases().flat_map(|lease| lease.ntp.iter().map(|ip| IpAddr::from(*ip))).collect();
         let written = self.resolv.set(&servers, domain.iter().map(String::as_str));
         self.notice(written);
         let domains = [names::DOMAIN].into_iter().chain(domain.as_deref());
         let written = self.bridge_resolv.set(&[plan::GATEWAY.into()], domains);
         self.notice(written);
         self.names.set_servers(&servers);
+        if self.time.as_ref() != Some(&time) {
+            let written = resolv::write_time_servers(&self.time_file, &time);
+            self.notice(written);
+            self.time = Some(time);
+        }
 
         for notice in std::mem::take(&mut self.notices) {
             // Kept as the unit's log.

@@ -1,4 +1,4 @@
-//! The network agent: the machine's interfaces, and the units' network.
+//! The network agent: the machine's interfaces, and the units' network. [`sntp`], the time, is a unit of its own.
 //!
 //! `berth worker net` is a system unit in the host's network namespace, with host users and only CAP_NET_ADMIN (links,
 //! addresses, routes, nf_tables), CAP_NET_RAW (DHCP before there is an address) and CAP_NET_BIND_SERVICE (DHCP's
@@ -31,6 +31,7 @@ pub mod nft;
 pub mod plan;
 pub mod rdnss;
 mod resolv;
+pub mod sntp;
 mod sys;
 pub mod units;
 pub mod uplink;

@@ -69,3 +69,31 @@ pub const DNS_DATAGRAM: usize = 4096;
 pub const DNS_ANSWER: usize = u16::MAX as usize;
 /// Bytes read from a TCP connection at a time.
 pub const DNS_PIECE: usize = 4096;
+/// Time servers asked in one round: enough for a vote that survives three liars.
+pub const TIME_SERVERS: usize = 8;
+/// Addresses taken of one server's name: a pool's name has four.
+pub const TIME_ADDRESSES: usize = 4;
+/// Bytes of the file with the time servers that DHCP named.
+pub const TIME_FILE_BYTES: u64 = 4096;
+/// A time server has so long to answer; longer, and the answer would be worth little.
+pub const TIME_ANSWER: Duration = Duration::from_secs(2);
+/// First wait after a round that said nothing; doubles. At boot the network is a second away.
+pub const TIME_FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Where that doubling ends: servers of others are not to be stormed.
+pub const TIME_LONGEST_WAIT: Duration = Duration::from_secs(64);
+/// Between rounds that agree, at first (RFC 5905's shortest, 64 s); doubles as long as the clock is near.
+pub const TIME_REST: Duration = Duration::from_secs(64);
+/// Where that doubling ends: 34 minutes, in which a bad crystal strays by 0.2 s.
+pub const TIME_LONGEST_REST: Duration = Duration::from_secs(2048);
+/// A round that would move a clock far which was right before is repeated after this.
+pub const TIME_DOUBT: Duration = Duration::from_secs(8);
+/// Nanoseconds: the clock is near, and need not be looked at more often.
+pub const TIME_NEAR_NS: u64 = 20_000_000;
+/// Nanoseconds: the clock is far off; PID 1 sets it instead of slewing.
+pub const TIME_FAR_NS: u64 = 500_000_000;
+/// Nanoseconds that every answer is taken to be off by, whatever it says: scheduling and rounding.
+pub const TIME_GRAIN_NS: i64 = 1_000_000;
+/// A server that says it may be further off than this is no use (RFC 5905's MAXDIST, 1.5 s).
+pub const TIME_DISTANCE: Duration = Duration::from_millis(1500);
+/// A server that wants to be left alone is, for so long.
+pub const TIME_LEAVE_ALONE: Duration = Duration::from_secs(3600);

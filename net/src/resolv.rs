@@ -50,6 +50,21 @@ impl Resolv {
     }
 }
 
+/// The time servers, an address a line, for the unit `time`, which reads them anew each time: beside, then in place.
+pub fn write_time_servers(path: &Path, servers: &[IpAddr]) -> io::Result<()> {
+    let text: String = servers.iter().map(|server| format!("{server}\n")).collect();
+    let beside = path.with_extension("new");
+    let write = || {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&beside, text)?;
+        fs::set_permissions(&beside, fs::Permissions::from_mode(0o644))?;
+        fs::rename(&beside, path)
+    };
+    write().map_err(|error| io::Error::new(error.kind(), format!("{} not written: {error}", path.display())))
+}
+
 fn render<'a>(servers: &[IpAddr], domains: impl IntoIterator<Item = &'a str>) -> String {
     let mut text = String::from("# Written by Berth's network agent.\n");
     let mut seen: Vec<IpAddr> = Vec::new();

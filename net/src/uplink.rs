@@ -391,6 +391,7 @@ mod tests {
                 ClasslessRoute { to: ip(10, 128, 0, 1), prefix: 32, via: ip(0, 0, 0, 0) },
             ],
             dns: Vec::new(),
+            ntp: Vec::new(),
             domain: None,
             mtu: Some(1460),
             seconds: None,

@@ -153,6 +153,7 @@ fn debians_prometheus_scrapes_a_machine_as_the_docs_say() -> Result<()> {
         "berth_machine_state_available_bytes",
         "berth_machine_boot_time_seconds",
         "berth_machine_cpus",
+        "berth_clock_synchronized + 1",
     ] {
         ensure!(prometheus.value(above_zero)? > 0.0, "{above_zero} is zero");
     }

@@ -35,11 +35,13 @@ const CIDR: Form = Form {
 const TEXT: Form = Form { expected: "text", check: |_| Ok(()) };
 const PROXY: Form = Form { expected: "an address such as \"http://proxy.lan:3128\"", check: proxy };
 const HOST: Form = Form { expected: "a host, a domain with a leading dot, or a network", check: host };
+const TIME_SERVER: Form =
+    Form { expected: "a host's name or address such as \"ntp.lan\"", check: time_server };
 const MATCH: Form =
     Form { expected: "an interface's name or MAC address such as \"eth0\"", check: interface_match };
 
 /// Tables of the design that this version does not have.
-pub(crate) const LATER: &[&str] = &["time", "storage", "update"];
+pub(crate) const LATER: &[&str] = &["storage", "update"];
 
 /// The file.
 pub(crate) const CONFIG_FILE: &[Section<MachineConfig>] = &[
@@ -145,6 +147,23 @@ pub(crate) const CONFIG_FILE: &[Section<MachineConfig>] = &[
                 set: Set::Tables("tables such as [[network.interface]]", read_interfaces),
             },
         ],
+    },
+    Section {
+        name: "time",
+        doc: "Who is asked for the time.",
+        later: &[],
+        system: false,
+        fields: &[Field {
+            name: "servers",
+            required: false,
+            default: "those that DHCP names, or else `0.pool.ntp.org` to `3.pool.ntp.org`",
+            example: "[\"ntp1.lan\", \"192.0.2.123\", \"ntp3.lan:1123\"]",
+            doc: "Time servers (SNTP), at most 8 addresses of which are used. More than half of those that answer have to \
+                  agree, so three are better than two. `[]`: nobody is asked, the clock is the hardware's.",
+            set: Set::TextOrTexts(&TIME_SERVER, |config, texts| {
+                config.time_servers = Some(texts.into_iter().map(|(text, _)| text).collect());
+            }),
+        }],
     },
     Section {
         name: "proxy",
@@ -432,6 +451,25 @@ fn host(text: &str) -> Result<(), String> {
         |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']' | b'/' | b'*');
     if text.is_empty() || text.len() > 255 || !text.bytes().all(fits) {
         return Err("is not a host".into());
+    }
+    Ok(())
+}
+
+/// A name or an address, perhaps with a port.
+fn time_server(text: &str) -> Result<(), String> {
+    if text.parse::<IpAddr>().is_ok() || text.parse::<std::net::SocketAddr>().is_ok_and(|a| a.port() != 0) {
+        return Ok(());
+    }
+    let (name, port) = text.rsplit_once(':').unwrap_or((text, "123"));
+    let fits = |label: &str| {
+        let inside = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        !label.is_empty() && label.len() <= 63 && label.bytes().all(inside)
+    };
+    if name.len() > 253 || !name.trim_end_matches('.').split('.').all(fits) {
+        return Err("is not a host".into());
+    }
+    if !port.parse::<u16>().is_ok_and(|port| port > 0) {
+        return Err("has no valid port".into());
     }
     Ok(())
 }

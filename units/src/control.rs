@@ -273,6 +273,24 @@ pub struct MachineStatus {
     /// What this start did to the state partition: grown, repaired, made. Empty when nothing.
     #[serde(default)]
     pub state_note: String,
+    /// How far the clock can be trusted.
+    #[serde(default)]
+    pub clock: ClockStatus,
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ClockStatus {
+    /// It was right within the last hours, by time servers. If not, it runs on from what the hardware said.
+    pub set: bool,
+    /// Seconds since 1970, by this clock.
+    pub now_s: u64,
+    /// What came of the servers' last word: `off by 0.003 s, slewed; 3 of 4 time servers agree`. Empty before the first.
+    pub said: String,
+    /// By how much the clock was off then, nanoseconds to be added.
+    pub offset_ns: Option<i64>,
+    /// Seconds since then.
+    pub ago_s: Option<u64>,
 }
 
 /// `berth boot-times`. Times in microseconds since power-on as far as it is known (else since the kernel started).
@@ -438,6 +456,11 @@ pub enum ToWorker {
         /// 32 hex digits; the units' IPv6 network is made from it.
         machine_id: String,
     },
+    /// To the unit that keeps the time: whom to ask. Comes once after Hello and on every change.
+    Time {
+        /// `[time] servers`; `None`: those that DHCP names, or everybody's; none in it: nobody.
+        servers: Option<Vec<String>>,
+    },
     /// To the network agent: two descriptors ride along, the unit's network namespace and a `NETLINK_ROUTE` socket
     /// opened inside it (by the container before its exec), so that the agent needs no right to enter it. Give it
     /// an interface `eth0` on the bridge with an address, bring `lo` up, and publish its ports.
@@ -549,6 +572,17 @@ pub enum FromWorker {
         done: u64,
         /// Bytes in all; `None` as long as only the registry's index is known.
         total: Option<u64>,
+    },
+    /// From the unit that keeps the time: what most servers agree on. PID 1 moves the clock, or does not.
+    Clock {
+        /// Nanoseconds to add to the clock.
+        offset_ns: i64,
+        /// Give or take.
+        error_ns: i64,
+        /// Servers that agree.
+        agree: u32,
+        /// Servers that answered.
+        of: u32,
     },
     /// From the network agent: the machine's addresses now (for the console and `berth ps`).
     Addresses {

@@ -14,6 +14,7 @@ pub mod blank;
 #[cfg(test)]
 mod bless;
 pub mod cgroup;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod diag;

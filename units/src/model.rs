@@ -403,6 +403,8 @@ pub struct MachineConfig {
     pub access_keys: Vec<String>,
     /// `[network]`.
     pub network: MachineNetwork,
+    /// `[time] servers`: names or addresses, each with a port if it is not 123. `None`: DHCP's, or everybody's.
+    pub time_servers: Option<Vec<String>>,
     /// `[registries]`, `[proxy]`.
     pub registries: RegistrySettings,
     /// `[secrets]`.

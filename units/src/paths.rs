@@ -28,6 +28,8 @@ pub const CONTROL_SOCKET: &str = "/run/berth/control.sock";
 pub const RESOLV_CONF: &str = "/run/berth/net/resolv.conf";
 /// The same for containers on the bridge: the agent answers their questions itself.
 pub const BRIDGE_RESOLV_CONF: &str = "/run/berth/net/resolv-bridge.conf";
+/// Time servers that DHCP has named, an address a line; in the same folder.
+pub const TIME_SERVERS: &str = "/run/berth/net/time-servers";
 /// Per-unit logs, bounded, in memory.
 pub const LOGS: &str = "/run/berth/logs";
 /// What the kernel of an earlier start said when it panicked.

@@ -56,6 +56,12 @@ impl<'a> Samples<'a> {
         self.add(labels, format_args!("{}.{:06}", value / 1_000_000, value % 1_000_000));
     }
 
+    /// Nanoseconds, told in seconds, without further labels.
+    pub fn nanos(&mut self, value: i64) {
+        let (sign, ns) = (if value < 0 { "-" } else { "" }, value.unsigned_abs());
+        self.add(&[], format_args!("{sign}{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000));
+    }
+
     /// Thousandths, without further labels.
     pub fn milli(&mut self, value: u64) {
         self.add(&[], format_args!("{}.{:03}", value / 1000, value % 1000));

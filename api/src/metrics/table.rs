@@ -213,6 +213,28 @@ pub const METRICS: &[Metric] = &[
         Of::Machine(|f, s| interfaces(s, f, |t| t.sent_packets)),
     ),
     gauge(
+        "berth_clock_synchronized",
+        &[],
+        "1 if the clock was right within the last hours by time servers, 0 if it runs on from what the hardware said.",
+        Of::Machine(|f, s| s.count(&[], is(f.machine.clock.set))),
+    ),
+    gauge(
+        "berth_clock_offset_seconds",
+        &[],
+        "By how much the clock was behind time servers when they were last asked; it was corrected then.",
+        Of::Machine(|f, s| {
+            if let Some(offset) = f.machine.clock.offset_ns {
+                s.nanos(offset);
+            }
+        }),
+    ),
+    gauge(
+        "berth_clock_check_age_seconds",
+        &[],
+        "Time since time servers were last heard.",
+        Of::Machine(|f, s| s.maybe(f.machine.clock.ago_s)),
+    ),
+    gauge(
         "berth_config_state",
         &["state"],
         "1 for what the machine's config is: applied, refused, none, reading; 0 for the others.",

@@ -125,7 +125,7 @@ first; without a limit of the unit's own it is compared with the machine's. --js
     /// Images; the short forms are images, pull, load and rmi
     #[command(subcommand)]
     Image(ImageCommand),
-    /// Show the machine: name, versions, addresses, memory
+    /// Show the machine: name, versions, addresses, memory, clock
     Machine,
     /// Show how long each step of the last boot took
     BootTimes,

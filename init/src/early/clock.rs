@@ -44,7 +44,8 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-fn build_time(os_release: &str) -> u64 {
+/// When this system was built, seconds since 1970; 0 if it does not say.
+pub fn build_time(os_release: &str) -> u64 {
     value(os_release, BUILD_TIME).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 

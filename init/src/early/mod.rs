@@ -55,6 +55,7 @@ use berth_updater::assess;
 use berth_updater::layout::Slot;
 use berth_updater::steps::StepRecord;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Has the kernel hurry with its grace periods, which mounting, making a namespace and loading a module wait for. It
 /// does so by itself until it starts PID 1. To be switched off once the boot is over, as it interrupts every
@@ -135,6 +136,8 @@ pub struct Booted {
     pub root_hash: String,
     /// `IMAGE_VERSION` of its os-release.
     pub version: String,
+    /// When it was built, since 1970.
+    pub built: Duration,
     /// How it was started.
     pub firmware: Firmware,
     /// The boot disk: `/dev/vda`.

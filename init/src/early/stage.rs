@@ -176,6 +176,7 @@ fn finish(mut stage: Main) -> Booted {
     let counted = stage.handover.firmware != Firmware::Direct;
     Booted {
         slot,
+        built: Duration::from_secs(clock::build_time(&stage.os_release)),
         version: clock::value(&stage.os_release, "IMAGE_VERSION").unwrap_or("unknown").to_owned(),
         start: assess::start(content.as_ref(), slot, counted),
         other_step: record.read_step(slot.other()),

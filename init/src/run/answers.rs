@@ -27,7 +27,7 @@ pub fn answer(
         Request::Logs { unit } => return logs(supervisor, machine, unit),
         Request::BootTimes => Reply::BootTimes(boot_times(supervisor, &machine.booted)),
         Request::Slots => Reply::Slots(slots(machine, supervisor.is_confirmed())),
-        Request::Machine => Reply::Machine(status(supervisor, &machine.booted)),
+        Request::Machine => Reply::Machine(status(supervisor, machine)),
         _ => refuse("bad-request", "this version does not know the question"),
     };
     (reply, Vec::new())
@@ -150,7 +150,8 @@ pub fn rescue_reason(slot: Slot, starts: u32) -> String {
     format!("slot {slot} was started {} times without becoming healthy", starts.saturating_sub(1))
 }
 
-fn status(supervisor: &Supervisor, booted: &Booted) -> MachineStatus {
+fn status(supervisor: &Supervisor, machine: &Machine) -> MachineStatus {
+    let booted = &machine.booted;
     let memory = files::read("/proc/meminfo", 16 * 1024).unwrap_or_default();
     let own = files::read("/proc/self/status", 16 * 1024).unwrap_or_default();
     MachineStatus {
@@ -171,6 +172,7 @@ fn status(supervisor: &Supervisor, booted: &Booted) -> MachineStatus {
             State::Persistent { note, .. } => note.clone(),
             State::Temporary { .. } => String::new(),
         },
+        clock: supervisor.clock_status(now(), machine),
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Job {
     Hotplug,
     /// Modules for devices that were there at the start.
     Coldplug,
+    /// Keeps the time, as the floor of the next boot's clock.
+    Clock,
     /// Locks the kernel down.
     Settle,
     /// Clock, entropy, sync, unmount.

@@ -79,6 +79,13 @@ pub trait Kernel {
     fn finish(&mut self, halt: Halt);
     /// `memory.current` of a unit.
     fn memory(&self, unit: &str) -> Option<u64>;
+    /// Moves the wall clock by so many nanoseconds, at once or little by little, and lets the kernel keep the hardware's
+    /// in step from now on. An error says why not.
+    fn move_clock(&mut self, by_ns: i64, error_ns: i64, at_once: bool) -> Result<(), String>;
+    /// The wall clock is kept in step with others, and was so in the last hours.
+    fn clock_is_set(&self) -> bool;
+    /// Earliest time that the wall clock can be: that of this system's build, since 1970.
+    fn earliest(&self) -> Duration;
     /// Wall clock, since 1970.
     fn wall(&self) -> Duration;
 }

@@ -16,6 +16,13 @@ pub const HEALTH_DEADLINE_RANGE: std::ops::RangeInclusive<u64> = 5..=600;
 pub const REST_HOLD: Duration = Duration::from_secs(2);
 /// After its driver is loaded, a disk may take this long to appear (USB sticks wait a second by themselves).
 pub const DEVICES_SETTLE: Duration = Duration::from_secs(3);
+/// Nanoseconds: a clock that is off by more is set, not slewed. At the kernel's 0.5 ms in a second this takes a quarter of
+/// an hour, and it is more than a network's whims make of a good clock.
+pub const CLOCK_SLEW_NS: u64 = 500_000_000;
+/// The floor of the next boot's clock is written at most so often, and whenever the clock is set.
+pub const CLOCK_KEEP: Duration = Duration::from_secs(3600);
+/// A slow disk writes one line in this time.
+pub const CHILD_CLOCK: Duration = Duration::from_secs(30);
 /// How long a started container waits for its network. The agent itself is up in well under a second; if it
 /// crashed, it is back within two.
 pub const ATTACH: Duration = Duration::from_secs(15);

@@ -83,6 +83,8 @@ pub struct Machine {
     pub other: Result<Option<Content>, String>,
     /// Archives that operators send, by job, until the store takes them.
     archives: BTreeMap<u64, OwnedFd>,
+    /// When the time was kept for the next boot.
+    clock_kept: Option<Duration>,
     last: Option<Doing>,
     /// The last steps are done, or cannot be: the machine goes down now.
     pub down: Option<Halt>,
@@ -118,6 +120,7 @@ impl Machine {
             record_trouble: String::new(),
             other: Err("not read yet".into()),
             archives: BTreeMap::new(),
+            clock_kept: None,
             last: None,
             down: None,
         }
@@ -327,6 +330,7 @@ impl Machine {
                     self.hotplug(more);
                 }
             }
+            Job::Clock => complain("time not kept for the next boot", &outcome),
             Job::Settle => complain("the kernel is not locked down", &outcome),
             Job::Disks(unit) => {
                 match &outcome {
@@ -601,6 +605,24 @@ impl Kernel for Machine {
 
     fn memory(&self, unit: &str) -> Option<u64> {
         self.containers.memory(unit)
+    }
+
+    fn move_clock(&mut self, by_ns: i64, error_ns: i64, at_once: bool) -> Result<(), String> {
+        crate::sys::early::move_clock(by_ns, error_ns / 1000, at_once).map_err(|error| error.to_string())?;
+        let due = self.clock_kept.is_none_or(|at| now().saturating_sub(at) >= limits::CLOCK_KEEP);
+        if (at_once || due) && !self.chores.busy(&Job::Clock) {
+            self.clock_kept = Some(now());
+            self.start(Job::Clock, limits::CHILD_CLOCK, crate::early::clock::save);
+        }
+        Ok(())
+    }
+
+    fn clock_is_set(&self) -> bool {
+        berth_units::clock::is_set()
+    }
+
+    fn earliest(&self) -> Duration {
+        self.booted.built
     }
 
     fn wall(&self) -> Duration {

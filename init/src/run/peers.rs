@@ -15,7 +15,7 @@
 
 use super::limits;
 use super::reactor::{Reactor, Source, Watch};
-use super::supervisor::{API, FETCH, META, NET, STORE};
+use super::supervisor::{API, FETCH, META, NET, STORE, TIME};
 use berth_units::control::{FromWorker, Reply, Request, ToInit, ToWorker, packet};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -58,6 +58,7 @@ pub fn may_say(unit: &str, message: &ToInit) -> bool {
         ToInit::Worker(message) => match message {
             FromWorker::Hello | FromWorker::Ready | FromWorker::Status { .. } => true,
             FromWorker::ApiKey { .. } => unit == API,
+            FromWorker::Clock { .. } => unit == TIME,
             FromWorker::Addresses { .. } | FromWorker::Attached { .. } | FromWorker::AttachFailed { .. } => {
                 unit == NET
             }

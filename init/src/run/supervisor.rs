@@ -11,6 +11,7 @@
 //! event in the queue, never by recursion; each pass handles a bounded number of events.
 
 mod checks;
+mod clock;
 mod collect;
 mod config;
 mod devices;
@@ -25,6 +26,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
+use clock::Clock;
 pub use status::refuse;
 
 use super::ids::Ids;
@@ -48,6 +50,8 @@ pub const META: &str = "meta";
 pub const STORE: &str = "store";
 /// The unit that asks registries.
 pub const FETCH: &str = "fetch";
+/// The unit that asks for the time.
+pub const TIME: &str = "time";
 /// The API server's unit.
 pub const API: &str = "api";
 
@@ -172,6 +176,8 @@ pub struct Supervisor {
     collecting: collect::Collecting,
     jobs: jobs::Jobs,
     registries: RegistrySettings,
+    time_servers: Option<Vec<String>>,
+    clock: Clock,
     devices: devices::Devices,
     health: health::Health,
     stopping: Option<stop::Stopping>,
@@ -211,6 +217,8 @@ impl Supervisor {
             collecting: collect::Collecting::default(),
             jobs: jobs::Jobs::default(),
             registries: RegistrySettings::default(),
+            time_servers: None,
+            clock: Clock::default(),
             devices: devices::Devices::default(),
             health: health::Health::default(),
             stopping: None,
@@ -246,7 +254,8 @@ impl Supervisor {
         if self.facts.rescue.is_none() {
             let others: Vec<String> =
                 self.units.iter().filter(|(_, run)| run.is_system()).map(|u| u.0.clone()).collect();
-            for name in others.iter().filter(|name| ![NET, API, META, STORE, FETCH].contains(&name.as_str()))
+            for name in
+                others.iter().filter(|name| ![NET, API, TIME, META, STORE, FETCH].contains(&name.as_str()))
             {
                 self.want(name);
             }
@@ -366,6 +375,7 @@ impl Supervisor {
     fn start_rest(&mut self, k: &mut dyn Kernel) {
         if self.rest_at.take().is_some() && self.stopping.is_none() {
             self.want(API);
+            self.want(TIME);
             k.boot_over();
         }
     }

@@ -227,6 +227,30 @@ pub fn set_clock(seconds: i64) -> io::Result<()> {
     check(unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &raw const time) }).map(|_| ())
 }
 
+/// Moves the wall clock by so many nanoseconds: at once, or by 0.5 ms in each second. From then on the kernel counts it as
+/// in step with others, within `error_us`, and sets the hardware's clock by it every 11 minutes.
+pub fn move_clock(by_ns: i64, error_us: i64, at_once: bool) -> io::Result<()> {
+    // SAFETY: all zeros is a `timex`: it holds integers only.
+    let mut change: libc::timex = unsafe { std::mem::zeroed() };
+    if at_once {
+        change.modes = libc::ADJ_SETOFFSET | libc::ADJ_NANO;
+        change.time.tv_sec = by_ns.div_euclid(1_000_000_000);
+        // With ADJ_NANO these are nanoseconds, from 0 on.
+        change.time.tv_usec = by_ns.rem_euclid(1_000_000_000);
+    } else {
+        change.modes = libc::ADJ_OFFSET_SINGLESHOT;
+        change.offset = by_ns / 1000;
+    }
+    // SAFETY: the kernel reads and writes one `timex`, which lives through the call.
+    check(unsafe { libc::clock_adjtime(libc::CLOCK_REALTIME, &raw mut change) })?;
+    // SAFETY: as above.
+    let mut mark: libc::timex = unsafe { std::mem::zeroed() };
+    mark.modes = libc::ADJ_STATUS | libc::ADJ_MAXERROR | libc::ADJ_ESTERROR;
+    (mark.maxerror, mark.esterror) = (error_us, error_us);
+    // SAFETY: as above.
+    check(unsafe { libc::clock_adjtime(libc::CLOCK_REALTIME, &raw mut mark) }).map(|_| ())
+}
+
 /// Ctrl-Alt-Del sends SIGINT to PID 1 instead of rebooting at once.
 pub fn ctrl_alt_del_as_signal() -> io::Result<()> {
     // SAFETY: no memory is involved.

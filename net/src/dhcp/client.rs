@@ -30,6 +30,8 @@ pub struct Lease {
     pub routes: Vec<ClasslessRoute>,
     /// Name servers.
     pub dns: Vec<Ipv4Addr>,
+    /// Time servers.
+    pub ntp: Vec<Ipv4Addr>,
     /// Search domain.
     pub domain: Option<String>,
     /// MTU of the network.
@@ -371,6 +373,7 @@ fn lease_of(ack: &Message, server: Ipv4Addr) -> Option<Lease> {
         server,
         routes,
         dns: ack.dns.clone(),
+        ntp: ack.ntp.clone(),
         domain: ack.domain.clone(),
         mtu: ack.mtu.filter(|mtu| *mtu >= limits::SMALLEST_MTU),
         seconds,

@@ -22,6 +22,7 @@ mod option {
     pub const HOSTNAME: u8 = 12;
     pub const DOMAIN: u8 = 15;
     pub const MTU: u8 = 26;
+    pub const NTP: u8 = 42;
     pub const REQUESTED: u8 = 50;
     pub const LEASE: u8 = 51;
     pub const OVERLOAD: u8 = 52;
@@ -118,6 +119,8 @@ pub struct Message {
     pub routers: Vec<Ipv4Addr>,
     /// Option 6.
     pub dns: Vec<Ipv4Addr>,
+    /// Option 42.
+    pub ntp: Vec<Ipv4Addr>,
     /// Option 121.
     pub routes: Vec<ClasslessRoute>,
     /// Option 15: letters, digits, `-`, `_` and `.` only.
@@ -198,6 +201,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message, ParseError> {
         prefix: options.prefix()?,
         routers: options.addresses(option::ROUTERS),
         dns: options.addresses(option::DNS),
+        ntp: options.addresses(option::NTP),
         routes: options.value(option::ROUTES).and_then(classless).unwrap_or_default(),
         domain: options.name(option::DOMAIN, 253),
         mtu: options.value(option::MTU).and_then(|v| v.try_into().ok()).map(u16::from_be_bytes),
@@ -314,6 +318,7 @@ impl Message {
             prefix: None,
             routers: Vec::new(),
             dns: Vec::new(),
+            ntp: Vec::new(),
             routes: Vec::new(),
             domain: None,
             mtu: None,
@@ -356,8 +361,8 @@ impl Message {
             let [a, b, c, d, e, f] = self.mac;
             put(option::CLIENT_ID, &[1, a, b, c, d, e, f]);
             put(option::MAX_SIZE, &1500_u16.to_be_bytes());
-            use option::{DNS, DOMAIN, MASK, MTU, ROUTERS, ROUTES, T1, T2};
-            put(option::PARAMETERS, &[MASK, ROUTES, ROUTERS, DNS, DOMAIN, MTU, T1, T2]);
+            use option::{DNS, DOMAIN, MASK, MTU, NTP, ROUTERS, ROUTES, T1, T2};
+            put(option::PARAMETERS, &[MASK, ROUTES, ROUTERS, DNS, DOMAIN, MTU, NTP, T1, T2]);
         }
         let numbers = [(option::LEASE, self.lease), (option::T1, self.t1), (option::T2, self.t2)];
         let mask = |prefix: u8| u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
@@ -371,7 +376,9 @@ impl Message {
                 put(code, &value.to_be_bytes());
             }
         }
-        for (code, list) in [(option::ROUTERS, &self.routers), (option::DNS, &self.dns)] {
+        for (code, list) in
+            [(option::ROUTERS, &self.routers), (option::DNS, &self.dns), (option::NTP, &self.ntp)]
+        {
             put(code, &list.iter().flat_map(|ip| ip.octets()).collect::<Vec<u8>>());
         }
         let mut routes = Vec::new();

@@ -1,6 +1,7 @@
 //! What went wrong below HTTP, in words: names, connections, TLS.
 
 use crate::show;
+use berth_units::clock;
 
 /// What went wrong below HTTP, and whether it would go wrong again.
 pub fn reason(error: &reqwest::Error) -> (String, bool) {
@@ -40,10 +41,10 @@ fn tls_reason(error: &rustls::Error) -> (String, bool) {
             "has a certificate of an authority that is not trusted; give that authority as its ca".into()
         }
         Bad::Expired | Bad::ExpiredContext { .. } => {
-            "has a certificate that has expired, by this machine's clock".into()
+            format!("has a certificate that has expired, by this machine's clock{}", clock::hint())
         }
         Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
-            "has a certificate that is not valid yet; is this machine's clock set?".into()
+            format!("has a certificate that is not valid yet, by this machine's clock{}", clock::hint())
         }
         Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
             "has a certificate for another name".into()

@@ -223,3 +223,14 @@ fn pointers(list: &[CString]) -> Vec<*const libc::c_char> {
 }
 
 const _: () = assert!(size_of::<libc::sock_filter>() == 8);
+
+/// The status bits of the wall clock (adjtimex(2)). Changes nothing, needs no right.
+pub(crate) fn clock_status() -> io::Result<libc::c_int> {
+    // SAFETY: all zeros is a `timex`: it holds integers only, and asks for no change.
+    let mut clock: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one `timex`, which lives through the call.
+    if unsafe { libc::adjtimex(&raw mut clock) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(clock.status)
+}

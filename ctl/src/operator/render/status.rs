@@ -177,6 +177,16 @@ pub fn machine(machine: &MachineStatus, style: Style) -> String {
         ("", note) => cell(format!("state partition in use; at this start: {note}"), Tone::Good),
         (problem, _) => cell(format!("TEMPORARY: {problem}"), Tone::Bad),
     };
+    let clock = &machine.clock;
+    let said = match clock.ago_s {
+        Some(ago) => format!("; {} ago: {}", human::seconds(ago), clock.said),
+        None => String::new(),
+    };
+    let now = human::utc(clock.now_s);
+    let clock = match clock.set {
+        true => cell(format!("{now}, set{said}"), Tone::Good),
+        false => cell(format!("{now}, NOT SET{said}; \"berth ps --all\" shows what time says"), Tone::Bad),
+    };
     pairs(
         &[
             ("name", plain(&machine.hostname)),
@@ -184,6 +194,7 @@ pub fn machine(machine: &MachineStatus, style: Style) -> String {
             ("version", plain(&machine.version)),
             ("kernel", plain(&machine.kernel)),
             ("up", plain(human::seconds(machine.uptime_s))),
+            ("clock", clock),
             ("addresses", plain(if addresses.is_empty() { "none".into() } else { addresses.join(", ") })),
             ("memory", plain(memory)),
             ("state", state),

@@ -270,8 +270,10 @@ impl Supervisor {
         self.network = config.network;
         self.keys = config.access_keys;
         self.registries = config.registries;
+        self.time_servers = config.time_servers;
         self.tell_network(k);
         self.tell_access(k);
+        self.tell_time(k);
         if self.facts.rescue.is_some() {
             return;
         }

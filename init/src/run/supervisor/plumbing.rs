@@ -4,7 +4,7 @@
 //! gets the network config and every unit that needs plumbing, the API its keys, the store what is to be prepared.
 
 use super::collect::Collected;
-use super::{API, FETCH, META, NET, Refused, STORE, Supervisor};
+use super::{API, FETCH, META, NET, Refused, STORE, Supervisor, TIME};
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
 use berth_units::control::{FromWorker, ToWorker};
@@ -106,6 +106,9 @@ impl Supervisor {
                     }
                 }
             }
+            FromWorker::Clock { offset_ns, error_ns, agree, of } => {
+                self.correct_clock(offset_ns, error_ns, (agree, of), now, k);
+            }
             FromWorker::Attached { unit, address } => {
                 let Some(run) = self.units.get_mut(&unit).filter(|run| run.life.state.has_run()) else {
                     return;
@@ -158,6 +161,7 @@ impl Supervisor {
                 }
             }
             API => self.tell_access(k),
+            TIME => self.tell_time(k),
             STORE => {
                 self.forget_asked();
                 self.send_prepare(k);

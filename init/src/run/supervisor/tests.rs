@@ -1,7 +1,7 @@
 //! The supervisor on a pretended kernel with a pretended clock: units from start to stop, health, rescue.
 
 mod config;
-mod fake;
+pub(super) mod fake;
 mod images;
 
 use super::*;

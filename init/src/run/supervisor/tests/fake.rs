@@ -35,6 +35,8 @@ pub struct Fake {
     /// The next time, the boot records cannot be written.
     pub confirm_fails: bool,
     pub next_pid: i32,
+    /// How the clock was moved: by nanoseconds, at once.
+    pub clock: Vec<(i64, bool)>,
 }
 
 impl Kernel for Fake {
@@ -161,6 +163,16 @@ impl Kernel for Fake {
     }
     fn memory(&self, _: &str) -> Option<u64> {
         Some(1)
+    }
+    fn move_clock(&mut self, by_ns: i64, _: i64, at_once: bool) -> Result<(), String> {
+        self.clock.push((by_ns, at_once));
+        Ok(())
+    }
+    fn clock_is_set(&self) -> bool {
+        !self.clock.is_empty()
+    }
+    fn earliest(&self) -> Duration {
+        Duration::from_secs(1_700_000_000)
     }
     fn wall(&self) -> Duration {
         Duration::from_secs(1_795_507_200)
