@@ -39,8 +39,8 @@ impl<D: Disk> Client<D> {
         let mut state = State::new(disk);
         let given = Root::parse("trusted root", anchor)?;
         let hash = hex(digest::digest(&digest::SHA256, anchor).as_ref());
-        let known = state.anchor()?.as_deref() == Some(hash.as_str());
-        let kept = state.root()?.and_then(|bytes| Root::parse("root.json", &bytes).ok());
+        let known = state.anchor().as_deref() == Some(hash.as_str());
+        let kept = state.root().and_then(|bytes| Root::parse("root.json", &bytes).ok());
         let same = |kept: &Root| kept.repository.is_some() && kept.repository == given.repository;
         let root = match kept {
             Some(kept) if known || (same(&kept) && kept.header().version >= given.header().version) => kept,
@@ -58,7 +58,7 @@ impl<D: Disk> Client<D> {
             state.keep_anchor(&hash)?;
         }
         state.settle(root.header().version)?;
-        let seen = state.seen()?;
+        let seen = state.seen();
         Ok(Self { state, now: clock.after(seen), seen, root, current: None })
     }
 
@@ -118,7 +118,7 @@ impl<D: Disk> Client<D> {
     /// §5.4: the newest timestamp.
     fn timestamp(&mut self, fetch: &mut dyn Fetch) -> Result<Timestamp, Error> {
         let file = "timestamp.json";
-        let kept = self.kept::<Timestamp>("timestamp", limits::TIMESTAMP_BYTES, self.root.timestamp())?;
+        let kept = self.kept::<Timestamp>("timestamp", limits::TIMESTAMP_BYTES, self.root.timestamp());
         let bytes = needed(fetch, file, limits::TIMESTAMP_BYTES)?;
         let new: Timestamp = verified(file, &bytes, self.root.timestamp())?;
         let newer = match &kept {
@@ -146,7 +146,7 @@ impl<D: Disk> Client<D> {
 
     /// §5.5: the snapshot that the timestamp lists.
     fn snapshot(&mut self, fetch: &mut dyn Fetch, listed: &Listed) -> Result<Snapshot, Error> {
-        let kept = self.kept::<Snapshot>("snapshot", limits::SNAPSHOT_BYTES, self.root.snapshot())?;
+        let kept = self.kept::<Snapshot>("snapshot", limits::SNAPSHOT_BYTES, self.root.snapshot());
         let file = self.file(listed.version, "snapshot");
         let kept = match kept {
             Some((bytes, kept)) if is_listed(listed, &bytes, kept.header().version) => {
@@ -183,7 +183,7 @@ impl<D: Disk> Client<D> {
         let Some(listed) = snapshot.roles.get(role) else {
             return Err(Error::malformed("snapshot.json", format!("does not list {role:?}")));
         };
-        if let Some((bytes, kept)) = self.kept::<Targets>(role, limits::TARGETS_BYTES, authority)?
+        if let Some((bytes, kept)) = self.kept::<Targets>(role, limits::TARGETS_BYTES, authority)
             && is_listed(listed, &bytes, kept.header().version)
             && kept.header().expires > self.now
         {
@@ -260,15 +260,10 @@ impl<D: Disk> Client<D> {
     }
 
     /// The kept metadata of a role, with its bytes, if it is there and right; whether it has expired is not asked.
-    fn kept<R: Role>(
-        &self,
-        role: &str,
-        limit: u64,
-        authority: &Authority,
-    ) -> Result<Option<(Vec<u8>, R)>, Error> {
-        let Some(bytes) = self.state.role(role, limit)? else { return Ok(None) };
-        let read = verified(&names::role_file(role), &bytes, authority);
-        Ok(read.ok().map(|read| (bytes, read)))
+    fn kept<R: Role>(&self, role: &str, limit: u64, authority: &Authority) -> Option<(Vec<u8>, R)> {
+        let bytes = self.state.role(role, limit)?;
+        let read = verified(&names::role_file(role), &bytes, authority).ok()?;
+        Some((bytes, read))
     }
 
     fn file(&self, version: u64, role: &str) -> String {

@@ -166,8 +166,9 @@ impl<D: Disk> State<D> {
         self.disk
     }
 
-    fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
-        self.disk.read(name, limit).map_err(|error| failed(name, &error))
+    /// What a bad block holds is not there: it is fetched again, and written elsewhere.
+    fn read(&self, name: &str, limit: u64) -> Option<Vec<u8>> {
+        self.disk.read(name, limit).ok().flatten()
     }
 
     fn write(&mut self, name: &str, content: &[u8]) -> Result<(), Error> {
@@ -179,13 +180,12 @@ impl<D: Disk> State<D> {
         self.disk.remove(name).and_then(|()| self.disk.sync()).map_err(|error| failed(name, &error))
     }
 
-    fn number(&self, name: &str) -> Result<Option<u64>, Error> {
-        let text = self.read(name, limits::NOTE_BYTES)?;
-        Ok(text.and_then(|text| String::from_utf8(text).ok()?.trim().parse().ok()))
+    fn number(&self, name: &str) -> Option<u64> {
+        String::from_utf8(self.read(name, limits::NOTE_BYTES)?).ok()?.trim().parse().ok()
     }
 
     /// The trusted root, if there is one.
-    pub fn root(&self) -> Result<Option<Vec<u8>>, Error> {
+    pub fn root(&self) -> Option<Vec<u8>> {
         self.read(ROOT, limits::ROOT_BYTES)
     }
 
@@ -200,7 +200,7 @@ impl<D: Disk> State<D> {
 
     /// Finishes what a cut left half done, given the version of the trusted root.
     pub fn settle(&mut self, root: u64) -> Result<(), Error> {
-        let Some(from) = self.number(ROTATION)? else { return Ok(()) };
+        let Some(from) = self.number(ROTATION) else { return Ok(()) };
         if root >= from {
             self.remove(&names::role_file("timestamp"))?;
             self.remove(&names::role_file("snapshot"))?;
@@ -209,7 +209,7 @@ impl<D: Disk> State<D> {
     }
 
     /// A role's metadata, if there is some; not the root's.
-    pub fn role(&self, role: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    pub fn role(&self, role: &str, limit: u64) -> Option<Vec<u8>> {
         self.read(&names::role_file(role), limit)
     }
 
@@ -231,8 +231,8 @@ impl<D: Disk> State<D> {
     }
 
     /// The latest time at which a refresh went well.
-    pub fn seen(&self) -> Result<Time, Error> {
-        Ok(Time::from_seconds(self.number(SEEN)?.unwrap_or_default()))
+    pub fn seen(&self) -> Time {
+        Time::from_seconds(self.number(SEEN).unwrap_or_default())
     }
 
     /// A refresh went well at this time.
@@ -241,9 +241,8 @@ impl<D: Disk> State<D> {
     }
 
     /// SHA-256 of the root that this began with, in hexadecimal.
-    pub fn anchor(&self) -> Result<Option<String>, Error> {
-        let text = self.read(ANCHOR, limits::NOTE_BYTES)?;
-        Ok(text.and_then(|text| String::from_utf8(text).ok()).map(|text| text.trim().to_owned()))
+    pub fn anchor(&self) -> Option<String> {
+        Some(String::from_utf8(self.read(ANCHOR, limits::NOTE_BYTES)?).ok()?.trim().to_owned())
     }
 
     /// Notes the root that this began with.

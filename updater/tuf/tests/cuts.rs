@@ -120,6 +120,17 @@ fn a_new_root_alone_does_not_make_the_client_forget() {
 }
 
 #[test]
+fn a_bad_block_under_any_file_is_got_over() {
+    let (mut repo, disk) = before();
+    for name in disk.files.keys() {
+        let mut disk = Memory { bad: Some(name.clone()), ..disk.clone() };
+        refresh(&mut disk, &mut repo, 2).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(versions(&disk), [Some(2), Some(2), Some(2), Some(2)], "{name}");
+        assert_eq!(disk.bad, None, "{name}");
+    }
+}
+
+#[test]
 fn the_first_start() {
     for after in 0.. {
         let mut repo = Repo::new();

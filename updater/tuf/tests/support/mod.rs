@@ -284,6 +284,8 @@ fn listed(version: u64, bytes: &[u8]) -> Value {
 pub struct Memory {
     pub files: BTreeMap<String, Vec<u8>>,
     pub left: Option<usize>,
+    /// A file on a bad block.
+    pub bad: Option<String>,
 }
 
 impl Memory {
@@ -301,6 +303,9 @@ impl Memory {
 
 impl Disk for Memory {
     fn read(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        if self.bad.as_deref() == Some(name) {
+            return Err(io::Error::other("bad block"));
+        }
         Ok(self.files.get(name).filter(|content| content.len() as u64 <= limit).cloned())
     }
 
@@ -321,6 +326,8 @@ impl Disk for Memory {
         self.step()?;
         let content = self.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
         self.files.insert(to.to_owned(), content);
+        // The old blocks are nobody's any more.
+        self.bad.take_if(|bad| bad == to);
         Ok(())
     }
 
