@@ -6,6 +6,7 @@
 
 mod access;
 mod contents;
+mod docker;
 
 pub use access::access_keys;
 
@@ -75,6 +76,16 @@ pub(crate) const CONFIG_FILE: &[Section<MachineConfig>] = &[
                 doc: "How a registry is reached, `[registries.\"HOST:PORT\"]`; see below. The name is that of image references, \
                       `docker.io` for Docker Hub.",
                 set: Set::Tables("tables such as [registries.\"registry.lan:5000\"]", read_registries),
+            },
+            Field {
+                name: docker::FIELD,
+                required: false,
+                default: "none",
+                example: "'{ \"auths\": { \"registry.lan:5000\": { \"auth\": \"dXNlcjpwYXNzd29yZA==\" } } }'",
+                doc: "Credentials for registries: a `config.json` of Docker or podman, the whole file. Helper programs \
+                      and credentials for a part of a registry are refused.",
+                // What is in it comes last, when the registries are known: `docker::merge`.
+                set: Set::Text(&TEXT, |_, _| {}),
             },
             Field {
                 name: "secrets",
@@ -298,6 +309,7 @@ fn read(file_name: &str, bytes: &[u8], system: Option<&[Unit]>) -> Result<Machin
         // In a document with holes, a unit that seems to be missing may be in one.
         if !reader.partly {
             contents::resolve(&mut reader, &mut config, table);
+            docker::merge(&mut reader, &mut config, table);
             let mut report = Report::default();
             together(system, &config, &mut report);
             reader.report.append(report);

@@ -1,7 +1,7 @@
 //! Lines that no message may show: whatever stands in a table that holds secrets, even where the file is broken.
 
 /// First words of tables and keys of the machine config whose values are nobody's business.
-const PRIVATE: [&str; 3] = ["secrets", "files", "registries"];
+const PRIVATE: [&str; 4] = ["secrets", "files", "registries", "docker_config"];
 
 /// Whether what stands at this byte belongs to one of them. In doubt, as behind a mistake of syntax, it does.
 pub(super) fn hides(text: &str, at: usize) -> bool {
