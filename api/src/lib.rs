@@ -24,6 +24,8 @@
 //! * Every wait has a deadline and every buffer a bound ([`limits`]); a peer that stalls costs one slot, and an
 //!   unauthenticated one cannot keep out an operator.
 
+mod config;
+pub mod exec;
 pub mod identity;
 pub mod images;
 pub mod keys;

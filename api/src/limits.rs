@@ -53,6 +53,18 @@ pub const UPLOADS: usize = 4;
 pub const IMAGES: usize = 4096;
 /// Log streams at once, over all connections.
 pub const LOG_STREAMS: usize = 32;
+/// Commands in units at once, over all connections; PID 1's own limit.
+pub const EXECS: usize = 16;
+/// A command has this long to start.
+pub const EXEC_START: Duration = Duration::from_secs(30);
+/// So often something is sent to whoever has a command run, so that their end is noticed, and no gateway forgets them.
+pub const EXEC_ALIVE: Duration = Duration::from_secs(25);
+/// After a command's end, what it has written has this long to come; what still holds its output open was killed.
+pub const LAST_OUTPUT: Duration = Duration::from_secs(2);
+/// A config has this long to arrive.
+pub const CONFIG_UPLOAD: Duration = Duration::from_secs(60);
+/// For how long a config may wait to be confirmed, seconds.
+pub const CONFIRM_SECONDS: std::ops::RangeInclusive<u64> = 10..=86_400;
 /// A followed log is looked at this often. A look is one `pread` of a file in memory; inotify would need
 /// permission on the file's inode, which a unit with its own users does not have.
 pub const LOG_TICK: Duration = Duration::from_millis(200);

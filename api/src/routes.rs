@@ -1,5 +1,7 @@
 //! What can be asked, and how PID 1's replies become answers. One table: [`route`].
 
+use crate::config;
+use crate::exec;
 use crate::images;
 use crate::keys::Authorised;
 use crate::limits;
@@ -60,6 +62,7 @@ pub struct Shared {
     log_streams: Arc<Semaphore>,
     figures: Sources,
     scrapes: Arc<Semaphore>,
+    execs: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -78,6 +81,15 @@ impl Shared {
             log_streams: Arc::new(Semaphore::new(limits::LOG_STREAMS)),
             figures,
             scrapes: Arc::new(Semaphore::new(limits::SCRAPES)),
+            execs: Arc::new(Semaphore::new(limits::EXECS)),
+        })
+    }
+
+    /// A place among the commands in units, until it is dropped.
+    pub(crate) fn exec_place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.execs.clone().try_acquire_owned().map_err(|_| {
+            let message = format!("{} commands run in units already; end one", limits::EXECS);
+            Refusal::new("busy", message)
         })
     }
 
@@ -106,7 +118,11 @@ impl Shared {
     }
 
     /// The same, with a descriptor that rides along.
-    async fn ask_with(&self, ask: Ask, fd: Option<OwnedFd>) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
+    pub(crate) async fn ask_with(
+        &self,
+        ask: Ask,
+        fd: Option<OwnedFd>,
+    ) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
         let unavailable = |why: String| Refusal::new("unavailable", format!("PID 1 did not answer: {why}"));
         let _place = self.questions.acquire().await.map_err(|e| unavailable(e.to_string()))?;
         let socket = self.socket.clone();
@@ -137,6 +153,8 @@ enum Route {
     Load,
     Act(Act),
     Drive(String, Drive),
+    Exec(String),
+    Config { only_look: bool },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,6 +181,7 @@ enum Act {
     Poweroff,
     Halt,
     ConfigReload,
+    ConfigConfirm,
 }
 
 /// The table of routes: `Err` is 404 or 405.
@@ -175,6 +194,7 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         ["v1", "units"] => ("GET", Route::Ask(AskKind::Units)),
         ["v1", "units", name] => ("GET", Route::Ask(AskKind::Unit(unit_name(name)?))),
         ["v1", "units", name, "logs"] => ("GET", Route::Logs(unit_name(name)?)),
+        ["v1", "units", name, "exec"] => ("POST", Route::Exec(unit_name(name)?)),
         ["v1", "units", name, "start"] => ("POST", Route::Drive(unit_name(name)?, Drive::Start)),
         ["v1", "units", name, "stop"] => ("POST", Route::Drive(unit_name(name)?, Drive::Stop)),
         ["v1", "units", name, "restart"] => ("POST", Route::Drive(unit_name(name)?, Drive::Restart)),
@@ -188,6 +208,9 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         ["v1", "slots"] => ("GET", Route::Ask(AskKind::Slots)),
         ["v1", "config"] => ("GET", Route::Ask(AskKind::Config)),
         ["v1", "machine"] => ("GET", Route::Ask(AskKind::Machine)),
+        ["v1", "config", "apply"] => ("POST", Route::Config { only_look: false }),
+        ["v1", "config", "diff"] => ("POST", Route::Config { only_look: true }),
+        ["v1", "config", "confirm"] => ("POST", Route::Act(Act::ConfigConfirm)),
         ["v1", "config", "reload"] => ("POST", Route::Act(Act::ConfigReload)),
         ["v1", "reboot"] => ("POST", Route::Act(Act::Reboot)),
         ["v1", "poweroff"] => ("POST", Route::Act(Act::Poweroff)),
@@ -197,7 +220,7 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
                 "not-found",
                 "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/stats, /v1/images, /v1/jobs, \
                  /v1/boot-times, /v1/slots, /v1/config, /v1/machine, /v1/version, /metrics and POST /v1/units/NAME/start, \
-                 /stop, /restart, /v1/images/pull, /load, /remove, /prune, /v1/config/reload, /v1/reboot, \
+                 /stop, /restart, /exec, /v1/images/pull, /load, /remove, /prune, /v1/config/apply, /diff, /confirm, /reload, /v1/reboot, \
                  /v1/poweroff, /v1/halt",
             ));
         }
@@ -236,13 +259,15 @@ async fn try_answer(
 ) -> Result<Response<Body>, Refusal> {
     let route = route(request.method(), request.uri().path())?;
     let body = request.body().size_hint().lower();
-    if body > limits::BODY_BYTES && route != Route::Load {
+    if body > limits::BODY_BYTES && !matches!(route, Route::Load | Route::Config { .. } | Route::Exec(_)) {
         let message = format!("the request's body has {body} bytes; none is expected");
         return Err(Refusal { status: 413, ..Refusal::new("bad-request", message) });
     }
     let query = request.uri().query().unwrap_or_default();
-    let takes_query =
-        matches!(route, Route::Logs(_) | Route::Image(ImageWord::Pull) | Route::Image(ImageWord::Remove));
+    let takes_query = matches!(
+        route,
+        Route::Logs(_) | Route::Config { .. } | Route::Image(ImageWord::Pull | ImageWord::Remove)
+    );
     if !takes_query && !query.is_empty() {
         return Err(Refusal::new("bad-request", format!("{} takes no parameters", request.uri().path())));
     }
@@ -297,12 +322,22 @@ async fn try_answer(
                 Act::Poweroff => ("poweroff", Ask::Poweroff),
                 Act::Halt => ("halt", Ask::Halt),
                 Act::ConfigReload => ("config reload", Ask::ConfigReload),
+                Act::ConfigConfirm => ("config confirm", Ask::ConfigConfirm),
             };
             change(&shared, who, &request, word.to_owned(), ask).await
         }
         Route::Drive(unit, order) => {
             let word = format!("{order} {unit}");
             change(&shared, who, &request, word, Ask::Drive { unit, order }).await
+        }
+        Route::Config { only_look } => {
+            is_no_web_page(&request)?;
+            let confirm_s = config::confirm_in(query)?;
+            config::change(&shared, who, request.into_body(), confirm_s, only_look).await
+        }
+        Route::Exec(unit) => {
+            is_no_web_page(&request)?;
+            exec::begin(shared, who, unit, request.into_body()).await
         }
     }
 }
@@ -393,8 +428,10 @@ pub(crate) fn unexpected(reply: &Reply) -> Refusal {
         Reply::Units(_) => "units",
         Reply::Unit(_) => "unit",
         Reply::Log { .. } => "log",
+        Reply::Exec => "exec",
         Reply::BootTimes(_) => "boot-times",
         Reply::Slots(_) => "slots",
+        Reply::ConfigChange(_) => "config-change",
         Reply::ConfigStatus(_) => "config-status",
         Reply::Machine(_) => "machine",
         Reply::Job(_) => "job",

@@ -8,7 +8,7 @@
 //! [`Client`] (ask it) → [`render`] (say it). The library returns text and errors; only [`main`] prints.
 //!
 //! Invariants: a machine whose key is not the pinned one is asked nothing; what a machine sends reaches a terminal
-//! only without its control characters.
+//! only without its control characters, but for a command's output (`berth exec`), which passes as it is.
 
 #[cfg(feature = "operator")]
 mod operator;
@@ -19,7 +19,7 @@ mod worker;
 #[cfg(feature = "operator")]
 pub use operator::{
     cli, client,
-    client::{Client, ClientError, LogOptions},
+    client::{Client, ClientError, LogOptions, Outcome, Streams},
     home,
     home::{Context, Home, HomeError, ensure_key, home, public_key_line, write_context},
     private,

@@ -9,7 +9,7 @@ use berth_ctl::Home;
 use berth_units::control::{ImageOrder, JobStatus};
 use fake::Fake;
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -574,6 +574,74 @@ fn a_repository_is_made_fed_and_read() {
 }
 
 #[test]
+fn exec() {
+    let (laptop, fake) = acquainted();
+    let mut cat = laptop
+        .command(&["exec", "-i", "web", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // More than any buffer on the way holds.
+    let text: Vec<u8> = (0..400_000u32).flat_map(|n| n.to_le_bytes()).collect();
+    let mut stdin = cat.stdin.take().unwrap();
+    let sent = text.clone();
+    let typist = std::thread::spawn(move || stdin.write_all(&sent).unwrap());
+    let got = cat.wait_with_output().unwrap();
+    typist.join().unwrap();
+    assert_eq!((got.status.code(), String::from_utf8_lossy(&got.stderr).as_ref()), (Some(0), ""));
+    assert!(got.stdout == text, "{} bytes of {}", got.stdout.len(), text.len());
+
+    let Output { code, out, err } = laptop.berth(&["exec", "web", "false", "--flag", "-x"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (3, "", "no\n"));
+    let Output { code, out, err } = laptop.berth(&["exec", "web", "/bin/absent"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (126, "", "berth: exec: /bin/absent: no such program\n"));
+    let Output { code, err, .. } = laptop.berth(&["exec", "wbe", "sh"]);
+    assert_eq!((code, err.as_str()), (1, "berth: there is no unit \"wbe\"; did you mean \"web\"?\n"));
+    let Output { code, err, .. } = laptop.berth(&["exec", "-e", "PATH", "web", "cat"]);
+    assert_eq!((code, err.as_str()), (2, "berth: -e \"PATH\" is not NAME=VALUE\n"));
+
+    // Who goes takes the command along.
+    let mut sleep = laptop.command(&["exec", "web", "sleep"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(sleep.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "asleep\n");
+    sleep.kill().unwrap();
+    sleep.wait().unwrap();
+    fake.command_ended();
+}
+
+#[test]
+fn config_apply() {
+    let (laptop, _fake) = acquainted();
+    let file = laptop.folder.path().join("berth.toml");
+    fs::write(&file, "format = 1\n").unwrap();
+    let file = file.to_str().unwrap();
+    let change = "\
++ unit new
+- unit old
+~ unit db: [unit]; goes on running
+~ unit web: [container]; restarted
+~ access keys
+~ network: in force from the next boot
+";
+    assert_eq!(laptop.prints(&["config", "diff", file]), change);
+    assert_eq!(laptop.prints(&["config", "apply", file]), change);
+    let Output { code, out, err } = laptop.berth(&["config", "apply", "--confirm", "5m", file]);
+    assert_eq!((code, out.as_str()), (0, change));
+    assert!(err.contains("in force for 300 s; \"berth config confirm\" keeps it"), "{err}");
+    assert_eq!(laptop.prints(&["config", "confirm"]), "confirmed; it stays\n");
+    let Output { code, err, .. } = laptop.berth(&["config", "apply", "--confirm", "soon", file]);
+    assert_eq!(code, 2);
+    assert!(err.contains("write a time such as 5m"), "{err}");
+    let mistaken = laptop.folder.path().join("mistaken.toml");
+    fs::write(&mistaken, "mistake").unwrap();
+    let Output { code, err, .. } = laptop.berth(&["config", "apply", mistaken.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (1, "berth: berth.toml:1:1: a mistake\n\n"));
+}
+
+#[test]
 fn help() {
     let laptop = Laptop::new();
     let mut text = String::new();
@@ -581,6 +649,7 @@ fn help() {
         "",
         "ps",
         "logs",
+        "exec",
         "stop",
         "start",
         "restart",
@@ -591,6 +660,9 @@ fn help() {
         "config",
         "config status",
         "config reload",
+        "config diff",
+        "config apply",
+        "config confirm",
         "config check",
         "unit",
         "unit check",

@@ -4,12 +4,10 @@ use crate::disk::Disk;
 use crate::search::{Outcome, Places, search};
 use crate::{fwcfg, limits, smbios, sys};
 use berth_units::control::client::Client;
+use berth_units::control::sealed::sealed;
 use berth_units::control::{FromWorker, ToInit};
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 /// `berth worker meta`.
@@ -49,7 +47,7 @@ fn disks(fds: &str) -> Vec<(String, Result<Disk, String>)> {
 fn tell(client: &Client, outcome: Outcome) -> io::Result<()> {
     match outcome {
         Outcome::Found { source, text, looked } => {
-            let text = sealed(&text)?;
+            let text = sealed("berth.toml", &text)?;
             let message = ToInit::Worker(FromWorker::ConfigFound { source, looked });
             client.send(&message, &[text.as_fd()])?;
         }
@@ -59,17 +57,6 @@ fn tell(client: &Client, outcome: Outcome) -> io::Result<()> {
         Outcome::None { looked } => client.tell(FromWorker::ConfigNone { looked })?,
     }
     client.tell(FromWorker::Ready)
-}
-
-/// Bytes in a memory file that nobody, not even this process, can change any more.
-fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let fd = memfd_create("berth.toml", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-    let mut file = File::from(fd);
-    file.write_all(bytes)?;
-    let seals =
-        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(file.into())
 }
 
 #[cfg(test)]

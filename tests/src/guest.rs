@@ -288,7 +288,17 @@ impl Guest {
 
     /// Asks until a unit's state and reason satisfy `wanted`.
     pub fn until(&mut self, unit: &str, wanted: impl Fn(&str, &str) -> bool) -> Result<()> {
-        let end = Instant::now() + SOON;
+        self.until_within(unit, SOON, wanted)
+    }
+
+    /// The same, for longer or shorter.
+    pub fn until_within(
+        &mut self,
+        unit: &str,
+        patience: Duration,
+        wanted: impl Fn(&str, &str) -> bool,
+    ) -> Result<()> {
+        let end = Instant::now() + patience;
         loop {
             let status = self.unit(unit)?;
             if wanted(&status.state, &status.reason) {

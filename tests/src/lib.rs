@@ -16,6 +16,7 @@
 pub mod debian;
 mod guest;
 mod image;
+pub mod registry;
 
 pub use berth_qemu::lines::Event;
 pub use berth_qemu::machine::{Bus, Firmware};

@@ -1,60 +1,20 @@
 //! Images pulled from a registry that others wrote (Debian's docker-registry), pushed and judged by skopeo.
 
 use anyhow::{Context, Result, ensure};
-use berth_image::tools::{self, Tools};
+use berth_image::tools;
 use berth_qemu::demo;
 use berth_store::build::{ImageBuilder, LayerBuilder};
 use berth_store::digest::Digest;
 use berth_store::registry::{Fetcher, Pace};
+use berth_tests::registry::{serve, skopeo};
 use berth_tests::{Firmware, Guest, Plan, SOON, WEB, state_tool};
 use berth_units::control::{ImageOrder, JobStatus};
 use berth_units::image::PreparedImage;
 use berth_units::model::{Registry, RegistrySettings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
-
-/// The registry; ends with the test.
-struct Served {
-    child: Child,
-    host: String,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill().and_then(|()| self.child.wait());
-    }
-}
-
-fn serve(tools: &Tools, dir: &Path) -> Result<Served> {
-    let host = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-    let config = dir.join("registry.yml");
-    let root = dir.join("registry");
-    let text = format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{host}\"}}\n",
-        root.display()
-    );
-    fs::write(&config, text)?;
-    let mut command = tools.command("docker-registry");
-    let child = command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let mut served = Served { child, host };
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while TcpStream::connect(&served.host).is_err() {
-        ensure!(served.child.try_wait()?.is_none(), "docker-registry has ended");
-        ensure!(Instant::now() < deadline, "docker-registry does not listen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(served)
-}
-
-fn skopeo(tools: &Tools, dir: &Path, from: &str, to: &str, options: &[&str]) -> Result<()> {
-    let mut command = tools.command("skopeo");
-    command.args(["--insecure-policy", "--tmpdir"]).arg(dir).args(["copy", "--quiet"]);
-    tools::output("skopeo", command.args(options).args([from, to])).map(drop)
-}
 
 /// Contents of a folder's files, by name.
 fn contents(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
@@ -164,11 +124,10 @@ fn a_machine_runs_what_a_registry_has() -> Result<()> {
     let port = served.host.rsplit(':').next().context("no port")?.to_owned();
     let archive = dir.join("image.tar");
     demo::write_web_image(&tools, &archive)?;
-    let to = format!("docker://{}/demo/web:1", served.host);
-    skopeo(&tools, dir, &format!("oci-archive:{}", archive.display()), &to, &["--dest-tls-verify=false"])?;
+    served.push(&tools, &archive, "demo/web:1")?;
 
     // The computer's loopback, as the machine sees it.
-    let host = format!("10.0.2.2:{port}");
+    let host = served.host_of_guest();
     let config = format!(
         "[registries.\"{host}\"]\nplain_http = true\n\
          [units.web]\ncontainer.image = \"{host}/demo/web:1\"\nnetwork.ports = [\"8080:8080\"]\n\
@@ -188,8 +147,7 @@ fn a_machine_runs_what_a_registry_has() -> Result<()> {
     guest.until("later", |_, reason| reason.contains(&why))?;
     guest.until("tls", |_, reason| reason.contains("not pulled"))?;
     // It comes, and runs without anybody's doing.
-    let to = format!("docker://{}/demo/later:1", served.host);
-    skopeo(&tools, dir, &format!("oci-archive:{}", archive.display()), &to, &["--dest-tls-verify=false"])?;
+    served.push(&tools, &archive, "demo/later:1")?;
     guest.healthy("later")?;
 
     an_operator_pulls_and_removes(&mut guest, &host)?;

@@ -2,8 +2,9 @@
 //! order in which they come and go.
 
 use anyhow::{Context, Result};
+use berth_ctl::{Outcome, Streams};
 use berth_tests::{Event, Firmware, Guest, Plan, SOON};
-use berth_units::control::Drive;
+use berth_units::control::{Drive, ExecRequest};
 use std::time::{Duration, Instant};
 
 /// A unit whose program is a line of shell.
@@ -165,7 +166,7 @@ fn volumes_outlive_their_containers_and_are_shared() -> Result<()> {
         "www",
         "writer",
         "[ -e /home/started ] && echo again with $($b cat /home/started); echo $($b id -u) > /home/started; \
-         $b grep \" /home \" /proc/self/mountinfo; $b cp $b /home/id; $b chmod 4755 /home/id; $b sync; exec $b sleep 1000",
+         $b grep \" /home \" /proc/self/mountinfo; $b cp $b /home/new; $b chmod 4755 /home/new; $b mv /home/new /home/id; $b sync; exec $b sleep 1000",
         "volumes = [\"shared:/home\"]\n",
     );
     let reader = shell(
@@ -314,7 +315,7 @@ fn what_hangs_is_not_found_and_comes_back() -> Result<()> {
         "web",
         "$b httpd -f -p 80 -h /srv & p=$!; $b nc -l -p 81 </dev/null; kill -STOP $p; echo hangs; wait",
         "stop_timeout = \"1s\"\n[units.web.unit]\ninstances = 3\n\
-         [units.web.health]\nhttp = \"http://localhost/\"\ninterval = \"500ms\"\ntimeout = \"2s\"\nretries = 2\n",
+         [units.web.health]\nhttp = \"http://localhost/\"\ninterval = \"1s\"\ntimeout = \"6s\"\nretries = 2\n",
     );
     let count = "n() { $b nslookup web.berth.internal 2>/dev/null | $b grep -c \"Address: 10.88\"; };";
     let asker = shell(
@@ -335,19 +336,24 @@ fn what_hangs_is_not_found_and_comes_back() -> Result<()> {
     let late = shell(
         "late",
         "exec $b sleep 1000",
-        "stop_timeout = \"1s\"\n[units.late.ready]\nport = 9\ntimeout = \"3s\"\n[units.late.restart]\npolicy = \"no\"\n",
+        "stop_timeout = \"1s\"\n[units.late.ready]\nport = 9\ntimeout = \"8s\"\n[units.late.restart]\npolicy = \"no\"\n",
     );
+    // Well for two looks, then bad for four.
+    let look = "n=$(/bin/busybox cat /n 2>/dev/null); n=$((n + 1)); echo $n >/n; echo looking; \
+                [ $n -le 2 ] || [ $n -gt 6 ] || { echo feeling bad; exit 1; }";
     let moody = shell(
         "moody",
-        ">/well; $b sleep 4; $b rm /well; $b sleep 4; >/well; exec $b sleep 1000",
-        "[units.moody.health]\ncommand = [\"/bin/sh\", \"-c\", \"echo looking; [ -e /well ] || { echo feeling bad; exit 1; }\"]\n\
-         interval = \"300ms\"\nretries = 2\non_failure = \"none\"\n",
+        "exec $b sleep 1000",
+        &format!(
+            "[units.moody.health]\ncommand = [\"/bin/sh\", \"-c\", \"{look}\"]\ninterval = \"300ms\"\n\
+             timeout = \"20s\"\nretries = 2\non_failure = \"none\"\n"
+        ),
     );
     let mut guest = plan(&[web, asker, db, job, late, moody])?.boot()?;
     guest.ready()?;
     guest.wait_for("moody    unhealthy: feeling bad")?;
     guest.until("late", |state, reason| {
-        state == "failed" && reason.contains("not ready after 3s: tcp:localhost:9: nobody listens there")
+        state == "failed" && reason.contains("not ready after 8s: tcp:localhost:9: nobody listens there")
     })?;
     guest.until("moody", |state, reason| state == "healthy" && reason.is_empty())?;
     assert_eq!(guest.unit("moody")?.restarts, 0);
@@ -357,10 +363,107 @@ fn what_hangs_is_not_found_and_comes_back() -> Result<()> {
     guest.until("job", |state, _| state == "finished")?;
     guest.healthy("db")?;
     let sick =
-        "sick: unhealthy (2 checks in a row failed: http://localhost:80/ gave no answer within 2000 ms)";
+        "sick: unhealthy (2 checks in a row failed: http://localhost:80/ gave no answer within 6000 ms)";
     guest.wait_for(sick)?;
     let restarts: Vec<u32> =
         (1..=3).map(|n| Ok(guest.unit(&format!("web.{n}"))?.restarts)).collect::<Result<_>>()?;
     assert_eq!(restarts.iter().sum::<u32>(), 1, "one was restarted: {restarts:?}");
+    Ok(())
+}
+
+#[test]
+fn operators_run_commands_in_units() -> Result<()> {
+    let web = shell("web", "exec $b sleep 1000", "env = { GREETING = \"hello\" }\nworkdir = \"/srv\"\n");
+    let mut guest = plan(&[web])?.boot()?;
+    guest.ready()?;
+    guest.healthy("web")?;
+    let client = guest.client()?;
+    let run = |line: &str, terminal: bool| {
+        let command = ["/bin/sh", "-c", &format!("b=/bin/busybox; {line}")].map(str::to_owned).into();
+        let request = ExecRequest { unit: "web".into(), command, terminal, ..ExecRequest::default() };
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        let streams = Streams { input: false, output: &mut output, errors: &mut errors, begins: &mut || () };
+        let outcome = client.exec(&request, streams)?;
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Ok::<_, anyhow::Error>((outcome, text(&output), text(&errors)))
+    };
+    let (outcome, output, errors) =
+        run("echo $GREETING from $($b id -u) in $($b pwd); echo oops >&2; $b cat; exit 7", false)?;
+    assert_eq!((outcome, errors.as_str()), (Outcome::Exited(7), "oops\n"));
+    assert_eq!(output, "hello from 0 in /srv\n");
+    let (_, output, _) = run(
+        "$b grep -E \"NoNewPrivs|Seccomp:\" /proc/self/status; $b mknod /n c 1 3 || echo no nodes",
+        false,
+    )?;
+    for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "no nodes"] {
+        assert!(output.contains(line), "no {line:?} in {output:?}");
+    }
+    let (outcome, output, _) = run("[ -t 0 ] && [ -t 1 ] && echo a terminal; kill -9 $$", true)?;
+    assert_eq!((outcome, output.as_str()), (Outcome::Exited(137), "a terminal\r\n"));
+    // What it leaves behind ends with it.
+    let (outcome, output, _) = run("$b sleep 1000 & echo begun", false)?;
+    assert_eq!((outcome, output.as_str()), (Outcome::Exited(0), "begun\n"));
+    // A unit without an init of its own leaves the dead unburied; they have no command line.
+    let count = "for p in /proc/[0-9]*; do $b grep -q ^/bin/busybox.sleep $p/cmdline && n=x$n; done; echo $n";
+    let (_, output, _) = run(count, false)?;
+    assert_eq!(output, "x\n", "the unit's own program, and no other");
+    let request =
+        ExecRequest { unit: "web".into(), command: vec!["/bin/absent".into()], ..ExecRequest::default() };
+    let streams =
+        Streams { input: false, output: &mut Vec::new(), errors: &mut Vec::new(), begins: &mut || () };
+    let Outcome::Failed(why) = client.exec(&request, streams)? else { panic!("ran") };
+    assert!(why.contains("/bin/absent"), "{why}");
+    let request =
+        ExecRequest { unit: "net".into(), command: vec!["/bin/sh".into()], ..ExecRequest::default() };
+    let streams =
+        Streams { input: false, output: &mut Vec::new(), errors: &mut Vec::new(), begins: &mut || () };
+    let why = client.exec(&request, streams).unwrap_err().to_string();
+    assert!(why.contains("system unit"), "{why}");
+    assert_eq!(guest.unit("web")?.restarts, 0);
+    Ok(())
+}
+
+#[test]
+fn another_config_is_put_in_force_without_a_reboot_and_can_go_back() -> Result<()> {
+    let sleeper = |name: &str| shell(name, "exec $b sleep 1000", "");
+    let web = |word: &str| {
+        shell("web", "echo $GREETING; exec $b sleep 1000", &format!("env = {{ GREETING = \"{word}\" }}\n"))
+    };
+    let mut guest = plan(&[web("one"), sleeper("db"), sleeper("old")])?.boot()?;
+    guest.ready()?;
+    guest.healthy("db")?;
+    let db = guest.unit("db")?.pid;
+    let second = berth_tests::config(&[web("two"), sleeper("db"), sleeper("new")].concat())?.into_bytes();
+    let change = guest.client()?.config_change(second.clone(), None, true)?;
+    assert_eq!((change.added, change.removed), (vec!["new".to_owned()], vec!["old".to_owned()]));
+    assert_eq!((change.changed.len(), change.changed[0].unit.as_str()), (1, "web"));
+    assert!(guest.unit("old").is_ok(), "a look changes nothing");
+
+    guest.client()?.config_change(second, None, false)?;
+    guest.wait_for("old      is not in the config any more")?;
+    guest.healthy("new")?;
+    guest.said("web", "two")?;
+    guest.until("web", |state, _| state == "healthy")?;
+    assert_eq!(guest.unit("db")?.pid, db, "what is the same goes on running");
+    assert!(guest.unit("old").is_err());
+
+    let mistaken = berth_tests::config("[units.web.container]\nimge = \"x\"\n")?.into_bytes();
+    let why = guest.client()?.config_change(mistaken, None, false).unwrap_err().to_string();
+    assert!(why.contains("unknown field \"imge\"") && why.contains("berth.toml:"), "{why}");
+
+    // Nobody confirms this one.
+    let third = berth_tests::config(&sleeper("db"))?.into_bytes();
+    guest.client()?.config_change(third, Some(Duration::from_secs(30)), false)?;
+    guest.wait_for("web      is not in the config any more")?;
+    guest.wait_for("config   not confirmed in time: the one before is put back")?;
+    guest.until("web", |state, _| state == "healthy")?;
+    assert_eq!(guest.unit("db")?.pid, db);
+
+    // What was put in force stays, whatever the source says at the next boot.
+    guest.client()?.reboot()?;
+    guest.rebooted();
+    guest.ready()?;
+    guest.healthy("new")?;
+    assert!(guest.unit("old").is_err());
     Ok(())
 }

@@ -397,6 +397,7 @@ fn read_units(reader: &mut Reader, config: &mut MachineConfig, value: &Spanned<D
         });
         return;
     }
+    let whole = value.span();
     for (key, value) in units {
         let name = key.get_ref().as_ref();
         if let Err(why) = values::unit_name(name) {
@@ -413,6 +414,12 @@ fn read_units(reader: &mut Reader, config: &mut MachineConfig, value: &Spanned<D
         let unit = schema::read_unit(reader, table, name, place, Some(key.span()));
         reader.prefix.clear();
         config.units.push(unit);
+    }
+    let all = config.units.iter().fold(0, |all: usize, unit| all.saturating_add(unit.instances as usize));
+    if all > limits::UNITS {
+        reader.at(whole, || {
+            format!("there are {all} units, instances counted each; a machine runs at most {}", limits::UNITS)
+        });
     }
 }
 

@@ -11,9 +11,12 @@
 //!   [`FromWorker`].
 
 pub mod client;
+pub mod exec;
 pub mod packet;
+pub mod sealed;
 
 use crate::model::{MachineNetwork, NetworkMode, Origin, Port, RegistrySettings};
+pub use exec::{ExecEvent, ExecRequest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -59,6 +62,8 @@ pub enum Request {
     },
     /// What operators have had done with images since the machine started, oldest first.
     Jobs,
+    /// Run a command in a unit. What rides along with the reply, see [`exec`].
+    Exec(Box<ExecRequest>),
     /// The machine itself: who it is, what it runs on.
     Machine,
     /// The boot's timeline.
@@ -70,6 +75,16 @@ pub enum Request {
     /// Ask the source of the machine config again; what it holds is checked, kept, and in force from the next boot.
     /// Accepted at once; [`ConfigStatus::reload`] tells how it goes.
     ConfigReload,
+    /// Put a machine config in force while the machine runs; its text rides along as a [`sealed`] memory file. The
+    /// reply says what it changes; [`ConfigStatus`] tells how it goes.
+    ConfigApply {
+        /// It goes back after so many seconds unless [`Request::ConfigConfirm`] has come.
+        confirm_s: Option<u64>,
+        /// Nothing is changed.
+        only_look: bool,
+    },
+    /// The config in force is to stay.
+    ConfigConfirm,
     /// Stop everything and reboot.
     Reboot,
     /// Stop everything and power off.
@@ -165,12 +180,16 @@ pub enum Reply {
         /// Number of descriptors, 0 to 2.
         segments: usize,
     },
+    /// To [`Request::Exec`].
+    Exec,
     /// To [`Request::Machine`].
     Machine(MachineStatus),
     /// To [`Request::BootTimes`].
     BootTimes(BootTimes),
     /// To [`Request::Slots`].
     Slots(SlotsStatus),
+    /// To [`Request::ConfigApply`].
+    ConfigChange(Box<ConfigChange>),
     /// To [`Request::ConfigStatus`].
     ConfigStatus(ConfigStatus),
     /// To [`Request::Image`]: it is this job's now.
@@ -385,9 +404,40 @@ pub struct ConfigStatus {
     /// What follows from it beside the state: whom a refused config lets in. Empty when there is nothing to add.
     #[serde(default)]
     pub note: String,
+    /// Seconds until the config in force goes back, unless it is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unconfirmed_s: Option<u64>,
     /// The last time an operator had the source asked again, if any did since the machine started.
     #[serde(default)]
     pub reload: Option<ConfigReload>,
+}
+
+/// What another config changes (`berth config diff`, `apply`). Names of units; instances each for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ConfigChange {
+    /// SHA-256 of the other config's text, hex.
+    pub sha256: String,
+    /// Units that start.
+    pub added: Vec<String>,
+    /// Units that stop and are gone; their volumes stay.
+    pub removed: Vec<String>,
+    /// Units that become others.
+    pub changed: Vec<UnitChange>,
+    /// What of the machine itself changes at once: `hostname`, `access keys`, `registries`.
+    pub machine: Vec<String>,
+    /// What is in force only from the next boot: `network`.
+    pub next_boot: Vec<String>,
+}
+
+/// One unit in a [`ConfigChange`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct UnitChange {
+    /// Unit name.
+    pub unit: String,
+    /// The tables that differ.
+    pub tables: Vec<String>,
+    /// It is stopped and started for that.
+    pub restarts: bool,
 }
 
 /// What came of `berth config reload`.

@@ -16,6 +16,7 @@ use std::time::Duration;
 pub fn proof(unit: &Unit) -> Proof {
     let worker = unit.system.as_ref().is_some_and(|grants| grants.control);
     match (&unit.health, &unit.ready) {
+        // Of one that is left alone, what did not come up in time is looked for further.
         (Some(health), _) => Proof::Shown { tolerant: health.tolerant },
         (None, Some(_)) => Proof::Shown { tolerant: false },
         (None, None) if worker => Proof::Told,
@@ -55,6 +56,8 @@ pub struct Checks {
     began: Option<Duration>,
     /// It has been ready.
     ready: bool,
+    /// It was not ready in time, and that has been said.
+    late_once: bool,
     /// A health check has succeeded.
     well: bool,
     /// Failures in a row that count.
@@ -97,8 +100,13 @@ impl Checks {
             && self.late(ready).is_some_and(|at| at <= now)
         {
             let after = crate::schema::values::show_time(ready.timeout);
+            let tolerant = unit.health.as_ref().is_some_and(|health| health.tolerant);
             let why = if self.trouble.is_empty() { String::new() } else { format!(": {}", self.trouble) };
-            self.end();
+            if tolerant {
+                self.late_once = true;
+            } else {
+                self.end();
+            }
             return Some(Due::Late(format!("not ready after {after}{why}")));
         }
         self.next.filter(|at| *at <= now)?;
@@ -182,7 +190,7 @@ impl Checks {
 
     /// When it is too late to become ready.
     fn late(&self, ready: &Ready) -> Option<Duration> {
-        self.began.filter(|_| !self.ready).map(|began| began.saturating_add(ready.timeout))
+        self.began.filter(|_| !self.ready && !self.late_once).map(|began| began.saturating_add(ready.timeout))
     }
 }
 

@@ -18,10 +18,15 @@ pub fn expand(units: impl IntoIterator<Item = Unit>) -> Vec<Unit> {
         }
         for number in 1..=unit.instances {
             let instance_of = Some(unit.name.clone());
-            all.push(Unit { name: format!("{}{DOT}{number}", unit.name), instance_of, ..unit.clone() });
+            all.push(Unit { name: name(&unit.name, number), instance_of, ..unit.clone() });
         }
     }
     all
+}
+
+/// What an instance is called.
+pub fn name(service: &str, number: u32) -> String {
+    format!("{service}{DOT}{number}")
 }
 
 /// A unit's name, or the name and number of an instance: `web`, `web.12`.

@@ -14,6 +14,7 @@ pub mod blank;
 #[cfg(test)]
 mod bless;
 pub mod cgroup;
+pub mod change;
 pub mod clock;
 pub mod config;
 pub mod control;
@@ -35,6 +36,7 @@ pub mod seccomp;
 pub mod signals;
 pub mod signatures;
 mod sys;
+pub mod terminal;
 
 /// Mounts by descriptors, for PID 1's own.
 pub mod mounts {

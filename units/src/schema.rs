@@ -30,6 +30,11 @@ use table::{Reader, section_value};
 use text::Document;
 use toml::de::{DeTable, DeValue};
 
+/// A time as unit files have it: `5m`, `1h30m`.
+pub fn parse_time(text: &str) -> Result<std::time::Duration, String> {
+    values::time(text)
+}
+
 /// Reads one unit file. `file_name` is for messages; `unit_name` is what the file is called without `.toml`.
 pub fn parse_unit(file_name: &str, unit_name: &str, text: &[u8], origin: Origin) -> Result<Unit, Report> {
     let source = text::source(file_name, text)?;
@@ -144,6 +149,13 @@ fn check_together(reader: &mut Reader, table: &DeTable<'_>, unit: &Unit) {
     }
     check_health(reader, table, unit);
     check_ready(reader, table);
+    let longest = crate::instances::hostname(&crate::instances::name(&unit.name, unit.instances));
+    if unit.instances > 1
+        && longest.len() > crate::limits::NAME_BYTES
+        && let Some(instances) = section_value(table, "unit", "instances")
+    {
+        reader.at(instances.span(), || format!("the name is too long for instances: {longest}"));
+    }
     if unit.instances > 1
         && !unit.network.ports.is_empty()
         && let Some(ports) = section_value(table, "network", "ports")

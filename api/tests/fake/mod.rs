@@ -3,17 +3,20 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+mod exec;
+
 use berth_api::server::{ServeError, Settings, serve};
 use berth_api::stats::Sources;
 use berth_units::control::{
-    BootTimes, ClockStatus, ConfigReload, ConfigStatus, FromWorker, ImageOrder, JobStatus, MachineStatus,
-    Reply, Request, SlotStatus, SlotsStatus, StepTime, ToInit, ToWorker, UnitDetail, UnitStatus, packet,
+    BootTimes, ClockStatus, ConfigChange, ConfigReload, ConfigStatus, FromWorker, ImageOrder, JobStatus,
+    MachineStatus, Reply, Request, SlotStatus, SlotsStatus, StepTime, ToInit, ToWorker, UnitChange,
+    UnitDetail, UnitStatus, packet,
 };
 use berth_units::model::{NetworkMode, Origin, Port, Protocol};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -35,6 +38,7 @@ pub struct Fake {
     state: Arc<State>,
     said: Receiver<FromWorker>,
     archives: Receiver<Vec<u8>>,
+    command_ended: Receiver<()>,
     stop: UnixStream,
     server: Option<JoinHandle<Result<(), ServeError>>>,
 }
@@ -45,6 +49,8 @@ struct State {
     log: Mutex<Log>,
     /// Replies that differ from the usual ones, by the request's `Debug`.
     replies: Mutex<HashMap<String, Reply>>,
+    /// Says that a command was ended, because nobody wants it any more.
+    command_ended: Mutex<Sender<()>>,
     /// Tells the server to stop, when this is asked for.
     stop_at: Mutex<Option<(String, UnixStream)>>,
     /// What job 7 is at each look; the last one stays.
@@ -81,11 +87,13 @@ impl Fake {
         let listener = UnixListener::from(listener);
 
         let (taken, archives) = channel();
+        let (end_command, command_ended) = channel();
         let state = Arc::new(State {
             worker: Mutex::new(None),
             asked: Mutex::default(),
             log: Mutex::new(Log { folder: folder.path().to_owned(), generation: 0, segments: Vec::new() }),
             replies: Mutex::default(),
+            command_ended: Mutex::new(end_command),
             stop_at: Mutex::default(),
             jobs: Mutex::new(vec![job("done", "")]),
             taken,
@@ -108,8 +116,17 @@ impl Fake {
         let settings = Settings { socket: socket_path, data, images, figures, listen };
         let (stop, told) = UnixStream::pair().unwrap();
         let server = Some(std::thread::spawn(move || serve(&settings, told)));
-        let mut fake =
-            Self { folder, port: 0, fingerprint: String::new(), state, said, archives, stop, server };
+        let mut fake = Self {
+            folder,
+            port: 0,
+            fingerprint: String::new(),
+            state,
+            said,
+            archives,
+            command_ended,
+            stop,
+            server,
+        };
         let FromWorker::ApiKey { fingerprint, port } = fake.hear() else { panic!("the key comes first") };
         (fake.port, fake.fingerprint) = (port, fingerprint);
         assert!(matches!(fake.hear(), FromWorker::Status { .. }));
@@ -120,6 +137,11 @@ impl Fake {
     /// The worker's next word.
     pub fn hear(&self) -> FromWorker {
         self.said.recv_timeout(PATIENCE).expect("the API server says something")
+    }
+
+    /// Waits until a command was ended because nobody wants it any more.
+    pub fn command_ended(&self) {
+        self.command_ended.recv_timeout(PATIENCE).expect("the command is ended");
     }
 
     /// Other keys from now on; returns when the server has said so.
@@ -218,9 +240,11 @@ impl State {
     fn connection(&self, connection: OwnedFd, first: &ToWorker, say: &Sender<FromWorker>) {
         let mut buffer = packet::buffer();
         while let Ok((message, fds)) = packet::recv::<ToInit>(connection.as_fd(), &mut buffer) {
-            if let (ToInit::Request(Request::Image { order: ImageOrder::Load }), Some(fd)) =
-                (&message, fds.into_iter().next())
+            let mut fds = fds;
+            if let (ToInit::Request(Request::Image { order: ImageOrder::Load }), true) =
+                (&message, !fds.is_empty())
             {
+                let fd = fds.remove(0);
                 // As the store does: meanwhile, and only as much as it wants.
                 let (taken, most) = (self.taken.clone(), self.takes.load(Ordering::Relaxed));
                 std::thread::spawn(move || {
@@ -237,7 +261,8 @@ impl State {
                 ToInit::Worker(message) => say.send(message).unwrap(),
                 ToInit::Request(request) => {
                     self.asked.lock().unwrap().push(format!("{request:?}"));
-                    let (reply, files) = self.answer(&request);
+                    let text = fds.into_iter().next().map(text_of);
+                    let (reply, files) = self.answer(&request, text.as_deref());
                     let fds: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
                     let _ = packet::send(connection.as_fd(), &reply, &fds);
                     return;
@@ -246,7 +271,7 @@ impl State {
         }
     }
 
-    fn answer(&self, request: &Request) -> (Reply, Vec<File>) {
+    fn answer(&self, request: &Request, text: Option<&str>) -> (Reply, Vec<File>) {
         if let Some((at, stop)) = &mut *self.stop_at.lock().unwrap()
             && *at == format!("{request:?}")
         {
@@ -267,6 +292,14 @@ impl State {
                 kind: "not-found".into(),
                 message: format!("there is no unit {unit:?}; did you mean \"web\"?"),
             },
+            Request::Exec(what) if what.unit == "web" => {
+                let ended = self.command_ended.lock().unwrap().clone();
+                return (Reply::Exec, exec::begin(what, ended));
+            }
+            Request::Exec(what) => {
+                let message = format!("there is no unit {:?}; did you mean \"web\"?", what.unit);
+                Reply::Error { kind: "not-found".into(), message }
+            }
             Request::BootTimes => Reply::BootTimes(boot_times()),
             Request::Slots => Reply::Slots(slots()),
             Request::ConfigStatus => Reply::ConfigStatus(config()),
@@ -277,13 +310,46 @@ impl State {
                 let mut left = self.jobs.lock().unwrap();
                 Reply::Jobs(vec![if left.len() > 1 { left.remove(0) } else { left[0].clone() }])
             }
+            Request::ConfigApply { .. } => match text {
+                Some(text) if !text.contains("mistake") => Reply::ConfigChange(Box::new(change())),
+                _ => {
+                    Reply::Error { kind: "bad-request".into(), message: "berth.toml:1:1: a mistake\n".into() }
+                }
+            },
             Request::Reboot
             | Request::Poweroff
+            | Request::ConfigConfirm
             | Request::Halt
             | Request::ConfigReload
             | Request::Drive { .. } => Reply::Done,
         };
         (reply, Vec::new())
+    }
+}
+
+/// What rode along.
+fn text_of(fd: OwnedFd) -> String {
+    let mut file = File::from(fd);
+    file.rewind().unwrap();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// What another config changes.
+pub fn change() -> ConfigChange {
+    let changed = |unit: &str, table: &str, restarts| UnitChange {
+        unit: unit.into(),
+        tables: vec![table.into()],
+        restarts,
+    };
+    ConfigChange {
+        sha256: config().sha256,
+        added: vec!["new".into()],
+        removed: vec!["old".into()],
+        changed: vec![changed("db", "unit", false), changed("web", "container", true)],
+        machine: vec!["access keys".into()],
+        next_boot: vec!["network".into()],
     }
 }
 
@@ -469,6 +535,7 @@ pub fn slots() -> SlotsStatus {
 /// What `config status` shows.
 pub fn config() -> ConfigStatus {
     ConfigStatus {
+        unconfirmed_s: None,
         state: "refused".into(),
         source: "nocloud (vdb)".into(),
         sha256: "ef".repeat(32),

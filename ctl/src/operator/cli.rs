@@ -93,6 +93,33 @@ first; without a limit of the unit's own it is compared with the machine's. --js
         /// The unit
         unit: String,
     },
+    /// Run a command in a unit
+    #[command(
+        after_help = "Its exit code is berth's; 126: it could not be started. What it has started ends with it.\n\
+                      With -it, as a shell wants it, what is typed goes there as it is, Ctrl-C too."
+    )]
+    Exec {
+        /// Standard input is the command's
+        #[arg(short, long)]
+        interactive: bool,
+        /// It gets a terminal
+        #[arg(short, long)]
+        tty: bool,
+        /// Set a variable of its environment
+        #[arg(short, long, value_name = "NAME=VALUE")]
+        env: Vec<String>,
+        /// As this user, by name or number, instead of the unit's
+        #[arg(short, long)]
+        user: Option<String>,
+        /// In this folder instead of the unit's
+        #[arg(short, long, value_name = "FOLDER")]
+        workdir: Option<String>,
+        /// The unit
+        unit: String,
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
     /// Show everything about one unit
     Inspect {
         /// The unit
@@ -288,6 +315,25 @@ pub enum ConfigCommand {
 What it finds is checked as a whole and kept; it is in force from the next boot: \"berth reboot\". What is
 refused, with the report printed here, changes nothing.")]
     Reload,
+    /// Show what another berth.toml would change
+    Diff {
+        /// The file; "-" is standard input
+        file: PathBuf,
+    },
+    /// Put another berth.toml in force, without a reboot
+    #[command(after_help = "\
+It is checked as a whole; a mistake changes nothing. Units that differ in what a running container cannot take on
+are restarted, the others are left alone: \"berth config diff\" says which. With --confirm it goes back by itself
+unless \"berth config confirm\" follows in time, also if it has cut the machine off, or the machine is rebooted.")]
+    Apply {
+        /// The file; "-" is standard input
+        file: PathBuf,
+        /// It goes back after this time, such as 5m, unless it is confirmed
+        #[arg(long, value_name = "TIME")]
+        confirm: Option<String>,
+    },
+    /// Keep the berth.toml that waits to be confirmed
+    Confirm,
     /// Check a berth.toml here, as the machine would
     Check {
         /// The file; "-" is standard input

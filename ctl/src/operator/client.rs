@@ -3,6 +3,7 @@
 //! Each request has its own connection. It passes through stages (reach, handshake, ask, read), and an error says in
 //! which one it happened, on which machine, and what to do.
 
+mod exec;
 mod http;
 
 use super::home::{Home, HomeError};
@@ -13,9 +14,10 @@ use berth_api::logs::Line;
 use berth_api::routes::{Accepted, Version};
 use berth_api::stats::Stats;
 use berth_units::control::{
-    BootTimes, ConfigReload, ConfigStatus, Drive, ImageOrder, JobStatus, MachineStatus, SlotsStatus,
-    UnitDetail, UnitStatus,
+    BootTimes, ConfigChange, ConfigReload, ConfigStatus, Drive, ImageOrder, JobStatus, MachineStatus,
+    SlotsStatus, UnitDetail, UnitStatus,
 };
+pub use exec::{Outcome, Streams};
 use http::{Http, Lines};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -281,6 +283,25 @@ impl Client {
         }
     }
 
+    /// `POST /v1/config/diff` or `apply`: what a config changes. Applied, it goes back after `confirm` unless
+    /// [`Client::config_confirm`] follows. Returns before everything has changed; `sha256` of the status tells when.
+    pub fn config_change(
+        &self,
+        text: Vec<u8>,
+        confirm: Option<Duration>,
+        only_look: bool,
+    ) -> Result<ConfigChange, ClientError> {
+        let word = if only_look { "diff" } else { "apply" };
+        let query = confirm.map_or(String::new(), |time| format!("?confirm={}", time.as_secs()));
+        let text = Box::new(std::io::Cursor::new(text));
+        self.understand(&self.http.send(&format!("/v1/config/{word}{query}"), text, &|_| ())?)
+    }
+
+    /// `POST /v1/config/confirm`.
+    pub fn config_confirm(&self) -> Result<Accepted, ClientError> {
+        self.post("/v1/config/confirm")
+    }
+
     /// `GET /v1/machine`.
     pub fn machine(&self) -> Result<MachineStatus, ClientError> {
         self.get("/v1/machine")
@@ -379,7 +400,7 @@ fn refusal(status: u16, body: &[u8]) -> ClientError {
 /// A word for a path. The machine refuses what is not a unit's name; here it only must not become another path.
 fn escape(word: &str) -> String {
     word.bytes().fold(String::new(), |mut text, byte| {
-        if byte.is_ascii_alphanumeric() || byte == b'-' {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.') {
             text.push(char::from(byte));
         } else {
             text.push_str(&format!("%{byte:02X}"));

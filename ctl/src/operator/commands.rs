@@ -1,5 +1,7 @@
 //! What each command does, and the only place that prints.
 
+mod config;
+mod exec;
 mod images;
 mod local;
 mod remote;
@@ -37,6 +39,9 @@ pub(super) enum Failure {
     /// Everything has been printed already.
     #[error("")]
     Said,
+    /// A command in a unit ended with this code.
+    #[error("")]
+    Code(u8),
 }
 
 impl Failure {
@@ -56,6 +61,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::OutputClosed) => ExitCode::SUCCESS,
         Err(Failure::Said) => ExitCode::FAILURE,
+        Err(Failure::Code(code)) => ExitCode::from(code),
         Err(failure) => {
             let code = if matches!(failure, Failure::Usage(_)) { 2 } else { 1 };
             let text = if cli.global.json {

@@ -1,9 +1,13 @@
 //! Answers that come from the machine itself rather than from the supervisor.
 
+use super::console;
+use super::kernel::Kernel as _;
 use super::machine::{Machine, OWN_LOG, now};
 use super::supervisor::{Supervisor, refuse};
 use crate::early::{Booted, Content, State, files};
-use berth_units::control::{BootTimes, ImageOrder, MachineStatus, Reply, Request, SlotStatus, SlotsStatus};
+use berth_units::control::{
+    BootTimes, ExecRequest, ImageOrder, MachineStatus, Reply, Request, SlotStatus, SlotsStatus,
+};
 use berth_updater::assess;
 use berth_updater::layout::Slot;
 use berth_updater::steps::StepRecord;
@@ -17,7 +21,13 @@ pub fn answer(
     request: &Request,
     fds: Vec<OwnedFd>,
 ) -> (Reply, Vec<OwnedFd>) {
-    if let (Request::Image { order: ImageOrder::Load }, Some(archive)) = (request, fds.into_iter().next()) {
+    let first = fds.into_iter().next();
+    if let Request::ConfigApply { confirm_s, only_look } = request {
+        let text = first.and_then(|fd| super::turn::read_sealed(fd, super::supervisor::API));
+        let confirm = confirm_s.map(Duration::from_secs);
+        return (supervisor.apply_config(text, confirm, *only_look, now(), machine), Vec::new());
+    }
+    if let (Request::Image { order: ImageOrder::Load }, Some(archive)) = (request, first) {
         machine.keep_archive(supervisor.next_job(), archive, |job| supervisor.is_job(job));
     }
     if let Some(reply) = supervisor.ask(request, now(), machine) {
@@ -25,12 +35,33 @@ pub fn answer(
     }
     let reply = match request {
         Request::Logs { unit } => return logs(supervisor, machine, unit),
+        Request::Exec(what) => return exec(supervisor, machine, what),
         Request::BootTimes => Reply::BootTimes(boot_times(supervisor, &machine.booted)),
         Request::Slots => Reply::Slots(slots(machine, supervisor.is_confirmed())),
         Request::Machine => Reply::Machine(status(supervisor, machine)),
         _ => refuse("bad-request", "this version does not know the question"),
     };
     (reply, Vec::new())
+}
+
+/// Runs a command in a unit of the user's.
+fn exec(supervisor: &Supervisor, machine: &mut Machine, what: &ExecRequest) -> (Reply, Vec<OwnedFd>) {
+    let refused = |reply| (reply, Vec::new());
+    if what.command.first().is_none_or(String::is_empty) {
+        return refused(refuse("bad-request", "no program to run was named"));
+    }
+    if supervisor.is_system(&what.unit) {
+        let message = format!("{} is a system unit: there is nothing in it that could be run", what.unit);
+        return refused(refuse("denied", message));
+    }
+    let Some(order) = supervisor.order_of(&what.unit) else { return refused(supervisor.no_unit(&what.unit)) };
+    match machine.exec(&order, what) {
+        Ok(fds) => {
+            machine.say(console::entered(&what.unit, &what.command));
+            (Reply::Exec, fds)
+        }
+        Err(why) => refused(refuse("failed", why)),
+    }
 }
 
 fn logs(supervisor: &Supervisor, machine: &mut Machine, unit: &str) -> (Reply, Vec<OwnedFd>) {

@@ -3,9 +3,9 @@
 
 use super::kernel::Input;
 use super::reactor::{Reactor, Source, Watch};
+use super::visit::{Inside, Step, Visit, watched};
 use super::{limits, text};
-use berth_units::cgroup::Cgroup;
-use berth_units::launch::{self, Entered, Entry, Message, Plan};
+use berth_units::launch::Entry;
 use berth_units::lifecycle::Exit;
 use berth_units::model::Check;
 use berth_units::{limits as bounds, paths};
@@ -14,7 +14,7 @@ use nix::sys::stat::Mode;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// Name of the cgroup below the unit's.
@@ -24,30 +24,14 @@ const PART_BYTES: usize = 1024;
 /// Bytes of a look's output that are read in one pass.
 const PASS_BYTES: usize = 64 * 1024;
 
-/// Where to look.
-#[derive(Debug)]
-pub struct Inside<'a> {
-    /// As the unit was started.
-    pub plan: &'a Plan,
-    /// The unit's.
-    pub cgroup: &'a Cgroup,
-    /// Its first process.
-    pub main: BorrowedFd<'a>,
-}
-
 #[derive(Debug)]
 struct Look {
-    cgroup: Cgroup,
-    start: Option<(Entered, Option<Watch>)>,
-    usher: i32,
-    process: Option<i32>,
+    visit: Visit,
     output: Option<(File, Option<Watch>)>,
     /// The end of what it has written.
     tail: Vec<u8>,
     timeout: Duration,
     until: Duration,
-    /// It was killed because its time was over.
-    late: bool,
 }
 
 /// See the module.
@@ -71,10 +55,6 @@ impl Looks {
             return Err("an earlier check is not over".into());
         }
         let failed = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-        let cgroup = inside.cgroup.child(CGROUP).map_err(|error| match error.raw_os_error() {
-            Some(libc::EBUSY) => "an earlier check does not end, although it was killed".to_owned(),
-            _ => error.to_string(),
-        })?;
         let (output, theirs) = io::pipe().map_err(failed("pipe"))?;
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| failed("pipe")(e.into()))?;
         let program;
@@ -91,24 +71,15 @@ impl Looks {
             }
         };
         entry.stdio = [None, Some(theirs.as_fd()), Some(theirs.as_fd())];
-        let entered =
-            launch::enter(inside.plan, &cgroup, inside.main, &entry).map_err(|error| error.to_string())?;
-        let watched = |watch: io::Result<Watch>| {
-            watch.map_err(|error| log::error!("check of unit {unit} is not watched: {error}")).ok()
-        };
-        let start = watched(reactor.watch(&entered.channel, Source::Check(unit.clone())));
+        let visit = Visit::begin(reactor, inside, CGROUP, &entry, Source::Check(unit.clone()))?;
         let file = File::from(OwnedFd::from(output));
-        let watch = watched(reactor.watch(&file, Source::CheckOutput(unit.clone())));
+        let watch = watched(unit, reactor.watch(&file, Source::CheckOutput(unit.clone())));
         let look = Look {
-            cgroup,
-            usher: entered.usher_pid,
-            start: Some((entered, start)),
-            process: None,
+            visit,
             output: Some((file, watch)),
             tail: Vec::new(),
             timeout,
             until: now.saturating_add(timeout).saturating_add(grace),
-            late: false,
         };
         self.looks.insert(unit.clone(), look);
         Ok(())
@@ -116,17 +87,15 @@ impl Looks {
 
     /// When [`Looks::tick`] has to be called next.
     pub fn next(&self) -> Option<Duration> {
-        self.looks.values().filter(|look| !look.late).map(|look| look.until).min()
+        self.looks.values().map(|look| look.until).min()
     }
 
     /// Ends what has taken too long.
     pub fn tick(&mut self, reactor: &mut Reactor, now: Duration, inbox: &mut VecDeque<Input>) {
-        let late = |look: &Look| !look.late && look.until <= now;
         let names: Vec<String> =
-            self.looks.iter().filter(|(_, look)| late(look)).map(|(unit, _)| unit.clone()).collect();
+            self.looks.iter().filter(|(_, look)| look.until <= now).map(|(unit, _)| unit.clone()).collect();
         for unit in names {
-            let Some(look) = self.looks.get_mut(&unit) else { continue };
-            look.late = true;
+            let Some(look) = self.looks.get(&unit) else { continue };
             let why = format!("no result within {}", text::seconds(look.timeout));
             self.over(reactor, &unit, Err(why), inbox);
         }
@@ -134,22 +103,9 @@ impl Looks {
 
     /// The start's channel is readable.
     pub fn start_ready(&mut self, reactor: &mut Reactor, unit: &str, inbox: &mut VecDeque<Input>) {
-        while let Some(look) = self.looks.get_mut(unit) {
-            let Some((entered, _)) = look.start.as_mut() else { return };
-            let failed = match entered.receive() {
-                Ok(None) => return,
-                Ok(Some(Message::Created { pid, .. })) => {
-                    look.process = Some(pid);
-                    continue;
-                }
-                Ok(Some(Message::Running)) => {
-                    look.end_start(reactor);
-                    return;
-                }
-                Ok(Some(Message::Failed { step, error })) => format!("{step}: {error}"),
-                Err(error) => error.to_string(),
-            };
-            return self.over(reactor, unit, Err(failed), inbox);
+        let Some(look) = self.looks.get_mut(unit) else { return };
+        if let Step::Failed(why) = look.visit.step(reactor) {
+            self.over(reactor, unit, Err(why), inbox);
         }
     }
 
@@ -169,16 +125,19 @@ impl Looks {
         inbox: &mut VecDeque<Input>,
     ) -> bool {
         // The process may be known by its usher's word only, which has not been read yet.
-        let starting = |(_, look): &(&String, &Look)| look.start.is_some();
+        let starting = |(_, look): &(&String, &Look)| look.visit.starts();
         let names: Vec<String> = self.looks.iter().filter(starting).map(|(unit, _)| unit.clone()).collect();
         for unit in names {
             self.start_ready(reactor, &unit, inbox);
         }
-        if self.looks.values().any(|look| look.usher == pid) {
+        if self.looks.values_mut().any(|look| look.visit.buries_usher(pid)) {
             return true;
         }
-        let Some(unit) =
-            self.looks.iter().find(|(_, look)| look.process == Some(pid)).map(|(unit, _)| unit.clone())
+        let Some(unit) = self
+            .looks
+            .iter()
+            .find(|(_, look)| look.visit.process() == Some(pid))
+            .map(|(unit, _)| unit.clone())
         else {
             return false;
         };
@@ -198,15 +157,10 @@ impl Looks {
     /// Nobody wants to know any more. Its processes are ended here, and reaped by whoever reaps.
     pub fn forget(&mut self, reactor: &mut Reactor, unit: &str) {
         let Some(mut look) = self.looks.remove(unit) else { return };
-        look.end_start(reactor);
         if let Some((file, Some(watch))) = look.output.take() {
             reactor.forget(&file, watch);
         }
-        if let Err(error) = look.cgroup.kill() {
-            log::error!("check of unit {unit} not killed: {error}");
-        }
-        // It fails while they still die; whoever makes the next one removes it first.
-        let _ = look.cgroup.remove();
+        look.visit.end(reactor);
     }
 
     fn over(
@@ -223,12 +177,6 @@ impl Looks {
 }
 
 impl Look {
-    fn end_start(&mut self, reactor: &mut Reactor) {
-        if let Some((entered, Some(watch))) = self.start.take() {
-            reactor.forget(&entered.channel, watch);
-        }
-    }
-
     fn read(&mut self, reactor: &mut Reactor) {
         let Some((file, _)) = self.output.as_mut() else { return };
         let mut part = [0; PART_BYTES];

@@ -6,6 +6,9 @@ use super::text;
 use berth_units::control::{Drive, ImageOrder};
 use std::time::Duration;
 
+/// Bytes of a program's name that are shown.
+const PROGRAM_BYTES: usize = 64;
+
 fn line(subject: &str, sentence: impl std::fmt::Display) -> String {
     format!("{subject:<8} {sentence}")
 }
@@ -91,6 +94,35 @@ pub fn config_again() -> String {
     line("config", "looked for again, as an operator asks")
 }
 
+/// An operator sent a config, which passed.
+pub fn config_sent(sha256: &str, confirm: Option<Duration>) -> String {
+    let short = sha256.get(..12).unwrap_or(sha256);
+    let until = confirm.map_or(String::new(), |time| {
+        format!(", goes back after {} unless it is confirmed", text::seconds(time))
+    });
+    line("config", format_args!("sent by an operator, sha256:{short}{until}"))
+}
+
+/// It is to stay.
+pub fn config_confirmed() -> String {
+    line("config", "confirmed by an operator")
+}
+
+/// It was not confirmed.
+pub fn config_reverted() -> String {
+    line("config", "not confirmed in time: the one before is put back")
+}
+
+/// It could not be kept, and so is not in force.
+pub fn config_not_applied(why: &str) -> String {
+    line("config", format_args!("what an operator sent is not in force, it cannot be kept: {why}"))
+}
+
+/// A unit that another config does not have is down.
+pub fn unit_gone(unit: &str) -> String {
+    line(unit, "is not in the config any more")
+}
+
 /// Another config takes the place of the kept one.
 pub fn config_kept(source: &str, sha256: &str) -> String {
     let short = sha256.get(..12).unwrap_or(sha256);
@@ -120,6 +152,12 @@ pub fn running(unit: &str, image: &str) -> String {
 /// A unit is healthy.
 pub fn healthy(unit: &str) -> String {
     line(unit, "healthy")
+}
+
+/// An operator's command runs in a unit. Its program is told, not its arguments: they may hold a secret.
+pub fn entered(unit: &str, command: &[String]) -> String {
+    let program = text::bounded(command.first().map_or("", String::as_str), PROGRAM_BYTES);
+    line(unit, format_args!("{program:?} run in it by an operator"))
 }
 
 /// Any other state.

@@ -310,6 +310,14 @@ impl Containers {
         self.logs.get_mut(unit)
     }
 
+    /// Drops a unit's log: nobody will write to it, nor ask for it.
+    pub fn forget(&mut self, unit: &str) {
+        self.logs.remove(unit);
+        if let Err(error) = std::fs::remove_dir_all(Path::new(paths::LOGS).join(unit)) {
+            log::warn!("log of unit {unit} not removed: {error}");
+        }
+    }
+
     /// The unit's network namespace, and a routing socket opened inside it.
     pub fn network(&self, unit: &str) -> Option<Vec<OwnedFd>> {
         let container = self.containers.get(unit)?;

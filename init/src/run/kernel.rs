@@ -41,8 +41,10 @@ pub trait Kernel {
     /// Kills everything in the unit's cgroup. Followed by what the death brings, and always by
     /// [`Input::CgroupEmpty`].
     fn kill(&mut self, unit: &str);
-    /// Nothing of this run is left: drops its descriptors and its cgroup.
+    /// Nothing of this run is left: drops its descriptors and its cgroup, and every [`Input`] about it that is still to come.
     fn cleanup(&mut self, unit: &str);
+    /// The unit is not in the config any more: drops its log.
+    fn forget(&mut self, unit: &str);
     /// Looks at the unit from inside, for at most `timeout`; answered by [`Input::Checked`]. At most one look at a unit is
     /// under way.
     fn check(&mut self, order: &Order<'_>, check: &Check, timeout: Duration);
@@ -174,4 +176,19 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+}
+
+impl Input {
+    /// The unit whose present run this is about; once that is cleaned up, the word is stale.
+    pub fn of_run(&self) -> Option<&str> {
+        match self {
+            Self::Plumb { unit, .. }
+            | Self::Started { unit }
+            | Self::StartFailed { unit, .. }
+            | Self::Exited { unit, .. }
+            | Self::CgroupEmpty { unit }
+            | Self::Checked { unit, .. } => Some(unit),
+            _ => None,
+        }
+    }
 }

@@ -74,6 +74,8 @@ pub const CHILD_COLDPLUG: Duration = Duration::from_secs(180);
 pub const CHILD_CONFIRM: Duration = Duration::from_secs(30);
 /// A probe by Berth's own program says itself what was late; it is killed this long after that.
 pub const PROBE_GRACE: Duration = Duration::from_secs(2);
+/// Commands that operators run in units at once.
+pub const EXECS: usize = 16;
 /// Exits remembered for each unit.
 pub const EXITS: usize = 8;
 /// Bytes of a reason, a status or an error that a worker or a launch reports; the rest is cut.

@@ -1,17 +1,19 @@
 //! The real kernel behind [`Kernel`]: descriptors, processes, files. Owns everything that the main loop watches.
 
-use super::checks::{Inside, Looks};
+use super::checks::Looks;
 use super::chores::{Chores, Job, Outcome};
 use super::containers::Containers;
 use super::devices::{self, Opened};
+use super::execs::Execs;
 use super::kernel::{Halt, Input, Kernel, Order};
 use super::last::Doing;
 use super::peers::Peers;
 use super::reactor::Reactor;
 use super::supervisor::{API, META};
+use super::visit::Inside;
 use super::{files, limits};
 use crate::early::{Booted, Coldplug, Content, RecordStore, console, is_settled, modules, settle};
-use berth_units::control::ToWorker;
+use berth_units::control::{ExecRequest, ToWorker};
 use berth_units::image::PreparedImage;
 use berth_units::launch::{Place, Plan};
 use berth_units::logs::Stream;
@@ -56,6 +58,8 @@ pub struct Machine {
     pub containers: Containers,
     /// Looks at them.
     pub looks: Looks,
+    /// Commands in them.
+    pub execs: Execs,
     /// The control connections.
     pub peers: Peers,
     /// Short-lived children.
@@ -103,6 +107,7 @@ impl Machine {
             reactor,
             containers: Containers::default(),
             looks: Looks::default(),
+            execs: Execs::default(),
             peers: Peers::default(),
             chores: Chores::default(),
             inbox: VecDeque::new(),
@@ -188,6 +193,17 @@ impl Machine {
     fn launch_now(&mut self, order: &Order<'_>) -> Result<(), String> {
         let fds = self.opening.remove(&order.unit.name).map(Opened::take).unwrap_or_default();
         self.containers.launch(&mut self.reactor, order, fds)
+    }
+
+    /// Begins to run an operator's command in a unit.
+    pub fn exec(&mut self, order: &Order<'_>, request: &ExecRequest) -> Result<Vec<OwnedFd>, String> {
+        let plan = Plan::new(order.unit, order.image, order.id_base, &Place::default())
+            .map_err(|error| error.to_string())?;
+        let Some((cgroup, main)) = self.containers.enterable(&order.unit.name) else {
+            return Err(format!("{} does not run", order.unit.name));
+        };
+        let inside = Inside { plan: &plan, cgroup, main };
+        self.execs.begin(&mut self.reactor, &inside, request)
     }
 
     /// Begins to look at a unit from inside.
@@ -430,6 +446,10 @@ impl Kernel for Machine {
         self.containers.kill(unit, &mut self.inbox);
     }
 
+    fn forget(&mut self, unit: &str) {
+        self.containers.forget(unit);
+    }
+
     fn check(&mut self, order: &Order<'_>, check: &Check, timeout: Duration) {
         if let Err(why) = self.look(order, check, timeout) {
             let unit = order.unit.name.clone();
@@ -443,6 +463,8 @@ impl Kernel for Machine {
 
     fn cleanup(&mut self, unit: &str) {
         self.end_check(unit);
+        self.execs.forget(&mut self.reactor, unit);
+        self.inbox.retain(|input| input.of_run() != Some(unit));
         let wall = self.wall();
         self.containers.cleanup(&mut self.reactor, unit, wall);
     }

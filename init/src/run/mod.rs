@@ -19,6 +19,7 @@ mod chores;
 pub mod console;
 pub mod containers;
 pub mod devices;
+mod execs;
 pub mod files;
 pub mod ids;
 pub mod kernel;
@@ -31,5 +32,6 @@ pub mod reactor;
 pub mod supervisor;
 pub mod text;
 mod turn;
+mod visit;
 
 pub use turn::main;

@@ -29,6 +29,10 @@ pub enum Source {
     Check(String),
     /// What a look at a unit writes.
     CheckOutput(String),
+    /// An operator's command that begins.
+    Exec(u64),
+    /// The socket of an operator's command.
+    ExecPeer(u64),
     /// A short-lived child's answer.
     Chore(i32),
     /// Device events of the kernel.

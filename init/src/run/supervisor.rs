@@ -10,6 +10,7 @@
 //! Invariants: a unit's life changes only in [`Supervisor::step`]; what an effect brings about comes back as an
 //! event in the queue, never by recursion; each pass handles a bounded number of events.
 
+mod apply;
 mod checks;
 mod clock;
 mod collect;
@@ -110,6 +111,8 @@ struct Run {
     oom_kills: u32,
     /// It has run since boot.
     ran: bool,
+    /// What it becomes once it is down, by another config.
+    becomes: Option<apply::Becomes>,
 }
 
 impl Run {
@@ -129,6 +132,7 @@ impl Run {
             exits: VecDeque::new(),
             oom_kills: 0,
             ran: false,
+            becomes: None,
         }
     }
 
@@ -167,6 +171,10 @@ pub struct Supervisor {
     config_status: ConfigStatus,
     /// A config is on its way to the state partition.
     storing_config: bool,
+    applying: Option<apply::Applying>,
+    /// Units of a config that is in force, which start once those that it does not have are down.
+    coming: Vec<Unit>,
+    unconfirmed: Option<apply::Unconfirmed>,
     network: MachineNetwork,
     keys: Vec<String>,
     hostname: String,
@@ -209,6 +217,9 @@ impl Supervisor {
             config: config::Phase::Unread,
             config_status: ConfigStatus::default(),
             storing_config: false,
+            applying: None,
+            coming: Vec::new(),
+            unconfirmed: None,
             network: MachineNetwork::default(),
             keys: Vec::new(),
             addresses: Vec::new(),
@@ -321,6 +332,7 @@ impl Supervisor {
         self.tick_fetch(now);
         self.tick_collection(now, k);
         self.tick_config(now, k);
+        self.tick_revert(now, k);
         self.tick_health(now, k);
         self.tick_stop(now, k);
         self.run_events(now, k);
@@ -340,6 +352,7 @@ impl Supervisor {
         let boot = boot.into_iter().flatten().filter(|_| self.stopping.is_none());
         units
             .chain(self.next_check())
+            .chain(self.next_revert())
             .chain(boot)
             .chain(self.images.next())
             .chain(self.fetching.next())
@@ -389,6 +402,7 @@ impl Supervisor {
             if let Some((unit, event)) = self.events.pop_front() {
                 self.step(&unit, event, now, k);
             } else if std::mem::take(&mut self.look_again) {
+                self.look_at_changes(k);
                 self.look_at_waiting();
                 self.look_at_store(now, k);
                 self.look_at_fetcher();

@@ -204,6 +204,8 @@ impl Loop {
                 machine.looks.start_ready(&mut machine.reactor, unit, &mut machine.inbox);
             }
             Source::CheckOutput(unit) => machine.looks.output_ready(&mut machine.reactor, unit),
+            Source::Exec(id) => machine.execs.start_ready(&mut machine.reactor, *id),
+            Source::ExecPeer(id) => machine.execs.peer_ready(&mut machine.reactor, *id),
             Source::Chore(pid) => {
                 if let Some((job, outcome)) = machine.chores.readable(&mut machine.reactor, *pid) {
                     machine.chore_ended(job, outcome);
@@ -264,7 +266,7 @@ impl Loop {
             };
             let machine = &mut self.machine;
             let (reactor, inbox, pid) = (&mut machine.reactor, &mut machine.inbox, pid.as_raw());
-            if !machine.looks.reaped(reactor, pid, exit, inbox) {
+            if !machine.looks.reaped(reactor, pid, exit, inbox) && !machine.execs.reaped(reactor, pid, exit) {
                 machine.containers.reaped(reactor, pid, exit, inbox);
             }
         }
@@ -421,7 +423,7 @@ fn unit_of_cgroup(text: &str) -> Option<String> {
 }
 
 /// The text of a memory file that cannot change any more. Reading one never waits; another kind of file is refused.
-fn read_sealed(fd: OwnedFd, unit: &str) -> Option<Vec<u8>> {
+pub(super) fn read_sealed(fd: OwnedFd, unit: &str) -> Option<Vec<u8>> {
     use nix::fcntl::{FcntlArg, SealFlag, fcntl};
     let mut file = File::from(fd);
     let seals =

@@ -1,8 +1,10 @@
 use super::*;
 use berth_units::control::packet;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 
 fn told(outcome: Outcome) -> Vec<(FromWorker, Vec<OwnedFd>)> {
     let (ours, init) =

@@ -5,7 +5,7 @@ use super::{ClientError, refusal};
 use crate::operator::private::PrivateKey;
 use crate::operator::tls::{self, PinCheck};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{HOST, USER_AGENT};
 use hyper::{Request, Response};
@@ -17,7 +17,7 @@ use std::future::Future;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
@@ -90,7 +90,7 @@ impl Http {
     /// Asks, and reads the whole answer.
     pub fn whole(&self, method: &str, path: &str) -> Result<Vec<u8>, ClientError> {
         let runtime = runtime()?;
-        let (body, _) = self.ask(&runtime, method, path, Sent::nothing(), &|_| ())?;
+        let (body, _) = self.ask_on(&runtime, method, path, Sent::nothing(), &|_| ())?;
         runtime.block_on(read_whole(body)).map_err(|why| self.broken(why))
     }
 
@@ -102,19 +102,18 @@ impl Http {
         sent: &dyn Fn(u64),
     ) -> Result<Vec<u8>, ClientError> {
         let runtime = runtime()?;
-        let (body, _) = self.ask(&runtime, "POST", path, Sent::all_of(from), sent)?;
+        let (body, _) = self.ask_on(&runtime, "POST", path, Sent::all_of(from), sent)?;
         runtime.block_on(read_whole(body)).map_err(|why| self.broken(why))
     }
 
     /// Asks, and leaves the answer to be read line by line.
     pub fn stream(&self, path: &str) -> Result<Lines, ClientError> {
         let runtime = runtime()?;
-        let (body, driver) = self.ask(&runtime, "GET", path, Sent::nothing(), &|_| ())?;
+        let (body, driver) = self.ask_on(&runtime, "GET", path, Sent::nothing(), &|_| ())?;
         Ok(Lines { runtime, body, _driver: driver, buffer: Vec::new(), machine: self.machine.clone() })
     }
 
-    /// Reach, handshake, ask. An answer that says no has been read, and is an error.
-    fn ask(
+    fn ask_on(
         &self,
         runtime: &Runtime,
         method: &str,
@@ -123,42 +122,57 @@ impl Http {
         sent: &dyn Fn(u64),
     ) -> Result<(Incoming, JoinHandle<hyper::Result<()>>), ClientError> {
         let counter = body.counter();
-        runtime.block_on(async {
-            let stream = self.reach().await?;
-            let stream = self.handshake(stream).await?;
-            let (mut sender, connection) =
-                http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(text(&e)))?;
-            let driver = tokio::spawn(connection);
-            let request = Request::builder()
-                .method(method)
-                .uri(path)
-                .header(HOST, &self.machine)
-                .header(USER_AGENT, concat!("berth/", env!("CARGO_PKG_VERSION")))
-                .body(body)
-                .map_err(|error| ClientError::Setup(error.to_string()))?;
-            let mut asking = std::pin::pin!(sender.send_request(request));
-            let (mut before, mut moved) = (0, Instant::now());
-            let answer: Response<Incoming> = loop {
-                match timeout(LOOK, asking.as_mut()).await {
-                    Ok(Ok(answer)) => break answer,
-                    Ok(Err(error)) => return Err(self.no_answer(&error, driver).await),
-                    Err(_) => {}
-                }
-                let now = counter.load(Ordering::Relaxed);
-                if now > before {
-                    (before, moved) = (now, Instant::now());
-                    sent(now);
-                } else if moved.elapsed() >= ANSWER {
-                    return Err(self.broken(format!("no answer within {} s", ANSWER.as_secs())));
-                }
-            };
-            let status = answer.status();
-            if status.is_success() {
-                return Ok((answer.into_body(), driver));
+        runtime.block_on(self.ask(method, path, body, &counter, sent))
+    }
+
+    /// Reach, handshake, ask. An answer that says no has been read, and is an error. The body of one that says yes comes while
+    /// `body` is still on its way.
+    pub async fn ask<B>(
+        &self,
+        method: &str,
+        path: &str,
+        body: B,
+        counter: &AtomicU64,
+        sent: &dyn Fn(u64),
+    ) -> Result<(Incoming, JoinHandle<hyper::Result<()>>), ClientError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let stream = self.reach().await?;
+        let stream = self.handshake(stream).await?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(text(&e)))?;
+        let driver = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, &self.machine)
+            .header(USER_AGENT, concat!("berth/", env!("CARGO_PKG_VERSION")))
+            .body(body)
+            .map_err(|error| ClientError::Setup(error.to_string()))?;
+        let mut asking = std::pin::pin!(sender.send_request(request));
+        let (mut before, mut moved) = (0, Instant::now());
+        let answer: Response<Incoming> = loop {
+            match timeout(LOOK, asking.as_mut()).await {
+                Ok(Ok(answer)) => break answer,
+                Ok(Err(error)) => return Err(self.no_answer(&error, driver).await),
+                Err(_) => {}
             }
-            let body = read_whole(answer.into_body()).await.map_err(|why| self.broken(why))?;
-            Err(refusal(status.as_u16(), &body))
-        })
+            let now = counter.load(Ordering::Relaxed);
+            if now > before {
+                (before, moved) = (now, Instant::now());
+                sent(now);
+            } else if moved.elapsed() >= ANSWER {
+                return Err(self.broken(format!("no answer within {} s", ANSWER.as_secs())));
+            }
+        };
+        let status = answer.status();
+        if status.is_success() {
+            return Ok((answer.into_body(), driver));
+        }
+        let body = read_whole(answer.into_body()).await.map_err(|why| self.broken(why))?;
+        Err(refusal(status.as_u16(), &body))
     }
 
     async fn reach(&self) -> Result<TcpStream, ClientError> {
@@ -214,7 +228,8 @@ impl Http {
         self.broken(why)
     }
 
-    fn broken(&self, why: String) -> ClientError {
+    /// The connection broke, for this reason.
+    pub fn broken(&self, why: String) -> ClientError {
         ClientError::Broken { machine: self.machine.clone(), why }
     }
 }
@@ -255,7 +270,7 @@ impl Lines {
     }
 }
 
-fn runtime() -> Result<Runtime, ClientError> {
+pub fn runtime() -> Result<Runtime, ClientError> {
     Builder::new_current_thread().enable_all().build().map_err(|error| ClientError::Setup(error.to_string()))
 }
 

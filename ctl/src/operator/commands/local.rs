@@ -234,7 +234,7 @@ fn shown_name(file: &Path) -> String {
 }
 
 /// A little more than is allowed, so that the checker can say that it is too much.
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let most = CONFIG_BYTES as u64 + 1;
     let result = if file == Path::new("-") {

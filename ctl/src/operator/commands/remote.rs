@@ -55,6 +55,7 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
             let options = LogOptions { follow: *follow, tail: *tail };
             logs(&asker, unit, options, *timestamps, out)
         }
+        Command::Exec { .. } => super::exec::run(command, &asker),
         Command::Stop { unit } => drive(&asker, unit, Drive::Stop, out),
         Command::Start { unit } => drive(&asker, unit, Drive::Start, out),
         Command::Restart { unit } => drive(&asker, unit, Drive::Restart, out),
@@ -75,6 +76,7 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
             asker.ask(Client::config_status).and_then(|c| out.show(&c, status::config))
         }
         Command::Config(ConfigCommand::Reload) => reload(&asker, out),
+        Command::Config(command) => super::config::run(command, &asker, out),
         Command::Reboot => act(&asker, Client::reboot, "stops its units and reboots", out),
         Command::Poweroff => act(&asker, Client::poweroff, "stops its units and powers off", out),
         Command::Halt => act(&asker, Client::halt, "stops its units and halts", out),

@@ -3,7 +3,7 @@
 use super::human;
 use super::style::{Style, Tone, clean};
 use super::table::{Column, Table, cell, pairs, plain};
-use berth_units::control::{BootTimes, ConfigReload, ConfigStatus, MachineStatus, SlotsStatus};
+use berth_units::control::{BootTimes, ConfigChange, ConfigReload, ConfigStatus, MachineStatus, SlotsStatus};
 
 /// `berth boot-times`.
 pub fn boot_times(times: &BootTimes, style: Style) -> String {
@@ -157,6 +157,33 @@ pub fn reload(reload: &ConfigReload, style: Style) -> String {
         text.extend(reload.looked.iter().map(|line| format!("  {}\n", clean(line))));
     }
     text + &lines(&reload.report)
+}
+
+/// What another config changes.
+pub fn change(change: &ConfigChange, style: Style) -> String {
+    let mut text = String::new();
+    let mut line = |sign: &str, tone: Tone, words: String| {
+        text.push_str(&style.paint(tone, &format!("{sign} {}", clean(&words))));
+        text.push('\n');
+    };
+    for unit in &change.added {
+        line("+", Tone::Good, format!("unit {unit}"));
+    }
+    for unit in &change.removed {
+        line("-", Tone::Bad, format!("unit {unit}"));
+    }
+    for unit in &change.changed {
+        let tables: Vec<String> = unit.tables.iter().map(|table| format!("[{table}]")).collect();
+        let how = if unit.restarts { "restarted" } else { "goes on running" };
+        line("~", Tone::Notice, format!("unit {}: {}; {how}", unit.unit, tables.join(" ")));
+    }
+    for what in &change.machine {
+        line("~", Tone::Notice, what.clone());
+    }
+    for what in &change.next_boot {
+        line("~", Tone::Notice, format!("{what}: in force from the next boot"));
+    }
+    if text.is_empty() { "nothing changes\n".to_owned() } else { text }
 }
 
 fn lines(report: &str) -> String {

@@ -70,6 +70,11 @@ impl Phase {
         matches!(self, Self::Settled | Self::Again(_))
     }
 
+    /// Decided, and nothing is looked for.
+    pub(super) fn is_quiet(self) -> bool {
+        self == Self::Settled
+    }
+
     fn search(&mut self) -> Option<&mut Search> {
         match self {
             Self::Reading(search) | Self::Again(search) => Some(search),
@@ -97,7 +102,7 @@ impl Supervisor {
         }
     }
 
-    fn check_config(&self, text: &[u8]) -> Result<MachineConfig, Refused> {
+    pub(super) fn check_config(&self, text: &[u8]) -> Result<MachineConfig, Refused> {
         let system: Vec<Unit> =
             self.units.values().filter(|r| r.is_system()).map(|r| r.unit.clone()).collect();
         (self.check)(text, &system)
@@ -295,7 +300,7 @@ impl Supervisor {
 
     pub(super) fn config_stored(&mut self, result: Result<(), String>, k: &mut dyn Kernel) {
         self.storing_config = false;
-        if self.reload_stored(&result, k) {
+        if self.applied_stored(&result, k) || self.reload_stored(&result, k) {
             return;
         }
         if let Err(why) = result {

@@ -121,8 +121,15 @@ impl Supervisor {
     /// A fetcher has come up: it is told all it has to know, then what it is to get.
     pub(super) fn fetcher_said_hello(&mut self, now: Duration, k: &mut dyn Kernel) {
         self.fetching.forget_asked();
-        k.tell(FETCH, &ToWorker::Registries { settings: self.registries.clone() }, None);
+        self.tell_registries(k);
         self.send_fetch(now, k);
+    }
+
+    /// To the fetcher: how registries are reached.
+    pub(super) fn tell_registries(&self, k: &mut dyn Kernel) {
+        if self.connected.contains(FETCH) {
+            k.tell(FETCH, &ToWorker::Registries { settings: self.registries.clone() }, None);
+        }
     }
 
     /// It is there; the store's turn.

@@ -1,9 +1,9 @@
 //! What operators are told.
 
 use super::{Run, Supervisor};
-use crate::run::kernel::{Halt, Kernel};
+use crate::run::kernel::{Halt, Kernel, Order};
 use crate::run::{console, limits};
-use berth_units::control::{Drive, Reply, Request, StepTime, UnitDetail, UnitStatus};
+use berth_units::control::{ConfigStatus, Drive, Reply, Request, StepTime, UnitDetail, UnitStatus};
 use berth_units::lifecycle::{Event, State};
 use berth_units::model::{NetworkMode, Origin};
 use std::time::Duration;
@@ -26,7 +26,11 @@ impl Supervisor {
             Request::Drive { unit, order } => self.drive(unit, *order, now, k),
             Request::Image { order } => self.order_image(order, now, k),
             Request::Jobs => self.job_list(),
-            Request::ConfigStatus => Reply::ConfigStatus(self.config_status.clone()),
+            Request::ConfigStatus => {
+                let left = self.next_revert().map(|until| until.saturating_sub(now).as_secs());
+                Reply::ConfigStatus(ConfigStatus { unconfirmed_s: left, ..self.config_status.clone() })
+            }
+            Request::ConfigConfirm => self.confirm_config(k),
             Request::ConfigReload => self.reload_config(now, k),
             Request::Reboot | Request::Poweroff | Request::Halt => {
                 let halt = match request {
@@ -41,7 +45,12 @@ impl Supervisor {
                 self.run_events(now, k);
                 Reply::Done
             }
-            Request::Logs { .. } | Request::Machine | Request::BootTimes | Request::Slots => return None,
+            Request::Logs { .. }
+            | Request::ConfigApply { .. }
+            | Request::Exec(_)
+            | Request::Machine
+            | Request::BootTimes
+            | Request::Slots => return None,
         };
         Some(reply)
     }
@@ -61,8 +70,13 @@ impl Supervisor {
         if self.is_stopping() {
             return refuse("busy", "the machine is going down");
         }
-        k.say(console::driven(name, order));
+        if let Some(run) = runs.iter().find(|run| run.becomes.is_some()) {
+            let message =
+                format!("{} stops, as another config wants it; try again in a moment", run.unit.name);
+            return refuse("busy", message);
+        }
         let names: Vec<String> = runs.iter().map(|run| run.unit.name.clone()).collect();
+        k.say(console::driven(name, order));
         for name in names {
             if order != Drive::Start {
                 self.event(&name, Event::Stop);
@@ -73,6 +87,18 @@ impl Supervisor {
         }
         self.run_events(now, k);
         Reply::Done
+    }
+
+    /// As the unit was, or would be, launched.
+    pub fn order_of(&self, name: &str) -> Option<Order<'_>> {
+        let run = self.units.get(name)?;
+        let id_base = self.ids.get(name).unwrap_or_default();
+        Some(Order { unit: &run.unit, image: run.image.as_ref(), id_base })
+    }
+
+    /// It is a unit of the OS.
+    pub fn is_system(&self, name: &str) -> bool {
+        self.units.get(name).is_some_and(Run::is_system)
     }
 
     /// The answer about a unit that does not exist, with the nearest name that does.

@@ -1,5 +1,6 @@
 //! The supervisor on a pretended kernel with a pretended clock: units from start to stop, health, rescue.
 
+mod apply;
 mod config;
 pub(super) mod fake;
 mod images;

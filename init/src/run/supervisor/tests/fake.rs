@@ -90,11 +90,15 @@ impl Kernel for Fake {
         };
         self.inbox.push_back(Input::Checked { unit, found });
     }
+    fn forget(&mut self, unit: &str) {
+        assert!(!self.processes.contains_key(unit));
+    }
     fn end_check(&mut self, unit: &str) {
         self.inbox.retain(|input| !matches!(input, Input::Checked { unit: of, .. } if of == unit));
     }
     fn cleanup(&mut self, unit: &str) {
         assert!(!self.processes.contains_key(unit));
+        self.inbox.retain(|input| input.of_run() != Some(unit));
         self.calls.push(format!("cleanup {unit}"));
     }
     fn tell(&mut self, worker: &str, message: &ToWorker, netns_of: Option<&str>) -> bool {

@@ -1,0 +1,48 @@
+//! Commands that the pretended PID 1 plays: `cat`, `false`, `sleep` (until nobody wants it any more), and none else.
+
+use berth_units::control::{ExecEvent, ExecRequest, packet};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::mpsc::Sender;
+
+/// Begins one; what rides along. When it ends because nobody wants it any more, `ended` hears of it.
+pub fn begin(request: &ExecRequest, ended: Sender<()>) -> Vec<File> {
+    let (peer, far) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    let (input, to_input) = std::io::pipe().unwrap();
+    let (from_output, output) = std::io::pipe().unwrap();
+    let (from_errors, errors) = std::io::pipe().unwrap();
+    let command = request.command.clone();
+    let (input, output, errors) = (
+        File::from(OwnedFd::from(input)),
+        File::from(OwnedFd::from(output)),
+        File::from(OwnedFd::from(errors)),
+    );
+    std::thread::spawn(move || {
+        let tell = |event: ExecEvent| {
+            let _ = packet::send(peer.as_fd(), &event, &[]);
+        };
+        match command[0].as_str() {
+            "cat" => {
+                tell(ExecEvent::Running);
+                std::io::copy(&mut &input, &mut &output).unwrap();
+                tell(ExecEvent::Exited { code: 0 });
+            }
+            "false" => {
+                tell(ExecEvent::Running);
+                (&errors).write_all(b"no\n").unwrap();
+                tell(ExecEvent::Exited { code: 3 });
+            }
+            "sleep" => {
+                tell(ExecEvent::Running);
+                (&output).write_all(b"asleep\n").unwrap();
+                let _ = packet::recv::<ExecEvent>(peer.as_fd(), &mut packet::buffer());
+                let _ = ended.send(());
+            }
+            other => tell(ExecEvent::Failed { reason: format!("exec: {other}: no such program") }),
+        }
+    });
+    [far, to_input.into(), from_output.into(), from_errors.into()].map(File::from).into()
+}

@@ -1,0 +1,323 @@
+//! Another config, put in force while the machine runs, because an operator says so.
+//!
+//! It is checked as a whole, kept, and then put in force: units that are gone stop, those that are new start, those that differ
+//! in what a running container cannot take on stop and start again; nothing else is touched. With a time to be confirmed within it
+//! is in force first and kept when it is confirmed; if it is not, the one before is put back, and a reboot meanwhile brings that one up, too. What
+//! differs in the machine's own network is in force from the next boot.
+
+use super::{Refused, Run, Supervisor, refuse};
+use crate::run::kernel::Kernel;
+use crate::run::{console, limits, text};
+use berth_units::change;
+use berth_units::control::{ConfigChange, ConfigStatus, Reply};
+use berth_units::graph::Graph;
+use berth_units::instances;
+use berth_units::lifecycle::Event;
+use berth_units::model::{MachineConfig, Unit};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Where a config that an operator sent came from.
+const SOURCE: &str = "operator";
+
+/// A config on its way to the disk, to be put in force then.
+#[derive(Debug)]
+pub(super) struct Applying {
+    config: MachineConfig,
+    sha256: String,
+}
+
+/// A config in force that is to be confirmed.
+#[derive(Debug)]
+pub(super) struct Unconfirmed {
+    /// To be kept.
+    text: Vec<u8>,
+    /// To be put back, with what was said about it.
+    before: MachineConfig,
+    status: ConfigStatus,
+    until: Duration,
+}
+
+/// What a run becomes when it is down.
+#[derive(Debug)]
+pub(super) enum Becomes {
+    /// Nothing.
+    Nothing,
+    /// This unit, started if the former was wanted.
+    Unit(Box<Unit>, bool),
+}
+
+impl Supervisor {
+    /// Checks a config, says what it would change, and unless it is only looked at puts it in force.
+    pub fn apply_config(
+        &mut self,
+        config: Option<Vec<u8>>,
+        confirm: Option<Duration>,
+        only_look: bool,
+        now: Duration,
+        k: &mut dyn Kernel,
+    ) -> Reply {
+        let Some(text) = config else { return refuse("bad-request", "the config's text did not arrive") };
+        let config = match self.check_config(&text) {
+            Ok(config) => config,
+            Err(Refused { report, .. }) => {
+                return refuse("bad-request", text::bounded_lines(&report, limits::REPORT_BYTES));
+            }
+        };
+        let change = self.change(&config, &text);
+        if only_look {
+            return Reply::ConfigChange(Box::new(change));
+        }
+        if let Some(busy) = self.busy_with_config() {
+            return refuse("busy", busy);
+        }
+        // Neither what comes nor what may come back is to be swept away meanwhile.
+        self.collecting.keep_for_next_boot(&config);
+        self.config_status.report.clear();
+        let sha256 = change.sha256.clone();
+        k.say(console::config_sent(&sha256, confirm));
+        match confirm {
+            None => {
+                self.applying = Some(Applying { config, sha256 });
+                k.store_config(&text, SOURCE);
+                self.storing_config = true;
+            }
+            Some(time) => {
+                self.collecting.keep_for_next_boot(&self.config_in_force());
+                self.unconfirmed = Some(Unconfirmed {
+                    text,
+                    before: self.config_in_force(),
+                    status: self.config_status.clone(),
+                    until: now.saturating_add(time),
+                });
+                self.put_in_force(config, SOURCE, sha256, k);
+            }
+        }
+        self.run_events(now, k);
+        Reply::ConfigChange(Box::new(change))
+    }
+
+    /// An operator can still reach the machine.
+    pub(super) fn confirm_config(&mut self, k: &mut dyn Kernel) -> Reply {
+        if self.storing_config || !self.config.is_quiet() {
+            return refuse("busy", "another config is on its way; see \"berth config status\"");
+        }
+        let Some(unconfirmed) = self.unconfirmed.take() else {
+            return refuse("bad-request", "no config waits to be confirmed");
+        };
+        k.say(console::config_confirmed());
+        k.store_config(&unconfirmed.text, SOURCE);
+        self.storing_config = true;
+        Reply::Done
+    }
+
+    fn busy_with_config(&self) -> Option<String> {
+        let still = self.units.values().find(|run| run.becomes.is_some());
+        if let Some(run) = still {
+            return Some(format!("the last config is still being put in force: {} stops", run.unit.name));
+        }
+        self.why_busy().map(str::to_owned)
+    }
+
+    fn why_busy(&self) -> Option<&'static str> {
+        if self.stopping.is_some() {
+            return Some("the machine is going down");
+        }
+        if self.collecting.is_on() {
+            return Some("images that nothing needs are being removed; try again in a moment");
+        }
+        if self.unconfirmed.is_some() {
+            return Some(
+                "a config waits to be confirmed: \"berth config confirm\", or wait until it goes back",
+            );
+        }
+        if self.storing_config || !self.config.is_quiet() {
+            return Some("another config is on its way; see \"berth config status\"");
+        }
+        if !self.health.is_settled() {
+            return Some("this boot has not been found healthy yet; try again in a minute");
+        }
+        None
+    }
+
+    /// What another config would change.
+    fn change(&self, config: &MachineConfig, text: &[u8]) -> ConfigChange {
+        let before =
+            self.units.values().filter(|run| !run.is_system()).filter_map(Run::to_be).chain(&self.coming);
+        let after = instances::expand(config.units.clone());
+        let mut change = change::units(before, &after);
+        change.sha256 = text::sha256(text);
+        if config.hostname.as_ref().is_some_and(|name| *name != self.hostname) {
+            change.machine.push("hostname".into());
+        }
+        if config.access_keys != self.keys {
+            change.machine.push("access keys".into());
+        }
+        if config.registries != self.registries {
+            change.machine.push("registries".into());
+        }
+        if config.network != self.network {
+            change.next_boot.push("network".into());
+        }
+        change
+    }
+
+    /// The config as it would have to be to make what is there.
+    fn config_in_force(&self) -> MachineConfig {
+        let mut units: BTreeMap<String, Unit> = BTreeMap::new();
+        let runs = self.units.values().filter(|run| !run.is_system()).filter_map(Run::to_be);
+        for unit in runs.chain(&self.coming) {
+            let name = unit.service().to_owned();
+            units.entry(name.clone()).or_insert_with(|| Unit { name, instance_of: None, ..unit.clone() });
+        }
+        MachineConfig {
+            hostname: Some(self.hostname.clone()),
+            access_keys: self.keys.clone(),
+            network: self.network.clone(),
+            registries: self.registries.clone(),
+            units: units.into_values().collect(),
+            ..MachineConfig::default()
+        }
+    }
+
+    fn put_in_force(&mut self, config: MachineConfig, source: &str, sha256: String, k: &mut dyn Kernel) {
+        k.say(console::config_applied(source, &sha256, config.units.len()));
+        self.config_status.state = "applied".into();
+        self.config_status.source = source.to_owned();
+        self.config_status.sha256 = sha256;
+        self.config_status.report.clear();
+        self.config_status.note.clear();
+        if let Some(name) = config.hostname.filter(|name| *name != self.hostname) {
+            k.hostname(&name);
+            k.say(console::hostname(&name));
+            self.hostname = name;
+        }
+        self.keys = config.access_keys;
+        self.registries = config.registries;
+        self.tell_access(k);
+        self.tell_registries(k);
+        if self.facts.rescue.is_some() {
+            return;
+        }
+        let system: Vec<Unit> =
+            self.units.values().filter(|run| run.is_system()).map(|run| run.unit.clone()).collect();
+        let mut after: BTreeMap<String, Unit> =
+            instances::expand(config.units).into_iter().map(|unit| (unit.name.clone(), unit)).collect();
+        match Graph::new(system.iter().chain(after.values())) {
+            Ok(graph) => self.graph = graph,
+            // The check has looked at that.
+            Err(report) => log::error!("the order of the units is ignored: {report}"),
+        }
+        let names: Vec<String> =
+            self.units.values().filter(|run| !run.is_system()).map(|run| run.unit.name.clone()).collect();
+        for name in names {
+            self.change_unit(&name, after.remove(&name));
+        }
+        self.coming = after.into_values().collect();
+        self.look_again = true;
+        self.tell_names(k);
+    }
+
+    fn change_unit(&mut self, name: &str, after: Option<Unit>) {
+        let Some(run) = self.units.get_mut(name) else { return };
+        let wanted = match &run.becomes {
+            Some(Becomes::Unit(_, wanted)) => *wanted,
+            Some(Becomes::Nothing) => true,
+            None => run.life.wanted(),
+        };
+        match after {
+            None => run.becomes = Some(Becomes::Nothing),
+            Some(unit) if run.becomes.is_none() && !change::restarts(&run.unit, &unit) => {
+                run.unit = unit;
+                return;
+            }
+            Some(unit) => run.becomes = Some(Becomes::Unit(Box::new(unit), wanted)),
+        }
+        self.event(name, Event::Stop);
+    }
+
+    /// Units that are down and are to be others.
+    pub(super) fn look_at_changes(&mut self, k: &mut dyn Kernel) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let ready: Vec<String> = self
+            .units
+            .iter()
+            .filter(|(_, run)| run.becomes.is_some() && run.is_down())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in ready {
+            let Some(run) = self.units.remove(&name) else { continue };
+            match run.becomes {
+                Some(Becomes::Unit(unit, wanted)) => {
+                    self.units.insert(name.clone(), Run::new(*unit));
+                    if wanted {
+                        self.want(&name);
+                    }
+                }
+                Some(Becomes::Nothing) | None => {
+                    k.say(console::unit_gone(&name));
+                    k.forget(&name);
+                }
+            }
+            self.look_again = true;
+            self.tell_names(k);
+        }
+        // New units may have volumes and ports of those that go.
+        let going = self.units.values().any(|run| matches!(run.becomes, Some(Becomes::Nothing)));
+        if going || self.coming.is_empty() {
+            return;
+        }
+        for unit in std::mem::take(&mut self.coming) {
+            let name = unit.name.clone();
+            self.units.insert(name.clone(), Run::new(unit));
+            self.want(&name);
+        }
+        self.look_again = true;
+        self.tell_names(k);
+    }
+
+    /// The config is on the disk, or not; false if nobody waits for that here.
+    pub(super) fn applied_stored(&mut self, result: &Result<(), String>, k: &mut dyn Kernel) -> bool {
+        let Some(Applying { config, sha256 }) = self.applying.take() else { return false };
+        match result {
+            Ok(()) => self.put_in_force(config, SOURCE, sha256, k),
+            Err(why) => {
+                let why = text::bounded(why, limits::TEXT_BYTES);
+                k.say(console::config_not_applied(&why));
+                self.config_status.report =
+                    format!("the config that an operator sent is not in force, it cannot be kept: {why}");
+            }
+        }
+        true
+    }
+
+    /// When the config in force goes back, unless it is confirmed.
+    pub(super) fn next_revert(&self) -> Option<Duration> {
+        self.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.until)
+    }
+
+    pub(super) fn tick_revert(&mut self, now: Duration, k: &mut dyn Kernel) {
+        if self.stopping.is_some() || self.next_revert().is_none_or(|until| until > now) {
+            return;
+        }
+        let Some(Unconfirmed { before, status, .. }) = self.unconfirmed.take() else { return };
+        k.say(console::config_reverted());
+        self.put_in_force(before, &status.source, status.sha256.clone(), k);
+        self.config_status = status;
+        "the config that an operator sent was not confirmed in time, and went back"
+            .clone_into(&mut self.config_status.note);
+    }
+}
+
+impl Run {
+    /// The unit that it is, or becomes.
+    fn to_be(&self) -> Option<&Unit> {
+        match &self.becomes {
+            None => Some(&self.unit),
+            Some(Becomes::Unit(unit, _)) => Some(unit),
+            Some(Becomes::Nothing) => None,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Another config while the machine runs.
+
+use super::*;
+use berth_units::control::ConfigChange;
+
+fn send(machine: &mut Machine, text: &str, confirm: Option<u64>, only_look: bool) -> Reply {
+    let confirm = confirm.map(Duration::from_secs);
+    let reply = machine.supervisor.apply_config(
+        Some(text.as_bytes().to_vec()),
+        confirm,
+        only_look,
+        machine.now,
+        &mut machine.k,
+    );
+    machine.settle();
+    reply
+}
+
+fn change(reply: Reply) -> ConfigChange {
+    match reply {
+        Reply::ConfigChange(change) => *change,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn kind(reply: Reply) -> String {
+    match reply {
+        Reply::Error { kind, .. } => kind,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A machine that was found healthy.
+fn healthy(config: &str) -> Machine {
+    let mut machine = Machine::boot(config);
+    machine.ready(NET);
+    machine.ready(API);
+    machine.seconds(5);
+    assert!(machine.supervisor.is_confirmed());
+    machine
+}
+
+#[test]
+fn what_differs_is_changed_and_nothing_else() {
+    let mut machine = healthy("web\ndb\nold");
+    // A look changes nothing.
+    let look = change(send(&mut machine, "web\ndb+\nnew", None, true));
+    assert_eq!((look.added, look.removed), (vec!["new".to_owned()], vec!["old".to_owned()]));
+    assert_eq!(look.changed[0].unit, "db");
+    assert_eq!((look.changed[0].tables.join(" "), look.changed[0].restarts), ("health".to_owned(), true));
+    assert_eq!((machine.called("store config"), machine.state("old")), (0, State::Healthy));
+
+    let done = change(send(&mut machine, "web\ndb+\nnew", None, false));
+    assert_eq!(done.changed.len(), 1);
+    machine.seconds(5);
+    assert_eq!(machine.called("store config"), 1);
+    assert!(!machine.supervisor.has("old"));
+    assert!(machine.said("old      is not in the config any more"));
+    assert_eq!(
+        (machine.called("launch web"), machine.called("launch db"), machine.called("launch new")),
+        (1, 2, 1)
+    );
+    for unit in ["web", "db", "new"] {
+        assert_eq!(machine.state(unit), State::Healthy, "{unit}");
+    }
+    // Once more the same: nothing.
+    let again = change(send(&mut machine, "web\ndb+\nnew", None, false));
+    assert_eq!((again.added, again.removed, again.changed), (vec![], vec![], vec![]));
+    machine.seconds(5);
+    assert_eq!(machine.called("launch db"), 2);
+}
+
+#[test]
+fn a_change_of_order_or_of_instances_restarts_nobody() {
+    let mut machine = healthy("web#2\ndb");
+    let done = change(send(&mut machine, "web#3<db\ndb", None, false));
+    assert_eq!(done.added, ["web.3"]);
+    assert!(done.changed.iter().all(|change| !change.restarts), "{done:?}");
+    machine.seconds(5);
+    assert_eq!((machine.called("launch web.1"), machine.state("web.3")), (1, State::Healthy));
+    let done = change(send(&mut machine, "web\ndb", None, false));
+    assert_eq!((done.added, done.removed.len()), (vec!["web".to_owned()], 3));
+    machine.seconds(5);
+    assert!(!machine.supervisor.has("web.1"));
+    assert_eq!(machine.state("web"), State::Healthy);
+}
+
+#[test]
+fn what_does_not_check_changes_nothing_and_says_why() {
+    let mut machine = healthy("web");
+    let Reply::Error { kind, message } = send(&mut machine, "!AAAA!", None, false) else { panic!() };
+    assert_eq!(kind, "bad-request");
+    assert!(message.contains("unknown field"), "{message}");
+    assert_eq!((machine.called("store config"), machine.state("web")), (0, State::Healthy));
+}
+
+#[test]
+fn what_is_not_confirmed_goes_back() {
+    let mut machine = healthy("web\ndb");
+    change(send(&mut machine, "db+\nnew", Some(60), false));
+    machine.seconds(10);
+    assert!(!machine.supervisor.has("web"));
+    assert_eq!((machine.state("new"), machine.called("store config")), (State::Healthy, 0));
+    assert_eq!(kind(send(&mut machine, "db", None, false)), "busy");
+    machine.seconds(55);
+    assert!(machine.said("not confirmed in time: the one before is put back"));
+    assert!(!machine.supervisor.has("new"));
+    assert_eq!((machine.state("web"), machine.state("db")), (State::Healthy, State::Healthy));
+    let Some(Reply::ConfigStatus(status)) =
+        machine.supervisor.ask(&Request::ConfigStatus, machine.now, &mut machine.k)
+    else {
+        panic!()
+    };
+    assert_eq!((status.source.as_str(), status.unconfirmed_s), ("state", None));
+    assert!(status.note.contains("not confirmed in time"), "{}", status.note);
+}
+
+#[test]
+fn what_is_confirmed_stays() {
+    let mut machine = healthy("web");
+    change(send(&mut machine, "new", Some(60), false));
+    machine.seconds(5);
+    let confirm = machine.supervisor.ask(&Request::ConfigConfirm, machine.now, &mut machine.k);
+    assert!(matches!(confirm, Some(Reply::Done)));
+    machine.settle();
+    machine.seconds(120);
+    assert_eq!((machine.state("new"), machine.called("store config")), (State::Healthy, 1));
+    let again = machine.supervisor.ask(&Request::ConfigConfirm, machine.now, &mut machine.k);
+    assert!(matches!(again, Some(Reply::Error { .. })));
+}
+
+#[test]
+fn a_stopped_unit_stays_stopped_when_it_changes() {
+    let mut machine = healthy("web\ndb");
+    let request = Request::Drive { unit: "db".into(), order: Drive::Stop };
+    machine.supervisor.ask(&request, machine.now, &mut machine.k);
+    machine.settle();
+    change(send(&mut machine, "web\ndb+", None, false));
+    machine.seconds(5);
+    assert_eq!((machine.state("db"), machine.called("launch db")), (State::Stopped, 1));
+}
+
+#[test]
+fn not_before_the_boot_is_judged_nor_on_the_way_down() {
+    let mut machine = Machine::boot("web");
+    assert_eq!(kind(send(&mut machine, "db", None, false)), "busy");
+    let mut machine = healthy("web");
+    machine.k.stubborn.insert("web".into());
+    machine.halt(Halt::Reboot);
+    assert_eq!(kind(send(&mut machine, "db", None, false)), "busy");
+}
