@@ -300,7 +300,14 @@ impl Guest {
     ) -> Result<()> {
         let end = Instant::now() + patience;
         loop {
-            let status = self.unit(unit)?;
+            // A machine that starts a dozen units on one emulated processor may let an operator wait.
+            let status = match self.unit(unit) {
+                Err(_) if Instant::now() < end => {
+                    std::thread::sleep(ASK_AGAIN);
+                    continue;
+                }
+                answer => answer?,
+            };
             if wanted(&status.state, &status.reason) {
                 return Ok(());
             }

@@ -184,9 +184,8 @@ fn a_load_balancer_ten_servers_and_a_database() -> Result<()> {
     let load = Load::begin(&tools, &url, 40)?;
     let _ = guest.answer("/cgi-bin/hang");
     servers(&guest, 9, SOON)?;
-    guest.wait_for(
-        "sick: unhealthy (2 checks in a row failed: http://localhost:80/ gave no answer within 5000 ms)",
-    )?;
+    // Under load it is its queue that is full, and takes no connection; without, an answer that is missing.
+    guest.wait_for("sick: unhealthy (2 checks in a row failed: http://localhost:80/ ")?;
     servers(&guest, 10, SOON)?;
     let seen = load.end()?;
     println!("one of ten hung: {seen:?}");
@@ -197,6 +196,7 @@ fn a_load_balancer_ten_servers_and_a_database() -> Result<()> {
     drop(served);
     guest.client()?.reboot()?;
     guest.rebooted();
+    guest.ready()?;
     visit(&mut guest, 2)?;
     servers(&guest, 10, SOON)?;
     assert_eq!(body(&guest, "/")?, "hello\n");
