@@ -107,7 +107,7 @@ fn a_config_with_a_mistake_is_refused_whole_and_a_mended_one_is_taken() -> Resul
         let mut words = line.text.split_whitespace();
         let (unit, state) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let ran = ["running", "healthy", "backoff:", "stopped"].contains(&state);
-        let system = ["api", "meta", "net", "store"].contains(&unit);
+        let system = ["api", "fetch", "meta", "net", "store", "time"].contains(&unit);
         assert!(!ran || system, "a unit of a refused config ran: {:?}", line.text);
     }
     assert!(console.lines().iter().any(|line| line.text == "net      stopped"), "{}", console.tail());
