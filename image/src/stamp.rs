@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use berth_units::calendar::Utc;
 
 use crate::run;
 use crate::workspace;
@@ -28,18 +29,7 @@ pub fn epoch() -> Result<u64> {
 
 /// `2025-01-01T00:00:00Z`, as SPDX wants it.
 pub fn rfc3339(epoch: u64) -> String {
-    let (days, rest) = (epoch / 86_400, epoch % 86_400);
-    // Civil from days (Howard Hinnant's algorithm), years from March.
-    let z = days + 719_468;
-    let era = z / 146_097;
-    let doe = z - era * 146_097;
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    Utc::of(epoch).to_string()
 }
 
 #[cfg(test)]

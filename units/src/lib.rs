@@ -13,6 +13,7 @@
 pub mod blank;
 #[cfg(test)]
 mod bless;
+pub mod calendar;
 pub mod cgroup;
 pub mod change;
 pub mod clock;

@@ -1,6 +1,7 @@
 //! A log line, as PID 1 writes it and as we send it; and what can be asked of a log.
 
 use crate::respond::Refusal;
+use berth_units::calendar::Utc;
 use berth_units::logs;
 use serde::{Deserialize, Serialize};
 
@@ -56,25 +57,8 @@ impl Line {
 
 /// `2026-11-24T08:00:00.123456789Z`, for the years 1970 to 9999.
 fn rfc3339(seconds: u64, nanos: &str) -> Option<String> {
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days)?;
-    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos}Z"))
-}
-
-/// Days since 1970-01-01 to a date of the proleptic Gregorian calendar, counted in eras of 400 years that begin on
-/// 1 March, so that the leap day is the last of its year.
-fn civil(days: u64) -> Option<(u64, u64, u64)> {
-    const ERA: u64 = 146_097;
-    let days = days.checked_add(719_468)?;
-    let (era, of_era) = (days / ERA, days % ERA);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    (year <= 9999).then_some((year, month, day))
+    let utc = Utc::of(seconds);
+    (utc.year <= 9999).then(|| format!("{}T{}.{nanos}Z", utc.date(), utc.time()))
 }
 
 /// How lines are sent.

@@ -1,5 +1,6 @@
 //! Small words: times, exits, bounded strings.
 
+use berth_units::calendar::Utc;
 use berth_units::lifecycle::Exit;
 use std::time::Duration;
 
@@ -10,18 +11,7 @@ pub fn seconds(time: Duration) -> String {
 
 /// `2026-11-24T08:00:00Z`.
 pub fn timestamp(since_1970: Duration) -> String {
-    let seconds = since_1970.as_secs();
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days to a civil date, after Howard Hinnant's `civil_from_days` (eras of 400 years, years from March).
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    Utc::of(since_1970.as_secs()).to_string()
 }
 
 /// SHA-256, hex.

@@ -1,5 +1,7 @@
 //! Sizes and times as people read them.
 
+use berth_units::calendar::Utc;
+
 /// `812 B`, `12.3 MiB`.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -37,17 +39,8 @@ pub fn seconds(seconds: u64) -> String {
 
 /// Seconds since 1970 as `2026-11-29 21:05:33 UTC`.
 pub fn utc(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // The civil calendar in eras of 400 years that begin in March (Howard Hinnant's algorithm).
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", rest / 3600, rest % 3600 / 60, rest % 60)
+    let utc = Utc::of(seconds);
+    format!("{} {} UTC", utc.date(), utc.time())
 }
 
 fn two(big: u64, big_unit: &str, small: u64, small_unit: &str) -> String {
