@@ -423,7 +423,7 @@ pub struct ConfigChange {
     pub removed: Vec<String>,
     /// Units that become others.
     pub changed: Vec<UnitChange>,
-    /// What of the machine itself changes at once: `hostname`, `access keys`, `registries`.
+    /// What of the machine itself changes at once: `hostname`, `access keys`, `registries`, `time servers`.
     pub machine: Vec<String>,
     /// What is in force only from the next boot: `network`.
     pub next_boot: Vec<String>,

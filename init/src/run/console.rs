@@ -9,6 +9,11 @@ use std::time::Duration;
 /// Bytes of a program's name that are shown.
 const PROGRAM_BYTES: usize = 64;
 
+/// The beginning of a sum, as people compare it.
+fn short(sha256: &str) -> &str {
+    sha256.get(..12).unwrap_or(sha256)
+}
+
 fn line(subject: &str, sentence: impl std::fmt::Display) -> String {
     format!("{subject:<8} {sentence}")
 }
@@ -55,7 +60,7 @@ pub fn status(unit: &str, text: &str) -> String {
 
 /// Config in force.
 pub fn config_applied(source: &str, sha256: &str, units: usize) -> String {
-    let short = sha256.get(..12).unwrap_or(sha256);
+    let short = short(sha256);
     line("config", format_args!("applied from {source}, sha256:{short}, {units} units"))
 }
 
@@ -96,7 +101,7 @@ pub fn config_again() -> String {
 
 /// An operator sent a config, which passed.
 pub fn config_sent(sha256: &str, confirm: Option<Duration>) -> String {
-    let short = sha256.get(..12).unwrap_or(sha256);
+    let short = short(sha256);
     let until = confirm.map_or(String::new(), |time| {
         format!(", goes back after {} unless it is confirmed", text::seconds(time))
     });
@@ -125,7 +130,7 @@ pub fn unit_gone(unit: &str) -> String {
 
 /// Another config takes the place of the kept one.
 pub fn config_kept(source: &str, sha256: &str) -> String {
-    let short = sha256.get(..12).unwrap_or(sha256);
+    let short = short(sha256);
     line("config", format_args!("from {source}, sha256:{short}, is kept and in force from the next boot"))
 }
 

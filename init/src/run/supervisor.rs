@@ -37,10 +37,12 @@ use berth_units::control::{ConfigStatus, StepTime};
 use berth_units::graph::{self, Deps, Graph};
 use berth_units::health::{self as unit_health, Checks};
 use berth_units::image::PreparedImage;
+use berth_units::instances;
 use berth_units::lifecycle::{Effect, Event, Life, State};
 use berth_units::model::{Dependency, MachineConfig, MachineNetwork, Origin, RegistrySettings, Unit, Until};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::time::Duration;
 
 /// The network agent's unit.
@@ -549,9 +551,27 @@ impl Supervisor {
         }
     }
 
+    /// The user's units.
+    fn users(&self) -> impl Iterator<Item = &Run> {
+        self.units.values().filter(|run| !run.is_system())
+    }
+
+    /// The unit of this name, or its instances.
+    fn runs_of(&self, name: &str) -> impl Iterator<Item = &Run> {
+        let from = self.units.range::<str, _>((Bound::Included(name), Bound::Unbounded));
+        from.take_while(move |(other, _)| other.starts_with(name))
+            .filter(move |(other, _)| instances::is_of(other, name))
+            .map(|(_, run)| run)
+    }
+
     /// The states of a unit's instances; of one without several, its own.
     fn states_of(&self, service: &str) -> Vec<State> {
-        self.units.values().filter(|run| run.unit.service() == service).map(|run| run.life.state).collect()
+        self.runs_of(service).map(|run| run.life.state).collect()
+    }
+
+    /// This worker is there, and is not about to end.
+    fn takes_work(&self, worker: &str) -> bool {
+        self.connected.contains(worker) && self.units.get(worker).is_some_and(|run| run.life.wanted())
     }
 
     /// Units that wait: what they wait for may be there, or never come.
@@ -583,8 +603,7 @@ impl Supervisor {
     fn waits_for(&self, unit: &Unit) -> Option<String> {
         let missing = |to: &&Dependency| !graph::has_come(to.until, &self.states_of(&to.unit));
         let coming = |to: &&Dependency| {
-            let mut runs = self.units.values().filter(|run| run.unit.service() == to.unit);
-            runs.any(|run| run.life.wanted() && run.life.state != State::Failed)
+            self.runs_of(&to.unit).any(|run| run.life.wanted() && run.life.state != State::Failed)
         };
         let required = unit.requires.iter().find(missing);
         let to = required.or_else(|| unit.after.iter().find(|to| missing(to) && coming(to)))?;

@@ -20,6 +20,9 @@ use std::time::Duration;
 /// Where a config that an operator sent came from.
 const SOURCE: &str = "operator";
 
+/// Why one has to wait for another.
+const COMES: &str = "another config is on its way; see \"berth config status\"";
+
 /// A config on its way to the disk, to be put in force then.
 #[derive(Debug)]
 pub(super) struct Applying {
@@ -83,10 +86,11 @@ impl Supervisor {
                 self.storing_config = true;
             }
             Some(time) => {
-                self.collecting.keep_for_next_boot(&self.config_in_force());
+                let before = self.config_in_force();
+                self.collecting.keep_for_next_boot(&before);
                 self.unconfirmed = Some(Unconfirmed {
                     text,
-                    before: self.config_in_force(),
+                    before,
                     status: self.config_status.clone(),
                     until: now.saturating_add(time),
                 });
@@ -99,8 +103,8 @@ impl Supervisor {
 
     /// An operator can still reach the machine.
     pub(super) fn confirm_config(&mut self, k: &mut dyn Kernel) -> Reply {
-        if self.storing_config || !self.config.is_quiet() {
-            return refuse("busy", "another config is on its way; see \"berth config status\"");
+        if self.config_comes() {
+            return refuse("busy", COMES);
         }
         let Some(unconfirmed) = self.unconfirmed.take() else {
             return refuse("bad-request", "no config waits to be confirmed");
@@ -112,38 +116,28 @@ impl Supervisor {
     }
 
     fn busy_with_config(&self) -> Option<String> {
-        let still = self.units.values().find(|run| run.becomes.is_some());
-        if let Some(run) = still {
+        if let Some(run) = self.units.values().find(|run| run.becomes.is_some()) {
             return Some(format!("the last config is still being put in force: {} stops", run.unit.name));
         }
-        self.why_busy().map(str::to_owned)
-    }
-
-    fn why_busy(&self) -> Option<&'static str> {
-        if self.stopping.is_some() {
-            return Some("the machine is going down");
-        }
-        if self.collecting.is_on() {
-            return Some("images that nothing needs are being removed; try again in a moment");
-        }
-        if self.unconfirmed.is_some() {
-            return Some(
-                "a config waits to be confirmed: \"berth config confirm\", or wait until it goes back",
-            );
-        }
-        if self.storing_config || !self.config.is_quiet() {
-            return Some("another config is on its way; see \"berth config status\"");
-        }
-        if !self.health.is_settled() {
-            return Some("this boot has not been found healthy yet; try again in a minute");
-        }
-        None
+        let why = if self.stopping.is_some() {
+            "the machine is going down"
+        } else if self.collecting.is_on() {
+            "images that nothing needs are being removed; try again in a moment"
+        } else if self.unconfirmed.is_some() {
+            "a config waits to be confirmed: \"berth config confirm\", or wait until it goes back"
+        } else if self.config_comes() {
+            COMES
+        } else if !self.health.is_settled() {
+            "this boot has not been found healthy yet; try again in a minute"
+        } else {
+            return None;
+        };
+        Some(why.to_owned())
     }
 
     /// What another config would change.
     fn change(&self, config: &MachineConfig, text: &[u8]) -> ConfigChange {
-        let before =
-            self.units.values().filter(|run| !run.is_system()).filter_map(Run::to_be).chain(&self.coming);
+        let before = self.to_be();
         let after = instances::expand(config.units.clone());
         let mut change = change::units(before, &after);
         change.sha256 = text::sha256(text);
@@ -156,6 +150,9 @@ impl Supervisor {
         if config.registries != self.registries {
             change.machine.push("registries".into());
         }
+        if config.time_servers != self.time_servers {
+            change.machine.push("time servers".into());
+        }
         if config.network != self.network {
             change.next_boot.push("network".into());
         }
@@ -165,8 +162,7 @@ impl Supervisor {
     /// The config as it would have to be to make what is there.
     fn config_in_force(&self) -> MachineConfig {
         let mut units: BTreeMap<String, Unit> = BTreeMap::new();
-        let runs = self.units.values().filter(|run| !run.is_system()).filter_map(Run::to_be);
-        for unit in runs.chain(&self.coming) {
+        for unit in self.to_be() {
             let name = unit.service().to_owned();
             units.entry(name.clone()).or_insert_with(|| Unit { name, instance_of: None, ..unit.clone() });
         }
@@ -175,9 +171,15 @@ impl Supervisor {
             access_keys: self.keys.clone(),
             network: self.network.clone(),
             registries: self.registries.clone(),
+            time_servers: self.time_servers.clone(),
             units: units.into_values().collect(),
             ..MachineConfig::default()
         }
+    }
+
+    /// The user's units as they are, or become.
+    fn to_be(&self) -> impl Iterator<Item = &Unit> {
+        self.users().filter_map(Run::to_be).chain(&self.coming)
     }
 
     fn put_in_force(&mut self, config: MachineConfig, source: &str, sha256: String, k: &mut dyn Kernel) {
@@ -187,29 +189,14 @@ impl Supervisor {
         self.config_status.sha256 = sha256;
         self.config_status.report.clear();
         self.config_status.note.clear();
-        if let Some(name) = config.hostname.filter(|name| *name != self.hostname) {
-            k.hostname(&name);
-            k.say(console::hostname(&name));
-            self.hostname = name;
-        }
-        self.keys = config.access_keys;
-        self.registries = config.registries;
-        self.tell_access(k);
-        self.tell_registries(k);
+        let (_, units) = self.take_machine(config, k);
         if self.facts.rescue.is_some() {
             return;
         }
-        let system: Vec<Unit> =
-            self.units.values().filter(|run| run.is_system()).map(|run| run.unit.clone()).collect();
         let mut after: BTreeMap<String, Unit> =
-            instances::expand(config.units).into_iter().map(|unit| (unit.name.clone(), unit)).collect();
-        match Graph::new(system.iter().chain(after.values())) {
-            Ok(graph) => self.graph = graph,
-            // The check has looked at that.
-            Err(report) => log::error!("the order of the units is ignored: {report}"),
-        }
-        let names: Vec<String> =
-            self.units.values().filter(|run| !run.is_system()).map(|run| run.unit.name.clone()).collect();
+            instances::expand(units).into_iter().map(|unit| (unit.name.clone(), unit)).collect();
+        self.take_order(Graph::new(self.system_units().iter().chain(after.values())));
+        let names: Vec<String> = self.users().map(|run| run.unit.name.clone()).collect();
         for name in names {
             self.change_unit(&name, after.remove(&name));
         }

@@ -1,7 +1,6 @@
 //! Images that nothing needs any more: removed by the store, once in a boot that was found healthy, and when an operator
-//! says so. What is needed
-//! is said here: the image of every unit that there is, and of those that the next boot will have; and the layers on which
-//! containers run now. Without a config in force, and in rescue, nobody knows what is needed, and nothing is removed.
+//! says so. What is needed is said here: the image of every unit that there is, and of those that the next boot will have;
+//! and the layers on which containers run now. Without a config in force, and in rescue, nobody knows what is needed, and nothing is removed.
 
 use super::{STORE, Supervisor};
 use crate::run::kernel::Kernel;
@@ -142,10 +141,9 @@ impl Supervisor {
 
     /// Tells the store, if it is there to be told.
     pub(super) fn send_collection(&mut self, k: &mut dyn Kernel) {
-        let stays = self.units.get(STORE).is_some_and(|run| run.life.wanted());
         let Phase::Wanted(by) = self.collecting.phase else { return };
         let Some((sweep, _)) = self.collecting.sweep.clone() else { return };
-        if !self.connected.contains(STORE) || !stays {
+        if !self.takes_work(STORE) {
             return;
         }
         self.collecting.phase = Phase::Asked(by);

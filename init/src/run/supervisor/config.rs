@@ -11,10 +11,11 @@ use super::reload::Found;
 use super::{META, Refused, Run, Supervisor};
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
+use berth_units::diag::Report;
 use berth_units::graph::Graph;
 use berth_units::instances;
 use berth_units::lifecycle::{Event, State};
-use berth_units::model::{MachineConfig, Unit};
+use berth_units::model::{MachineConfig, MachineNetwork, Unit};
 use std::time::Duration;
 
 /// How far it has come.
@@ -70,11 +71,6 @@ impl Phase {
         matches!(self, Self::Settled | Self::Again(_))
     }
 
-    /// Decided, and nothing is looked for.
-    pub(super) fn is_quiet(self) -> bool {
-        self == Self::Settled
-    }
-
     fn search(&mut self) -> Option<&mut Search> {
         match self {
             Self::Reading(search) | Self::Again(search) => Some(search),
@@ -103,9 +99,16 @@ impl Supervisor {
     }
 
     pub(super) fn check_config(&self, text: &[u8]) -> Result<MachineConfig, Refused> {
-        let system: Vec<Unit> =
-            self.units.values().filter(|r| r.is_system()).map(|r| r.unit.clone()).collect();
-        (self.check)(text, &system)
+        (self.check)(text, &self.system_units())
+    }
+
+    pub(super) fn system_units(&self) -> Vec<Unit> {
+        self.units.values().filter(|run| run.is_system()).map(|run| run.unit.clone()).collect()
+    }
+
+    /// Another config is being looked for, or written to the disk.
+    pub(super) fn config_comes(&self) -> bool {
+        self.storing_config || self.config != Phase::Settled
     }
 
     pub(super) fn config_found(
@@ -267,22 +270,13 @@ impl Supervisor {
         }
         self.config = Phase::Settled;
         self.look_again = true;
-        if let Some(name) = config.hostname.filter(|name| *name != self.hostname) {
-            k.hostname(&name);
-            k.say(console::hostname(&name));
-            self.hostname = name;
-        }
-        self.network = config.network;
-        self.keys = config.access_keys;
-        self.registries = config.registries;
-        self.time_servers = config.time_servers;
+        let (network, units) = self.take_machine(config, k);
+        self.network = network;
         self.tell_network(k);
-        self.tell_access(k);
-        self.tell_time(k);
         if self.facts.rescue.is_some() {
             return;
         }
-        for unit in instances::expand(config.units) {
+        for unit in instances::expand(units) {
             let name = unit.name.clone();
             // The check refuses a name that a system unit has; a unit of the OS is never replaced.
             if let std::collections::btree_map::Entry::Vacant(entry) = self.units.entry(name.clone()) {
@@ -290,12 +284,36 @@ impl Supervisor {
                 self.want(&name);
             }
         }
-        match Graph::new(self.units.values().map(|run| &run.unit)) {
+        self.take_order(Graph::new(self.units.values().map(|run| &run.unit)));
+        self.tell_names(k);
+    }
+
+    /// Puts in force what a config says of the machine itself, but for its network; that and the units are given back.
+    pub(super) fn take_machine(
+        &mut self,
+        config: MachineConfig,
+        k: &mut dyn Kernel,
+    ) -> (MachineNetwork, Vec<Unit>) {
+        if let Some(name) = config.hostname.filter(|name| *name != self.hostname) {
+            k.hostname(&name);
+            k.say(console::hostname(&name));
+            self.hostname = name;
+        }
+        self.keys = config.access_keys;
+        self.registries = config.registries;
+        self.time_servers = config.time_servers;
+        self.tell_access(k);
+        self.tell_time(k);
+        self.tell_registries(k);
+        (config.network, config.units)
+    }
+
+    /// The units' order from now on; the check has seen that there is one.
+    pub(super) fn take_order(&mut self, order: Result<Graph, Report>) {
+        match order {
             Ok(graph) => self.graph = graph,
-            // The check has looked at that.
             Err(report) => log::error!("the order of the units is ignored: {report}"),
         }
-        self.tell_names(k);
     }
 
     pub(super) fn config_stored(&mut self, result: Result<(), String>, k: &mut dyn Kernel) {

@@ -104,8 +104,7 @@ impl Supervisor {
 
     /// Asks what was not asked yet on the present connection, once the machine has an address to ask from.
     pub(super) fn send_fetch(&mut self, now: Duration, k: &mut dyn Kernel) {
-        let stays = self.units.get(FETCH).is_some_and(|run| run.life.wanted());
-        if !self.connected.contains(FETCH) || !stays || self.addresses.is_empty() || self.collecting.is_on() {
+        if !self.takes_work(FETCH) || self.addresses.is_empty() || self.collecting.is_on() {
             return;
         }
         for (reference, wanted) in &mut self.fetching.wanted {

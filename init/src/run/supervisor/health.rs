@@ -102,9 +102,8 @@ impl Supervisor {
             if !self.addresses.is_empty() {
                 self.start_rest(k);
             }
-            let users = || self.units.values().filter(|run| !run.is_system());
-            let up = users().filter(|run| run.life.state.is_up()).count();
-            k.say(console::ready(self.first_container, now, up, users().count()));
+            let up = self.users().filter(|run| run.life.state.is_up()).count();
+            k.say(console::ready(self.first_container, now, up, self.users().count()));
         }
     }
 

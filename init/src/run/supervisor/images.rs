@@ -122,8 +122,7 @@ impl Supervisor {
     /// Asks what was not asked yet on the present connection.
     pub(super) fn send_prepare(&mut self, k: &mut dyn Kernel) {
         // A store that is on its way out answers nothing any more.
-        let stays = self.units.get(STORE).is_some_and(|run| run.life.wanted());
-        if !self.connected.contains(STORE) || !stays || self.images.for_disks {
+        if !self.takes_work(STORE) || self.images.for_disks {
             return;
         }
         for reference in self.images.by_reference.keys() {

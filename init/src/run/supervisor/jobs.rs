@@ -148,8 +148,7 @@ impl Supervisor {
 
     /// Hands archives to the store, if it is there to take them.
     pub(super) fn send_loads(&mut self, k: &mut dyn Kernel) {
-        let stays = self.units.get(STORE).is_some_and(|run| run.life.wanted());
-        if !self.connected.contains(STORE) || !stays {
+        if !self.takes_work(STORE) {
             return;
         }
         let waits = |job: &&mut JobStatus| job.order == ImageOrder::Load && job.state == "waiting";

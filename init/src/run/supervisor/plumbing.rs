@@ -205,7 +205,7 @@ impl Supervisor {
     pub(super) fn tell_names(&self, k: &mut dyn Kernel) {
         if self.config.is_settled() && self.connected.contains(NET) {
             let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
-            for run in self.units.values().filter(|run| !run.is_system()) {
+            for run in self.users() {
                 let serves = run.life.state == State::Healthy && run.unit.network.mode == NetworkMode::Bridge;
                 for name in names_of(&run.unit) {
                     let behind = names.entry(name).or_default();

@@ -42,7 +42,7 @@ impl Supervisor {
             return refuse("failed", "this system has no unit meta, which looks for a config");
         };
         let idle = matches!(meta.life.state, State::Stopped | State::Finished | State::Failed);
-        if self.config != Phase::Settled || self.storing_config || !idle {
+        if self.config_comes() || !idle {
             return refuse("busy", "a config is being looked for already; see \"berth config status\"");
         }
         k.say(console::config_again());

@@ -56,8 +56,7 @@ impl Supervisor {
     }
 
     fn drive(&mut self, name: &str, order: Drive, now: Duration, k: &mut dyn Kernel) -> Reply {
-        let of = |run: &&Run| run.unit.name == name || run.unit.service() == name;
-        let runs: Vec<&Run> = self.units.values().filter(of).collect();
+        let runs: Vec<&Run> = self.runs_of(name).collect();
         if runs.is_empty() {
             return self.no_unit(name);
         }
@@ -103,7 +102,7 @@ impl Supervisor {
 
     /// The answer about a unit that does not exist, with the nearest name that does.
     pub fn no_unit(&self, name: &str) -> Reply {
-        let instances = self.units.values().filter(|run| run.unit.service() == name).count();
+        let instances = self.runs_of(name).count();
         if instances > 0 {
             let message = format!("{name} has {instances} instances; name one of them, {name}.1 for example");
             return refuse("not-found", message);

@@ -149,3 +149,15 @@ fn not_before_the_boot_is_judged_nor_on_the_way_down() {
     machine.halt(Halt::Reboot);
     assert_eq!(kind(send(&mut machine, "db", None, false)), "busy");
 }
+
+#[test]
+fn the_machine_itself_follows_another_config_too() {
+    let mut machine = healthy("web");
+    machine.worker(TIME, FromWorker::Hello);
+    let done = change(send(&mut machine, "web\n@192.0.2.1", Some(60), false));
+    assert_eq!(done.machine, ["time servers"]);
+    assert_eq!(machine.told(TIME, "\"servers\":[\"192.0.2.1\"]"), 1);
+    let told = machine.told(TIME, "\"servers\":null");
+    machine.seconds(61);
+    assert_eq!(machine.told(TIME, "\"servers\":null"), told + 1, "and back");
+}

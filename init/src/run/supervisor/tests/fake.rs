@@ -235,7 +235,7 @@ fn dependency(text: &str) -> Dependency {
     Dependency { unit: unit.into(), until }
 }
 
-/// A "config" is a list of unit names, one a line, `name<other` for `requires`, `+` for a check, `#3`
+/// A "config" is a list of unit names, one a line, `name<other` for `requires`, `@HOST` for a time server, `+` for a check, `#3`
 /// for instances, `~` for the bridge, `@` for an image; `!KEY!KEY!` is refused.
 pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
     let text = std::str::from_utf8(text).unwrap();
@@ -246,6 +246,10 @@ pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
     let mut config = MachineConfig { hostname: Some("box".into()), ..MachineConfig::default() };
     config.access_keys = vec!["ssh-ed25519 AAAA me".into()];
     for line in text.lines() {
+        if let Some(server) = line.strip_prefix('@') {
+            config.time_servers.get_or_insert_default().push(server.into());
+            continue;
+        }
         let (name, requires) = line.split_once('<').map_or((line, None), |(n, r)| (n, Some(r)));
         let (name, image) = name.split_once('@').map_or((name, None), |(n, image)| (n, Some(image)));
         let plain = name.trim_matches(['*', '~', '+']);
