@@ -3,7 +3,8 @@
 use super::console;
 use super::kernel::Kernel as _;
 use super::machine::{Machine, OWN_LOG, now};
-use super::supervisor::{Supervisor, refuse};
+use super::peers;
+use super::supervisor::{API, Supervisor, refuse};
 use crate::early::{Booted, Content, State, files};
 use berth_units::control::{
     BootTimes, ExecRequest, ImageOrder, MachineStatus, Reply, Request, SlotStatus, SlotsStatus,
@@ -23,7 +24,7 @@ pub fn answer(
 ) -> (Reply, Vec<OwnedFd>) {
     let first = fds.into_iter().next();
     if let Request::ConfigApply { confirm_s, only_look } = request {
-        let text = first.and_then(|fd| super::turn::read_sealed(fd, super::supervisor::API));
+        let text = peers::config_of(first, API);
         let confirm = confirm_s.map(Duration::from_secs);
         return (supervisor.apply_config(text, confirm, *only_look, now(), machine), Vec::new());
     }

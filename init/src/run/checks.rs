@@ -8,8 +8,8 @@ use super::{limits, text};
 use berth_units::launch::Entry;
 use berth_units::lifecycle::Exit;
 use berth_units::model::Check;
-use berth_units::{limits as bounds, paths};
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use berth_units::{limits as bounds, paths, terminal};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -56,7 +56,7 @@ impl Looks {
         }
         let failed = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let (output, theirs) = io::pipe().map_err(failed("pipe"))?;
-        fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| failed("pipe")(e.into()))?;
+        terminal::non_blocking(output.as_fd()).map_err(failed("pipe"))?;
         let program;
         let (mut entry, grace) = match check {
             Check::Command(words) => (Entry::command(words.clone()), Duration::ZERO),
@@ -133,15 +133,9 @@ impl Looks {
         if self.looks.values_mut().any(|look| look.visit.buries_usher(pid)) {
             return true;
         }
-        let Some(unit) = self
-            .looks
-            .iter()
-            .find(|(_, look)| look.visit.process() == Some(pid))
-            .map(|(unit, _)| unit.clone())
-        else {
-            return false;
-        };
-        let Some(look) = self.looks.get_mut(&unit) else { return false };
+        let is_it = |(_, look): &(&String, &mut Look)| look.visit.process() == Some(pid);
+        let Some((unit, look)) = self.looks.iter_mut().find(is_it) else { return false };
+        let unit = unit.clone();
         look.read(reactor);
         let found = match exit {
             Exit::Code(0) => Ok(()),

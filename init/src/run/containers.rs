@@ -5,6 +5,7 @@
 use super::kernel::{Input, Order};
 use super::reactor::{Reactor, Source, Watch};
 use super::text;
+use super::visit::Inside;
 use berth_units::cgroup::Cgroup;
 use berth_units::launch::{self, Message, Place, Plan, Starting};
 use berth_units::lifecycle::Exit;
@@ -13,7 +14,7 @@ use berth_units::paths;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -313,8 +314,11 @@ impl Containers {
     /// Drops a unit's log: nobody will write to it, nor ask for it.
     pub fn forget(&mut self, unit: &str) {
         self.logs.remove(unit);
-        if let Err(error) = std::fs::remove_dir_all(Path::new(paths::LOGS).join(unit)) {
-            log::warn!("log of unit {unit} not removed: {error}");
+        match std::fs::remove_dir_all(Path::new(paths::LOGS).join(unit)) {
+            // It has never run.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => log::warn!("log of unit {unit} not removed: {error}"),
+            Ok(()) => {}
         }
     }
 
@@ -325,10 +329,15 @@ impl Containers {
         copies.into_iter().collect::<Result<_, _>>().ok()
     }
 
-    /// Where a further process can be started: the cgroup and the first process of a container whose program runs.
-    pub fn enterable(&self, unit: &str) -> Option<(&Cgroup, BorrowedFd<'_>)> {
-        let container = self.containers.get(unit).filter(|c| c.phase == Phase::Running)?;
-        Some((&container.cgroup, container.pidfd.as_ref()?.as_fd()))
+    /// Where a further process can be started, if the unit's program runs. `order` is as it was launched.
+    pub fn inside(&self, order: &Order<'_>) -> Result<Inside<'_>, String> {
+        let plan = Plan::new(order.unit, order.image, order.id_base, &Place::default())
+            .map_err(|error| error.to_string())?;
+        let container = self.containers.get(&order.unit.name).filter(|c| c.phase == Phase::Running);
+        let Some((container, main)) = container.and_then(|c| Some((c, c.pidfd.as_ref()?.as_fd()))) else {
+            return Err(format!("{} does not run", order.unit.name));
+        };
+        Ok(Inside { plan, cgroup: &container.cgroup, main })
     }
 
     /// `memory.current`.

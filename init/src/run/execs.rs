@@ -9,8 +9,8 @@ use berth_units::control::packet;
 use berth_units::control::{ExecEvent, ExecRequest};
 use berth_units::launch::Entry;
 use berth_units::lifecycle::Exit;
+use berth_units::terminal;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
 use std::collections::BTreeMap;
 use std::io;
@@ -66,7 +66,7 @@ impl Execs {
         }
         let (peer, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|error| failed("socket")(error.into()))?;
-        fcntl(&peer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|error| failed("socket")(error.into()))?;
+        terminal::non_blocking(peer.as_fd()).map_err(failed("socket"))?;
         self.last += 1;
         let id = self.last;
         let visit =

@@ -10,12 +10,10 @@ use super::last::Doing;
 use super::peers::Peers;
 use super::reactor::Reactor;
 use super::supervisor::{API, META};
-use super::visit::Inside;
 use super::{files, limits};
 use crate::early::{Booted, Coldplug, Content, RecordStore, console, is_settled, modules, settle};
 use berth_units::control::{ExecRequest, ToWorker};
 use berth_units::image::PreparedImage;
-use berth_units::launch::{Place, Plan};
 use berth_units::logs::Stream;
 use berth_units::model::{Check, NetworkMode, Origin, SYSTEM_IMAGE, Unit};
 use berth_units::paths;
@@ -197,24 +195,8 @@ impl Machine {
 
     /// Begins to run an operator's command in a unit.
     pub fn exec(&mut self, order: &Order<'_>, request: &ExecRequest) -> Result<Vec<OwnedFd>, String> {
-        let plan = Plan::new(order.unit, order.image, order.id_base, &Place::default())
-            .map_err(|error| error.to_string())?;
-        let Some((cgroup, main)) = self.containers.enterable(&order.unit.name) else {
-            return Err(format!("{} does not run", order.unit.name));
-        };
-        let inside = Inside { plan: &plan, cgroup, main };
+        let inside = self.containers.inside(order)?;
         self.execs.begin(&mut self.reactor, &inside, request)
-    }
-
-    /// Begins to look at a unit from inside.
-    fn look(&mut self, order: &Order<'_>, check: &Check, timeout: Duration) -> Result<(), String> {
-        let plan = Plan::new(order.unit, order.image, order.id_base, &Place::default())
-            .map_err(|error| error.to_string())?;
-        let Some((cgroup, main)) = self.containers.enterable(&order.unit.name) else {
-            return Err("it does not run".into());
-        };
-        let inside = Inside { plan: &plan, cgroup, main };
-        self.looks.begin(&mut self.reactor, &inside, check, timeout, now())
     }
 
     /// Begins to open the disks that the unit may read; whether there is something to wait for.
@@ -451,7 +433,10 @@ impl Kernel for Machine {
     }
 
     fn check(&mut self, order: &Order<'_>, check: &Check, timeout: Duration) {
-        if let Err(why) = self.look(order, check, timeout) {
+        let inside = self.containers.inside(order);
+        let begun =
+            inside.and_then(|inside| self.looks.begin(&mut self.reactor, &inside, check, timeout, now()));
+        if let Err(why) = begun {
             let unit = order.unit.name.clone();
             self.inbox.push_back(Input::Checked { unit, found: Err(why) });
         }
@@ -470,17 +455,12 @@ impl Kernel for Machine {
     }
 
     fn tell(&mut self, worker: &str, message: &ToWorker, netns_of: Option<&str>) -> bool {
-        let fds = match netns_of.map(|unit| self.containers.network(unit)) {
-            None => match message {
-                ToWorker::Load { job } => match self.archives.remove(job) {
-                    Some(archive) => vec![archive],
-                    None => return false,
-                },
-                _ => Vec::new(),
-            },
-            Some(Some(fds)) => fds,
-            Some(None) => return false,
+        let fds = match (netns_of, message) {
+            (Some(unit), _) => self.containers.network(unit),
+            (None, ToWorker::Load { job }) => self.archives.remove(job).map(|archive| vec![archive]),
+            (None, _) => Some(Vec::new()),
         };
+        let Some(fds) = fds else { return false };
         self.peers.tell(&mut self.reactor, worker, message, fds, now())
     }
 

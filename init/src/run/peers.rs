@@ -16,7 +16,7 @@
 use super::limits;
 use super::reactor::{Reactor, Source, Watch};
 use super::supervisor::{API, FETCH, META, NET, STORE, TIME};
-use berth_units::control::{FromWorker, Reply, Request, ToInit, ToWorker, packet};
+use berth_units::control::{FromWorker, Reply, Request, ToInit, ToWorker, packet, sealed};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -331,6 +331,12 @@ impl Peers {
         }
         said
     }
+}
+
+/// The text of a config that came with a message of this unit's; nothing if it can still be changed, or is too long.
+pub fn config_of(fd: Option<OwnedFd>, unit: &str) -> Option<Vec<u8>> {
+    let text = sealed::read(fd?, berth_units::limits::CONFIG_BYTES);
+    text.map_err(|error| log::warn!("unit {unit} sent a config that {error}")).ok()
 }
 
 fn fd_number(fd: BorrowedFd<'_>) -> i32 {

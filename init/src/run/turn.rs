@@ -6,7 +6,7 @@ use super::devices::Buttons;
 use super::ids::Ids;
 use super::kernel::{Halt, Input};
 use super::machine::{Machine, now};
-use super::peers::Said;
+use super::peers::{self, Said};
 use super::reactor::{Reactor, Source};
 use super::supervisor::{Facts, Supervisor};
 use super::{files, last, limits, log as lines};
@@ -334,9 +334,7 @@ impl Loop {
                 }
                 Said::Worker { unit, message, fds } => {
                     let text = match message {
-                        FromWorker::ConfigFound { .. } => {
-                            fds.into_iter().next().and_then(|fd| read_sealed(fd, &unit))
-                        }
+                        FromWorker::ConfigFound { .. } => peers::config_of(fds.into_iter().next(), &unit),
                         _ => None,
                     };
                     self.machine.inbox.push_back(Input::Worker { unit, message, text });
@@ -422,27 +420,9 @@ fn unit_of_cgroup(text: &str) -> Option<String> {
     path.split('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// The text of a memory file that cannot change any more. Reading one never waits; another kind of file is refused.
-pub(super) fn read_sealed(fd: OwnedFd, unit: &str) -> Option<Vec<u8>> {
-    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-    let mut file = File::from(fd);
-    let seals =
-        fcntl(&file, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_truncate).unwrap_or(SealFlag::empty());
-    if !seals.contains(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK) {
-        log::warn!("unit {unit} sent a config that is not sealed");
-        return None;
-    }
-    let mut text = Vec::new();
-    file.rewind().ok()?;
-    file.take(berth_units::limits::CONFIG_BYTES as u64 + 1).read_to_end(&mut text).ok()?;
-    (text.len() <= berth_units::limits::CONFIG_BYTES).then_some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::memfd::{MFdFlags, memfd_create};
-    use std::io::Write;
 
     #[test]
     fn a_peer_is_its_system_unit() {
@@ -451,24 +431,5 @@ mod tests {
         for other in ["0::/units/net\n", "0::/\n", "1:cpu:/system/net\n", "0::/system/\n", ""] {
             assert_eq!(unit_of_cgroup(other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn only_a_sealed_config_is_read() {
-        let make = |seal: bool| {
-            let fd = memfd_create("x", MFdFlags::MFD_ALLOW_SEALING).unwrap();
-            let mut file = File::from(fd);
-            file.write_all(b"format = 1").unwrap();
-            if seal {
-                use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-                let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
-                fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).unwrap();
-            }
-            OwnedFd::from(file)
-        };
-        assert_eq!(read_sealed(make(true), "meta").unwrap(), b"format = 1");
-        assert_eq!(read_sealed(make(false), "meta"), None);
-        let (pipe, _other) = std::io::pipe().unwrap();
-        assert_eq!(read_sealed(pipe.into(), "meta"), None);
     }
 }

@@ -11,7 +11,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 #[derive(Debug)]
 pub struct Inside<'a> {
     /// As the unit was started.
-    pub plan: &'a Plan,
+    pub plan: Plan,
     /// The unit's.
     pub cgroup: &'a Cgroup,
     /// Its first process.
@@ -55,7 +55,7 @@ impl Visit {
             _ => error.to_string(),
         })?;
         let entered =
-            launch::enter(inside.plan, &cgroup, inside.main, entry).map_err(|error| error.to_string())?;
+            launch::enter(&inside.plan, &cgroup, inside.main, entry).map_err(|error| error.to_string())?;
         let usher = Some(entered.usher_pid);
         let watch = watched(&inside.plan.unit, reactor.watch(&entered.channel, source));
         Ok(Self { cgroup, start: Some((entered, watch)), usher, process: None, terminal: None })

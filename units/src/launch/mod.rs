@@ -41,8 +41,8 @@ pub use message::{Message, Starting};
 pub use plan::{Bind, Caps, Place, Plan, Root};
 
 use crate::cgroup::Cgroup;
-use crate::sys;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use crate::{sys, terminal};
+use nix::fcntl::OFlag;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::pipe2;
 use std::io;
@@ -89,7 +89,7 @@ pub fn spawn(plan: &Plan, cgroup: &Cgroup) -> Result<Starting, LaunchError> {
     let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|e| failed("make a pipe")(e.into()));
     let ((stdout, far_stdout), (stderr, far_stderr)) = (pipe()?, pipe()?);
     for end in [&stdout, &stderr] {
-        nonblocking(end).map_err(failed("make an end non-blocking"))?;
+        terminal::non_blocking(end.as_fd()).map_err(failed("make an end non-blocking"))?;
     }
     let ends = setup::Ends {
         channel: message::Channel(far.as_fd()),
@@ -112,13 +112,8 @@ pub fn spawn(plan: &Plan, cgroup: &Cgroup) -> Result<Starting, LaunchError> {
 /// The caller's end, which does not block, and the children's.
 fn channel() -> io::Result<(OwnedFd, OwnedFd)> {
     let (near, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    nonblocking(&near)?;
+    terminal::non_blocking(near.as_fd())?;
     Ok((near, far))
-}
-
-fn nonblocking(end: &OwnedFd) -> io::Result<()> {
-    fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok(())
 }
 
 /// Sends a signal to a process by its pidfd.
