@@ -233,11 +233,6 @@ fn number(path: &std::path::Path) -> Option<u64> {
     text(path)?.trim().parse().ok()
 }
 
-/// The number in the line that begins with `name` and a blank.
-fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
-}
-
 /// `cpu`, `memory` and `io` with this end.
 fn pressure(folder: &std::path::Path, end: &str) -> Pressure {
     let one = |resource: &str| waited(&text(&folder.join(format!("{resource}{end}")))?);

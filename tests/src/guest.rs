@@ -9,7 +9,7 @@ use berth_qemu::machine::{Kernel, Machine};
 use berth_qemu::running::Running;
 use berth_qemu::scratch::{self, Scratch};
 use berth_qemu::{disk, http};
-use berth_units::control::{API_PORT, SlotStatus, UnitStatus};
+use berth_units::control::{API_PORT, JobStatus, SlotStatus, UnitStatus};
 use berth_updater::layout::Slot;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -326,6 +326,20 @@ impl Guest {
                 return Ok(());
             }
             ensure!(Instant::now() < end, "{unit} does not say {line:?}: {log:?}");
+            std::thread::sleep(ASK_AGAIN);
+        }
+    }
+
+    /// Asks until a job with images is over.
+    pub fn job_over(&mut self, id: u64) -> Result<JobStatus> {
+        let end = Instant::now() + SOON;
+        loop {
+            let job = self.client()?.jobs()?.into_iter().find(|job| job.id == id).context("no job")?;
+            if job.is_over() {
+                return Ok(job);
+            }
+            ensure!(Instant::now() < end, "{job:?}");
+            // There is no event for a job.
             std::thread::sleep(ASK_AGAIN);
         }
     }

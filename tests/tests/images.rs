@@ -1,12 +1,11 @@
 //! What a machine keeps of images, and what it removes.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use berth_qemu::demo::{self, HEADING};
 use berth_store::build::{self, LayerBuilder};
-use berth_tests::{Bus, Event, Firmware, Guest, Plan, SOON, WEB, config, state_tool};
+use berth_tests::{Bus, Event, Firmware, Guest, Plan, WEB, config, state_tool};
 use berth_units::control::JobStatus;
 use std::io::Cursor;
-use std::time::{Duration, Instant};
 
 const OLD: &str = "[units.old.container]\nimage = \"berth.example/old:1\"\nargs = [\"-p\", \"8081\"]\n";
 
@@ -78,14 +77,5 @@ fn an_archive_that_an_operator_sends_is_what_a_unit_waits_for() -> Result<()> {
 
 fn load(guest: &mut Guest, archive: Vec<u8>) -> Result<JobStatus> {
     let id = guest.client()?.load(Box::new(Cursor::new(archive)), &|_| ())?;
-    let end = Instant::now() + SOON;
-    loop {
-        let job = guest.client()?.jobs()?.into_iter().find(|job| job.id == id).context("no job")?;
-        if job.is_over() {
-            return Ok(job);
-        }
-        ensure!(Instant::now() < end, "{job:?}");
-        // There is no event for a job.
-        std::thread::sleep(Duration::from_millis(300));
-    }
+    guest.job_over(id)
 }

@@ -7,14 +7,14 @@ use berth_store::build::{ImageBuilder, LayerBuilder};
 use berth_store::digest::Digest;
 use berth_store::registry::{Fetcher, Pace};
 use berth_tests::registry::{serve, skopeo};
-use berth_tests::{Firmware, Guest, Plan, SOON, WEB, state_tool};
+use berth_tests::{Firmware, Guest, Plan, WEB, state_tool};
 use berth_units::control::{ImageOrder, JobStatus};
 use berth_units::image::PreparedImage;
 use berth_units::model::{Registry, RegistrySettings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Contents of a folder's files, by name.
 fn contents(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
@@ -286,14 +286,5 @@ fn after_a_power_cut_at_any_moment_store_and_state_agree() -> Result<()> {
 /// Has it done, and waits for its end.
 fn run(guest: &mut Guest, order: &ImageOrder) -> Result<JobStatus> {
     let id = guest.client()?.order_image(order)?;
-    let end = Instant::now() + SOON;
-    loop {
-        let job = guest.client()?.jobs()?.into_iter().find(|job| job.id == id).context("no job")?;
-        if job.is_over() {
-            return Ok(job);
-        }
-        ensure!(Instant::now() < end, "{job:?}");
-        // There is no event for a job.
-        std::thread::sleep(Duration::from_millis(300));
-    }
+    guest.job_over(id)
 }

@@ -3,6 +3,7 @@
 //! PID 1 makes it before the setup child, which `clone3` puts straight into it; the unit has ended only when it is
 //! empty. Every operation here is one short read or write on cgroupfs and does not block.
 
+use crate::figures::field;
 use crate::model::Resources;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
@@ -184,24 +185,6 @@ pub fn delegate(path: &Path) -> io::Result<()> {
     fs::write(&file, give.join(" ")).map_err(|e| about(&file, e))
 }
 
-/// The number after `name ` at the start of a line.
-fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
-}
-
 fn about(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields() {
-        let text = "usage_usec 123\nuser_usec 7\npopulated 1\n";
-        assert_eq!(field(text, "usage_usec"), Some(123));
-        assert_eq!(field(text, "usage"), None);
-        assert_eq!(field("", "populated"), None);
-    }
 }

@@ -204,15 +204,10 @@ mod tests {
         Unit { health, ready, ..crate::schema::blank("web", Origin::Config, Place::default()) }
     }
 
+    /// A command, and every default.
     fn health() -> Health {
-        Health {
-            check: Check::Command(vec!["/check".into()]),
-            interval: Duration::from_secs(10),
-            timeout: Duration::from_secs(5),
-            retries: 3,
-            start_period: Duration::from_secs(30),
-            tolerant: false,
-        }
+        let text = b"container.image = \"x\"\nhealth.command = [\"/check\"]";
+        crate::schema::parse_unit("web.toml", "web", text, Origin::Config).unwrap().health.unwrap()
     }
 
     /// Looks until `end`; the answer to each is `found`. When it looked, and the verdicts but for `AsBefore`.

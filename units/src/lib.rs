@@ -21,6 +21,7 @@ pub mod config;
 pub mod control;
 pub mod diag;
 mod env_file;
+pub mod figures;
 pub mod graph;
 pub mod health;
 pub mod image;

@@ -1,6 +1,7 @@
 //! One unit's cgroup (Documentation/admin-guide/cgroup-v2.rst).
 
-use super::{Io, Usage, field, number, pressure, text};
+use super::{Io, Usage, number, pressure, text};
+use berth_units::figures::field;
 use std::path::{Path, PathBuf};
 
 /// Tells disks from what lies on top of them.

@@ -1,6 +1,7 @@
 //! The machine as a whole (proc(5)).
 
 use super::{Machine, Sources, Space, pressure, text};
+use berth_units::figures;
 use std::collections::BTreeMap;
 
 /// `/proc/stat` counts in hundredths of a second, on every architecture (`USER_HZ`).
@@ -12,21 +13,18 @@ const MODES: [&str; 8] = ["user", "nice", "system", "idle", "iowait", "irq", "so
 pub fn read(sources: &Sources) -> Machine {
     let file = |name: &str| text(&sources.proc.join(name)).unwrap_or_default();
     let (stat, memory) = (file("stat"), file("meminfo"));
-    let kib = |name: &str| {
-        let line = memory.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
-    };
+    let bytes = |name: &str| figures::kib(&memory, name)?.checked_mul(1024);
     let cpus = stat.lines().filter(|line| {
         line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     });
     Machine {
         uptime_s: file("uptime").split('.').next().and_then(|seconds| seconds.parse().ok()),
-        boot_time_s: super::field(&stat, "btime"),
+        boot_time_s: figures::field(&stat, "btime"),
         cpus: u64::try_from(cpus.count()).ok().filter(|count| *count > 0),
         cpu_us: cpu(&stat),
         load_milli: load(&file("loadavg")),
-        memory: kib("MemTotal"),
-        memory_available: kib("MemAvailable"),
+        memory: bytes("MemTotal"),
+        memory_available: bytes("MemAvailable"),
         state: space(&sources.state),
         pressure: pressure(&sources.proc.join("pressure"), ""),
         interfaces: BTreeMap::new(),

@@ -13,6 +13,32 @@ const PART_BYTES: usize = 64 * 1024;
 /// Parts that wait to be sent.
 const PARTS: usize = 4;
 
+/// All that `from` gives, at most so many bytes at a time, read by a thread of its own: a pipe, a slow disk or a terminal may
+/// let it wait.
+pub fn parts_of(mut from: Box<dyn Read + Send>, most: usize) -> Receiver<io::Result<Bytes>> {
+    let (to, parts) = channel(PARTS);
+    std::thread::spawn(move || {
+        loop {
+            let mut part = vec![0; most];
+            let part = match from.read(&mut part) {
+                Ok(0) => return,
+                Ok(count) => {
+                    part.truncate(count);
+                    Ok(part.into())
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => Err(e),
+            };
+            let last = part.is_err();
+            // Nobody takes it any more: the request has ended.
+            if to.blocking_send(part).is_err() || last {
+                return;
+            }
+        }
+    });
+    parts
+}
+
 /// The body of a request.
 #[derive(Debug)]
 pub struct Sent {
@@ -27,27 +53,8 @@ impl Sent {
     }
 
     /// All that `from` gives, read by a thread of its own: a pipe or a slow disk may let it wait.
-    pub fn all_of(mut from: Box<dyn Read + Send>) -> Self {
-        let (to, parts) = channel(PARTS);
-        std::thread::spawn(move || {
-            loop {
-                let mut part = vec![0; PART_BYTES];
-                let part = match from.read(&mut part) {
-                    Ok(0) => return,
-                    Ok(count) => {
-                        part.truncate(count);
-                        Ok(part.into())
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(e) => Err(e),
-                };
-                let last = part.is_err();
-                // Nobody takes it any more: the request has ended.
-                if to.blocking_send(part).is_err() || last {
-                    return;
-                }
-            }
-        });
+    pub fn all_of(from: Box<dyn Read + Send>) -> Self {
+        let parts = parts_of(from, PART_BYTES);
         Self { parts: Some(parts), bytes: Arc::default() }
     }
 

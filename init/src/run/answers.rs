@@ -9,6 +9,7 @@ use crate::early::{Booted, Content, State, files};
 use berth_units::control::{
     BootTimes, ExecRequest, ImageOrder, MachineStatus, Reply, Request, SlotStatus, SlotsStatus,
 };
+use berth_units::figures::kib;
 use berth_updater::assess;
 use berth_updater::layout::Slot;
 use berth_updater::steps::StepRecord;
@@ -193,9 +194,9 @@ fn status(supervisor: &Supervisor, machine: &Machine) -> MachineStatus {
         kernel: files::line("/proc/sys/kernel/osrelease").unwrap_or_default(),
         uptime_s: now().as_secs(),
         addresses: supervisor.addresses().to_vec(),
-        memory_kib: kib(&memory, "MemTotal"),
-        memory_available_kib: kib(&memory, "MemAvailable"),
-        pid1_rss_kib: kib(&own, "VmRSS"),
+        memory_kib: kib(&memory, "MemTotal").unwrap_or(0),
+        memory_available_kib: kib(&memory, "MemAvailable").unwrap_or(0),
+        pid1_rss_kib: kib(&own, "VmRSS").unwrap_or(0),
         state_problem: match &booted.state {
             State::Persistent { .. } => String::new(),
             State::Temporary { reason } => format!("state is temporary and will be lost: {reason}"),
@@ -208,12 +209,6 @@ fn status(supervisor: &Supervisor, machine: &Machine) -> MachineStatus {
     }
 }
 
-/// `Name:   123 kB`.
-fn kib(text: &str, name: &str) -> u64 {
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    value.and_then(|value| value.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,11 +218,5 @@ mod tests {
         assert!(refused(Slot::B, "b-hash").unwrap().contains("does not match its hash"));
         assert_eq!(refused(Slot::A, "b-hash"), None);
         assert_eq!(refused(Slot::A, ""), None);
-    }
-
-    #[test]
-    fn kernel_figures() {
-        assert_eq!(kib("MemTotal:  128 kB\nMemAvailable:   64 kB\n", "MemAvailable"), 64);
-        assert_eq!(kib("", "MemTotal"), 0);
     }
 }

@@ -1,5 +1,6 @@
 //! A command in a unit: what is typed goes there, what it writes comes here, both at once.
 
+use super::super::upload::parts_of;
 use super::{Client, ClientError, escape};
 use berth_api::exec::frames::{BEGIN, END, ERRORS, FRAME_BYTES, Frames, INPUT, OUTPUT, SIZE, Size, frame};
 use berth_units::control::{ExecEvent, ExecRequest};
@@ -8,13 +9,13 @@ use http_body_util::BodyExt as _;
 use http_body_util::channel::{Channel, Sender};
 use hyper::body::Bytes;
 use std::convert::Infallible;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::AtomicU64;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-/// Parts of our input, and of the request's body, under way at once.
+/// Parts of the request's body under way at once.
 const PARTS: usize = 4;
 
 /// How it is connected to us.
@@ -58,12 +59,16 @@ impl Talk {
         if self.terminal {
             tell_size(&mut self.to).await;
         }
-        let mut typed = read_input(self.input);
+        let mut typed = match self.input {
+            true => parts_of(Box::new(io::stdin()), FRAME_BYTES),
+            false => mpsc::channel(1).1,
+        };
         let mut open = true;
         loop {
             let sent = tokio::select! {
                 part = typed.recv(), if open => {
-                    let part = part.unwrap_or_default();
+                    // An empty one is the end, also of input that cannot be read.
+                    let part = part.and_then(Result::ok).unwrap_or_default();
                     open = !part.is_empty();
                     self.to.send_data(frame(INPUT, &part).into()).await.is_ok()
                 }
@@ -139,27 +144,6 @@ fn outcome(text: &[u8]) -> Option<Outcome> {
         ExecEvent::Failed { reason } => Some(Outcome::Failed(reason)),
         ExecEvent::Running => None,
     }
-}
-
-/// Our input in parts, or its end at once.
-fn read_input(wanted: bool) -> mpsc::Receiver<Vec<u8>> {
-    let (to, parts) = mpsc::channel(PARTS);
-    if wanted {
-        std::thread::spawn(move || {
-            let mut part = vec![0; FRAME_BYTES];
-            loop {
-                let got = match io::stdin().lock().read(&mut part) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Ok(got) => got,
-                    Err(_) => 0,
-                };
-                if to.blocking_send(part[..got].to_vec()).is_err() || got == 0 {
-                    return;
-                }
-            }
-        });
-    }
-    parts
 }
 
 async fn tell_size(to: &mut Sender<Bytes, Infallible>) {

@@ -3,9 +3,7 @@
 use super::super::*;
 use berth_units::control::{FromWorker, Reply, Request, ToWorker};
 use berth_units::lifecycle::Exit;
-use berth_units::model::{
-    Check, Dependency, Health, MachineConfig, NetworkMode, RestartPolicy, SYSTEM_IMAGE, SystemGrants, Until,
-};
+use berth_units::model::{Check, MachineConfig, NetworkMode, RestartPolicy, SYSTEM_IMAGE, SystemGrants};
 use std::collections::BTreeMap;
 
 /// What is left of a process in the pretended kernel.
@@ -199,8 +197,13 @@ pub struct Machine {
 }
 
 pub fn unit(name: &str) -> Unit {
-    let text = b"container.image = \"example.org/web:1\"\nnetwork.mode = \"host\"";
-    berth_units::schema::parse_unit(name, name, text, Origin::Config).unwrap()
+    unit_with(name, "")
+}
+
+/// With these lines of a unit file besides.
+fn unit_with(name: &str, more: &str) -> Unit {
+    let text = format!("container.image = \"example.org/web:1\"\nnetwork.mode = \"host\"\n{more}");
+    berth_units::schema::parse_unit(name, name, text.as_bytes(), Origin::Config).unwrap()
 }
 
 pub fn worker(name: &str) -> Unit {
@@ -213,26 +216,6 @@ pub fn worker(name: &str) -> Unit {
     }
     unit.system = Some(SystemGrants { control: true, ..SystemGrants::default() });
     unit
-}
-
-pub fn health(tolerant: bool) -> Health {
-    Health {
-        check: Check::Command(vec!["/check".into()]),
-        interval: Duration::from_secs(10),
-        timeout: Duration::from_secs(5),
-        retries: 3,
-        start_period: Duration::from_secs(30),
-        tolerant,
-    }
-}
-
-fn dependency(text: &str) -> Dependency {
-    let (unit, until) = match text.split_once(':') {
-        Some((unit, "ready")) => (unit, Until::Ready),
-        Some((unit, _)) => (unit, Until::Completed),
-        None => (text, Until::Started),
-    };
-    Dependency { unit: unit.into(), until }
 }
 
 /// A "config" is a list of unit names, one a line, `name<other` for `requires`, `@HOST` for a time server, `+` for a check, `#3`
@@ -253,15 +236,16 @@ pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
         let (name, requires) = line.split_once('<').map_or((line, None), |(n, r)| (n, Some(r)));
         let (name, image) = name.split_once('@').map_or((name, None), |(n, image)| (n, Some(image)));
         let plain = name.trim_matches(['*', '~', '+']);
-        let mut unit = unit(plain.split('#').next().unwrap());
-        unit.container.image = image.map_or(unit.container.image, str::to_owned);
-        unit.requires = requires.map(dependency).into_iter().collect();
-        if let Some(count) = name.split_once('#').map(|(_, count)| count) {
-            unit.instances = count.trim_matches(['~', '+']).parse().unwrap();
+        let (plain, instances) = plain.split_once('#').unwrap_or((plain, "1"));
+        let mut more = format!("unit.instances = {instances}\n");
+        if let Some(requires) = requires {
+            more += &format!("unit.requires = [\"{requires}\"]\n");
         }
         if name.contains('+') {
-            unit.health = Some(health(false));
+            more += "health.command = [\"/check\"]\n";
         }
+        let mut unit = unit_with(plain, &more);
+        unit.container.image = image.map_or(unit.container.image, str::to_owned);
         unit.required_for_boot = name.starts_with('*');
         if name.contains('~') {
             unit.network.mode = NetworkMode::Bridge;
