@@ -26,6 +26,7 @@ mod status;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use clock::Clock;
 pub use status::refuse;
@@ -34,12 +35,12 @@ use super::ids::Ids;
 use super::kernel::{Halt, Input, Kernel, Order};
 use super::{console, limits, text};
 use berth_units::control::{ConfigStatus, StepTime};
-use berth_units::graph::{self, Deps, Graph};
+use berth_units::graph::Graph;
 use berth_units::health::{self as unit_health, Checks};
 use berth_units::image::PreparedImage;
 use berth_units::instances;
 use berth_units::lifecycle::{Effect, Event, Life, State};
-use berth_units::model::{Dependency, MachineConfig, MachineNetwork, Origin, RegistrySettings, Unit, Until};
+use berth_units::model::{MachineConfig, MachineNetwork, Origin, RegistrySettings, Unit};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::ops::Bound;
@@ -564,54 +565,9 @@ impl Supervisor {
             .map(|(_, run)| run)
     }
 
-    /// The states of a unit's instances; of one without several, its own.
-    fn states_of(&self, service: &str) -> Vec<State> {
-        self.runs_of(service).map(|run| run.life.state).collect()
-    }
-
     /// This worker is there, and is not about to end.
     fn takes_work(&self, worker: &str) -> bool {
         self.connected.contains(worker) && self.units.get(worker).is_some_and(|run| run.life.wanted())
-    }
-
-    /// Units that wait: what they wait for may be there, or never come.
-    fn look_at_waiting(&mut self) {
-        if self.stopping.is_some() {
-            return;
-        }
-        let mut events = Vec::new();
-        for (name, run) in self.units.iter().filter(|(_, run)| run.life.state == State::Waiting) {
-            match self.graph.deps_state(run.unit.service(), |other| self.states_of(other)) {
-                Deps::Ready => events.push((name.clone(), Event::DepsReady, String::new())),
-                Deps::Waiting => {}
-                Deps::Failed => {
-                    let hopeless = |to: &&Dependency| graph::is_hopeless(to.until, &self.states_of(&to.unit));
-                    let failed = run.unit.requires.iter().find(hopeless).map_or("", |to| &to.unit);
-                    events.push((name.clone(), Event::DepsFailed, format!("unit {failed}")));
-                }
-            }
-        }
-        for (name, event, detail) in events {
-            if let Some(run) = self.units.get_mut(&name).filter(|_| !detail.is_empty()) {
-                run.detail = detail;
-            }
-            self.event(&name, event);
-        }
-    }
-
-    /// The first unit that this one still waits for, for messages: `db`, `db to be ready`.
-    fn waits_for(&self, unit: &Unit) -> Option<String> {
-        let missing = |to: &&Dependency| !graph::has_come(to.until, &self.states_of(&to.unit));
-        let coming = |to: &&Dependency| {
-            self.runs_of(&to.unit).any(|run| run.life.wanted() && run.life.state != State::Failed)
-        };
-        let required = unit.requires.iter().find(missing);
-        let to = required.or_else(|| unit.after.iter().find(|to| missing(to) && coming(to)))?;
-        Some(match to.until {
-            Until::Started => to.unit.clone(),
-            Until::Ready => format!("{} to be ready", to.unit),
-            Until::Completed => format!("{} to complete", to.unit),
-        })
     }
 
     /// This slot cannot go on. What is known goes to the step record first.
