@@ -345,7 +345,7 @@ fn make(
     files.extend(facts("initrd", &modules)?);
     let facts = Facts {
         root_hash: hex(&root_hash),
-        env: env(&placed, &cmdline)?,
+        env: berth_updater::uki::env(&placed, &cmdline)?,
         cmdline: format!("{base}{append}"),
         files,
     };
@@ -387,23 +387,6 @@ fn make_verity(erofs: &Path, to: &Path) -> Result<RootHash> {
         .context("computing the root's sums")?;
     write(to, &out)?;
     Ok(hash)
-}
-
-/// GRUB's environment block for BIOS: kernel and initrd as block lists (512-byte sectors) of the UKI.
-fn env(placed: &[uki::Placed], cmdline: &str) -> Result<String> {
-    let run = |name: &str| -> Result<String> {
-        let part =
-            placed.iter().find(|part| part.name == name).with_context(|| format!("the UKI lacks {name}"))?;
-        Ok(format!("{}+{}", part.at / 512, part.bytes.div_ceil(512)))
-    };
-    let mut text = format!(
-        "# GRUB Environment Block\nkernel={}\ninitrd={}\ncmdline={cmdline}\n",
-        run(".linux")?,
-        run(".initrd")?
-    );
-    let padding = text.len().next_multiple_of(1024) - text.len();
-    text.push_str(&"#".repeat(padding));
-    Ok(text)
 }
 
 /// What the manifest says about a tree's files.

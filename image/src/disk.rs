@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use berth_updater::boot_files::{self, BootFile};
 use berth_updater::gpt::{Partition, Table};
 use berth_updater::guid::Guid;
 use berth_updater::layout::{self, Part, Slot};
@@ -13,7 +14,6 @@ use berth_updater::steps::{self, StepRecord};
 use sha2::{Digest as _, Sha256};
 
 use crate::bundle::Bundle;
-use crate::cache::hex;
 use crate::esp::Esp;
 use crate::grub::{self, Cores};
 use crate::limits;
@@ -113,9 +113,9 @@ impl Disk {
         let uki =
             std::fs::read(&bundle.uki).with_context(|| format!("could not read {}", bundle.uki.display()))?;
         let esp = self.esp(tools)?;
-        esp.put(&format!("EFI/berth/{slot}.efi"), &uki)?;
-        esp.put(&format!("EFI/berth/{slot}.env"), bundle.env.as_bytes())?;
-        esp.put(&format!("EFI/berth/{slot}.sum"), sums(slot, &uki, bundle.env.as_bytes()).as_bytes())
+        esp.put(&BootFile::Uki.path(slot), &uki)?;
+        esp.put(&BootFile::Env.path(slot), bundle.env.as_bytes())?;
+        esp.put(&BootFile::Sum.path(slot), sums(slot, &uki, bundle.env.as_bytes()).as_bytes())
     }
 
     /// The record: the first copy if sound, else the second.
@@ -145,7 +145,7 @@ impl Disk {
     /// Damages a slot's UKI. With `fix_sum` its sum is made to fit, so that GRUB starts it all the same.
     pub fn damage_uki(&mut self, tools: &Tools, slot: Slot, damage: Damage, fix_sum: bool) -> Result<()> {
         let esp = self.esp(tools)?;
-        let path = format!("EFI/berth/{slot}.efi");
+        let path = BootFile::Uki.path(slot);
         let mut uki = esp.get(&path)?;
         match damage {
             Damage::Missing => return esp.remove(&path),
@@ -156,8 +156,8 @@ impl Disk {
         }
         esp.put(&path, &uki)?;
         if fix_sum {
-            let env = esp.get(&format!("EFI/berth/{slot}.env"))?;
-            esp.put(&format!("EFI/berth/{slot}.sum"), sums(slot, &uki, &env).as_bytes())?;
+            let env = esp.get(&BootFile::Env.path(slot))?;
+            esp.put(&BootFile::Sum.path(slot), sums(slot, &uki, &env).as_bytes())?;
         }
         Ok(())
     }
@@ -200,8 +200,7 @@ fn noise(bytes: &mut [u8], seed: u64) {
 
 /// For GRUB's `hashsum --check`.
 fn sums(slot: Slot, uki: &[u8], env: &[u8]) -> String {
-    let sum = |bytes: &[u8]| hex(&Sha256::digest(bytes));
-    format!("{}  EFI/berth/{slot}.efi\n{}  EFI/berth/{slot}.env\n", sum(uki), sum(env))
+    boot_files::sums(slot, &Sha256::digest(uki).into(), &Sha256::digest(env).into())
 }
 
 /// A GUID from a name: fixed, so that the same inputs give the same disk (RFC 9562, version 8).

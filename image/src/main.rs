@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use berth_image::disk::Disk;
 use berth_image::{Options, tools};
+use berth_updater::boot_files::BootFile;
 use berth_updater::layout::Slot;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -119,7 +120,7 @@ fn inspect(path: &Path) -> Result<()> {
     }
     for slot in Slot::ALL {
         let esp = disk.esp(&tools)?;
-        let uki = format!("EFI/berth/{slot}.efi");
+        let uki = BootFile::Uki.path(slot);
         if esp.exists(&uki) {
             let bytes = esp.get(&uki)?;
             println!("slot {slot}: UKI of {} bytes", bytes.len());

@@ -4,17 +4,10 @@
 //! the file, so GRUB on BIOS can load kernel and initrd out of the same file by block lists ([`Placed`]).
 
 use anyhow::{Result, bail};
+use berth_updater::uki::{Pe, SECTION_HEADER as HEADER, u16_at, u32_at};
 
 /// A section of the finished file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed {
-    /// `.linux`, …
-    pub name: String,
-    /// Where its data starts in the file, in bytes; a multiple of 512.
-    pub at: usize,
-    /// Bytes of its data, without padding.
-    pub bytes: usize,
-}
+pub use berth_updater::uki::Section as Placed;
 
 /// One section to be added.
 pub struct Section<'a> {
@@ -24,8 +17,6 @@ pub struct Section<'a> {
     pub data: &'a [u8],
 }
 
-/// Bytes of a section header.
-const HEADER: usize = 40;
 /// Alignment that we insist on, which is the stub's own.
 const FILE_ALIGN: usize = 512;
 /// `IMAGE_SCN_CNT_INITIALIZED_DATA | IMAGE_SCN_MEM_READ`.
@@ -35,48 +26,16 @@ const CODE_FLAGS: u32 = 0x4000_0020;
 /// `IMAGE_DLLCHARACTERISTICS_NX_COMPAT`.
 const NX_COMPAT: u16 = 0x0100;
 
-/// Where the fields that we need lie in a PE file.
-struct Pe {
-    coff: usize,
-    optional: usize,
-    sections: usize,
-    count: usize,
-}
-
-impl Pe {
-    fn parse(file: &[u8]) -> Result<Pe> {
-        if file.get(..2) != Some(b"MZ") {
-            bail!("not a PE file (no \"MZ\")");
-        }
-        let start = get_u32(file, 0x3c)? as usize;
-        if file.get(start..start + 4) != Some(b"PE\0\0") {
-            bail!("not a PE file (no \"PE\")");
-        }
-        let coff = start + 4;
-        let optional = coff + 20;
-        if get_u16(file, optional)? != 0x20b {
-            bail!("not a 64-bit PE file");
-        }
-        let sections = optional + usize::from(get_u16(file, coff + 16)?);
-        let count = usize::from(get_u16(file, coff + 2)?);
-        Ok(Pe { coff, optional, sections, count })
-    }
-
-    fn characteristics(&self, file: &[u8]) -> Result<u16> {
-        get_u16(file, self.optional + 70)
-    }
-}
-
 /// Appends `sections` to `stub`, in this order.
 pub fn build(stub: &[u8], sections: &[Section<'_>]) -> Result<(Vec<u8>, Vec<Placed>)> {
     let pe = Pe::parse(stub)?;
     let mut file = stub.to_vec();
     file.resize(file.len().next_multiple_of(FILE_ALIGN), 0);
-    if get_u32(stub, pe.optional + 36)? as usize != FILE_ALIGN {
+    if u32_at(stub, pe.optional + 36)? as usize != FILE_ALIGN {
         bail!("the stub's sections are not aligned to {FILE_ALIGN} bytes");
     }
-    let align = get_u32(stub, pe.optional + 32)?;
-    let headers = get_u32(stub, pe.optional + 60)? as usize;
+    let align = u32_at(stub, pe.optional + 32)?;
+    let headers = u32_at(stub, pe.optional + 60)? as usize;
     let end = pe.sections + (pe.count + sections.len()) * HEADER;
     if end > headers {
         bail!("the stub has no room for {} more section headers", sections.len());
@@ -103,13 +62,14 @@ pub fn build(stub: &[u8], sections: &[Section<'_>]) -> Result<(Vec<u8>, Vec<Plac
         let slot = pe.sections + (pe.count + index) * HEADER;
         file[slot..slot + HEADER].copy_from_slice(&header);
         address = (address + size.max(1)).next_multiple_of(align);
-        placed.push(Placed { name: section.name.to_owned(), at, bytes: section.data.len() });
+        let bytes = section.data.len() as u64;
+        placed.push(Placed { name: section.name.to_owned(), at: at as u64, bytes });
 
         // Firmware that enforces it must see what the kernel inside really supports.
         if section.name == ".linux" {
             let inner = Pe::parse(section.data)?;
-            if inner.characteristics(section.data)? & NX_COMPAT == 0 {
-                let outer = pe.characteristics(&file)? & !NX_COMPAT;
+            if characteristics(&inner, section.data)? & NX_COMPAT == 0 {
+                let outer = characteristics(&pe, &file)? & !NX_COMPAT;
                 put(&mut file, pe.optional + 70, &outer.to_le_bytes());
             }
         }
@@ -118,8 +78,8 @@ pub fn build(stub: &[u8], sections: &[Section<'_>]) -> Result<(Vec<u8>, Vec<Plac
     put(&mut file, pe.coff + 2, &count.to_le_bytes());
     put(&mut file, pe.optional + 56, &address.to_le_bytes()); // SizeOfImage
     put(&mut file, pe.optional + 64, &[0; 4]); // CheckSum: unused by UEFI
-    let initialised = placed.iter().map(|p| p.bytes.next_multiple_of(FILE_ALIGN)).sum::<usize>();
-    let total = get_u32(&file, pe.optional + 8)?.wrapping_add(u32::try_from(initialised)?);
+    let initialised = placed.iter().map(|p| p.bytes.next_multiple_of(FILE_ALIGN as u64)).sum::<u64>();
+    let total = u32_at(&file, pe.optional + 8)?.wrapping_add(u32::try_from(initialised)?);
     put(&mut file, pe.optional + 8, &total.to_le_bytes());
     Ok((file, placed))
 }
@@ -129,7 +89,7 @@ fn next_address(file: &[u8], pe: &Pe, align: u32) -> Result<u32> {
     let mut end = 0;
     for index in 0..pe.count {
         let header = pe.sections + index * HEADER;
-        end = end.max(get_u32(file, header + 12)?.saturating_add(get_u32(file, header + 8)?));
+        end = end.max(u32_at(file, header + 12)?.saturating_add(u32_at(file, header + 8)?));
     }
     if align == 0 || end > u32::MAX / 2 {
         bail!("the stub's section table is damaged");
@@ -139,37 +99,15 @@ fn next_address(file: &[u8], pe: &Pe, align: u32) -> Result<u32> {
 
 /// The sections of a finished file: name, place, bytes. Used by `inspect` and tests.
 pub fn sections(file: &[u8]) -> Result<Vec<Placed>> {
-    let pe = Pe::parse(file)?;
-    (0..pe.count)
-        .map(|index| {
-            let header = pe.sections + index * HEADER;
-            let Some(name) = file.get(header..header + 8) else { bail!("the section table is cut short") };
-            let name = String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
-            Ok(Placed {
-                name,
-                at: get_u32(file, header + 20)? as usize,
-                bytes: get_u32(file, header + 8)? as usize,
-            })
-        })
-        .collect()
+    Ok(berth_updater::uki::sections(file, file.len() as u64)?)
 }
 
-fn get<const N: usize>(file: &[u8], at: usize) -> Result<[u8; N]> {
-    match file.get(at..).and_then(|rest| rest.first_chunk::<N>()) {
-        Some(bytes) => Ok(*bytes),
-        None => bail!("the PE file is cut short at byte {at}"),
-    }
+/// Whether what is inside may be loaded into memory that cannot be executed.
+fn characteristics(pe: &Pe, file: &[u8]) -> Result<u16> {
+    Ok(u16_at(file, pe.optional + 70)?)
 }
 
-fn get_u16(file: &[u8], at: usize) -> Result<u16> {
-    get(file, at).map(u16::from_le_bytes)
-}
-
-fn get_u32(file: &[u8], at: usize) -> Result<u32> {
-    get(file, at).map(u32::from_le_bytes)
-}
-
-/// Only called where [`get`] has read before.
+/// Only called where something has been read before.
 fn put(file: &mut [u8], at: usize, bytes: &[u8]) {
     if let Some(place) = file.get_mut(at..at + bytes.len()) {
         place.copy_from_slice(bytes);
@@ -216,12 +154,14 @@ mod tests {
         assert_eq!(sections(&file).unwrap()[1..], placed);
         for (place, part) in placed.iter().zip(&parts) {
             assert_eq!(place.at % 512, 0);
-            assert_eq!(&file[place.at..place.at + place.bytes], part.data);
+            let at = usize::try_from(place.at).unwrap();
+            assert_eq!(&file[at..at + part.data.len()], part.data);
+            assert_eq!(place.bytes, part.data.len() as u64);
         }
         let pe = Pe::parse(&file).unwrap();
-        assert_eq!(pe.characteristics(&file).unwrap() & NX_COMPAT, 0);
-        assert_eq!(get_u32(&file, pe.optional + 56).unwrap() % 4096, 0);
-        assert_eq!(get_u32(&file, pe.sections + HEADER + 12).unwrap(), 8192);
+        assert_eq!(characteristics(&pe, &file).unwrap() & NX_COMPAT, 0);
+        assert_eq!(u32_at(&file, pe.optional + 56).unwrap() % 4096, 0);
+        assert_eq!(u32_at(&file, pe.sections + HEADER + 12).unwrap(), 8192);
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn the_uki_holds_what_direct_boot_uses() {
     let part = |name: &str| {
         let all = uki::sections(&file).unwrap();
         let part = all.into_iter().find(|part| part.name == name).unwrap();
-        file[part.at..part.at + part.bytes].to_vec()
+        file[usize::try_from(part.at).unwrap()..][..usize::try_from(part.bytes).unwrap()].to_vec()
     };
     assert_eq!(part(".linux"), fs::read(&outputs.kernel).unwrap());
     let initrd = fs::read(&outputs.initrd).unwrap();

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Every crate's module of limits, in the order of the page.
-const LIMITS: [&str; 11] = [
+const LIMITS: [&str; 12] = [
     "units/src/limits.rs",
     "init/src/early/limits.rs",
     "init/src/run/limits.rs",
@@ -17,6 +17,7 @@ const LIMITS: [&str; 11] = [
     "store/src/limits.rs",
     "api/src/limits.rs",
     "image/src/limits.rs",
+    "updater/apply/src/limits.rs",
     "updater/tuf/src/limits.rs",
     "updater/fetch/src/limits.rs",
     "updater/repo/src/limits.rs",

@@ -14,7 +14,7 @@ pub const SUPERBLOCK_BYTES: usize = 512;
 /// Bytes of a salt at most, by the format.
 const SALT_MAX: usize = 256;
 /// Sums in one hash block.
-const FAN: u64 = (BLOCK / 32) as u64;
+pub const FAN: u64 = (BLOCK / 32) as u64;
 /// Data blocks at most: 1 TiB. A root is some ten MiB; this keeps the arithmetic far from its ends.
 const DATA_BLOCKS_MAX: u64 = 1 << 28;
 
@@ -98,8 +98,9 @@ impl Superblock {
         bytes
     }
 
-    /// Blocks of each level, the lowest (sums of data) first.
-    fn levels(&self) -> Vec<u64> {
+    /// Blocks of each level, the lowest (sums of data) first; none over a single block. On the hash partition the topmost
+    /// comes first, behind the superblock's block.
+    pub fn levels(&self) -> Vec<u64> {
         let mut levels = Vec::new();
         let mut blocks = self.data_blocks;
         while blocks > 1 {
@@ -122,7 +123,12 @@ impl Superblock {
 
     /// The root hash of the tree whose top is `top`, the second block of the hash partition.
     pub fn root_hash(&self, top: &[u8]) -> RootHash {
-        sum(&self.salt, top)
+        self.sum(top)
+    }
+
+    /// The sum of a block, of data or of the tree, as the level above records it.
+    pub fn sum(&self, block: &[u8]) -> RootHash {
+        sum(&self.salt, block)
     }
 
     /// The kernel's table line for a verity target over these two devices (`major:minor` or paths).
