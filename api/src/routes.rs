@@ -164,6 +164,7 @@ enum AskKind {
     BootTimes,
     Slots,
     Config,
+    History,
     Machine,
     Jobs,
 }
@@ -207,6 +208,7 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         ["v1", "boot-times"] => ("GET", Route::Ask(AskKind::BootTimes)),
         ["v1", "slots"] => ("GET", Route::Ask(AskKind::Slots)),
         ["v1", "config"] => ("GET", Route::Ask(AskKind::Config)),
+        ["v1", "history"] => ("GET", Route::Ask(AskKind::History)),
         ["v1", "machine"] => ("GET", Route::Ask(AskKind::Machine)),
         ["v1", "config", "apply"] => ("POST", Route::Config { only_look: false }),
         ["v1", "config", "diff"] => ("POST", Route::Config { only_look: true }),
@@ -219,7 +221,7 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
             return Err(Refusal::new(
                 "not-found",
                 "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/stats, /v1/images, /v1/jobs, \
-                 /v1/boot-times, /v1/slots, /v1/config, /v1/machine, /v1/version, /metrics and POST /v1/units/NAME/start, \
+                 /v1/boot-times, /v1/slots, /v1/config, /v1/history, /v1/machine, /v1/version, /metrics and POST /v1/units/NAME/start, \
                  /stop, /restart, /exec, /v1/images/pull, /load, /remove, /prune, /v1/config/apply, /diff, /confirm, /reload, /v1/reboot, \
                  /v1/poweroff, /v1/halt",
             ));
@@ -408,6 +410,7 @@ async fn answer_from_pid1(shared: &Shared, kind: AskKind) -> Result<Response<Bod
         AskKind::BootTimes => Ask::BootTimes,
         AskKind::Slots => Ask::Slots,
         AskKind::Config => Ask::ConfigStatus,
+        AskKind::History => Ask::History,
         AskKind::Machine => Ask::Machine,
         AskKind::Jobs => Ask::Jobs,
     };
@@ -417,6 +420,7 @@ async fn answer_from_pid1(shared: &Shared, kind: AskKind) -> Result<Response<Bod
         Reply::BootTimes(times) => Ok(json(StatusCode::OK, &times)),
         Reply::Slots(slots) => Ok(json(StatusCode::OK, &slots)),
         Reply::ConfigStatus(status) => Ok(json(StatusCode::OK, &status)),
+        Reply::History(history) => Ok(json(StatusCode::OK, &history)),
         Reply::Machine(status) => Ok(json(StatusCode::OK, &status)),
         Reply::Jobs(jobs) => Ok(json(StatusCode::OK, &jobs)),
         other => Err(unexpected(&other)),
@@ -433,6 +437,7 @@ pub(crate) fn unexpected(reply: &Reply) -> Refusal {
         Reply::Slots(_) => "slots",
         Reply::ConfigChange(_) => "config-change",
         Reply::ConfigStatus(_) => "config-status",
+        Reply::History(_) => "history",
         Reply::Machine(_) => "machine",
         Reply::Job(_) => "job",
         Reply::Jobs(_) => "jobs",

@@ -7,6 +7,7 @@ mod fake;
 
 use berth_ctl::Home;
 use berth_units::control::{ImageOrder, JobStatus};
+use berth_units::generation::History;
 use fake::Fake;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -246,6 +247,21 @@ fn on_a_terminal(mut command: Command) -> String {
     let _ = fs::File::from(pty.master).read_to_end(&mut text);
     assert!(child.wait().unwrap().success());
     String::from_utf8(text).unwrap().replace("\r\n", "\n")
+}
+
+#[test]
+fn history() {
+    let (laptop, _fake) = acquainted();
+    assert_eq!(
+        laptop.prints(&["history"]),
+        "   NO  WHEN                     WHAT    SLOT  VERSION  STATE       WHY
+*   4  2026-11-24 08:04:00 UTC  config  a     0.1.0    committed   sent by an operator
+    3  2026-11-24 08:03:00 UTC  system  b     0.2.0    reverted    update: its kernel panicked
+    2  2026-11-24 08:02:00 UTC  config  a     0.1.0    superseded  found by smbios
+"
+    );
+    let json: History = serde_json::from_str(&laptop.prints(&["history", "--json"])).unwrap();
+    assert_eq!(json, fake::history());
 }
 
 #[test]
@@ -657,6 +673,7 @@ fn help() {
         "machine",
         "boot-times",
         "slots",
+        "history",
         "config",
         "config status",
         "config reload",

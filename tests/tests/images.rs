@@ -17,7 +17,8 @@ fn stored(plan: &Plan, folder: &str) -> Result<Vec<String>> {
     Ok(names.filter(|name| !matches!(*name, "" | "." | "..")).map(str::to_owned).collect())
 }
 
-/// A unit leaves the config: once the machine has been healthy without it, its image goes, and what others share stays.
+/// A unit leaves the config: once nobody would go back to it and the machine has been healthy without it, its image goes,
+/// and what others share stays.
 #[test]
 fn an_image_whose_unit_is_gone_is_removed_after_a_healthy_boot() -> Result<()> {
     let plan = Guest::new(Firmware::Direct)?;
@@ -35,8 +36,12 @@ fn an_image_whose_unit_is_gone_is_removed_after_a_healthy_boot() -> Result<()> {
 
     let plan = guest.power_off()?;
     assert_eq!((stored(&plan, "index")?.len(), stored(&plan, "layers")?.len()), (2, 3));
+    let another = config(&format!("{WEB}[files]\nnote = \"another\"\n"))?;
     let mut guest = plan.with_exact_config(&config(WEB)?).boot()?;
     guest.ready()?;
+    // The config before has the unit; from the one after that, nobody goes back to it.
+    guest.client()?.config_change(another.into_bytes(), None, false)?;
+    guest.wait_for("config   applied from operator")?;
     guest.client()?.config_reload()?;
     guest.wait_for("is kept and in force from the next boot")?;
     guest.client()?.reboot()?;

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use berth_ctl::{Outcome, Streams};
 use berth_tests::{Event, Firmware, Guest, Plan, SOON};
 use berth_units::control::{Drive, ExecRequest};
+use berth_units::generation::Verdict;
 use std::time::{Duration, Instant};
 
 /// A unit whose program is a line of shell.
@@ -459,11 +460,25 @@ fn another_config_is_put_in_force_without_a_reboot_and_can_go_back() -> Result<(
     guest.until("web", |state, _| state == "healthy")?;
     assert_eq!(guest.unit("db")?.pid, db);
 
+    let history = guest.client()?.history()?;
+    let lines: Vec<(u64, Verdict, &str)> =
+        history.generations.iter().map(|g| (g.number, g.state, g.reason.as_str())).collect();
+    assert_eq!(
+        lines,
+        [
+            (1, Verdict::Superseded, ""),
+            (2, Verdict::Committed, ""),
+            (3, Verdict::Reverted, "it was not confirmed in time")
+        ]
+    );
+    assert_eq!(history.in_force, Some(2));
+
     // What was put in force stays, whatever the source says at the next boot.
     guest.client()?.reboot()?;
     guest.rebooted();
     guest.ready()?;
     guest.healthy("new")?;
     assert!(guest.unit("old").is_err());
+    assert_eq!(guest.client()?.history()?, history);
     Ok(())
 }

@@ -16,6 +16,7 @@ pub mod packet;
 pub mod sealed;
 mod told;
 
+use crate::generation::History;
 use crate::model::{MachineNetwork, Port, RegistrySettings};
 pub use exec::{ExecEvent, ExecRequest};
 use serde::{Deserialize, Serialize};
@@ -87,6 +88,8 @@ pub enum Request {
     },
     /// The config in force is to stay.
     ConfigConfirm,
+    /// What has been changed on the machine, and what came of it.
+    History,
     /// Stop everything and reboot.
     Reboot,
     /// Stop everything and power off.
@@ -194,6 +197,8 @@ pub enum Reply {
     ConfigChange(Box<ConfigChange>),
     /// To [`Request::ConfigStatus`].
     ConfigStatus(ConfigStatus),
+    /// To [`Request::History`].
+    History(Box<History>),
     /// To [`Request::Image`]: it is this job's now.
     Job(u64),
     /// To [`Request::Jobs`].

@@ -22,6 +22,7 @@ pub mod control;
 pub mod diag;
 mod env_file;
 pub mod figures;
+pub mod generation;
 pub mod graph;
 pub mod health;
 pub mod image;

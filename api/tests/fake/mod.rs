@@ -12,9 +12,10 @@ use berth_units::control::{
     MachineStatus, Reply, Request, SlotStatus, SlotsStatus, StepTime, ToInit, ToWorker, UnitChange,
     UnitDetail, UnitStatus, packet,
 };
+use berth_units::generation::{Generation, History, Verdict, What};
 use berth_units::model::{NetworkMode, Origin, Port, Protocol};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::net::Ipv4Addr;
@@ -304,6 +305,7 @@ impl State {
             Request::Slots => Reply::Slots(slots()),
             Request::ConfigStatus => Reply::ConfigStatus(config()),
             Request::Machine => Reply::Machine(machine()),
+            Request::History => Reply::History(Box::new(history())),
             Request::Image { .. } => Reply::Job(7),
             Request::Jobs => {
                 // Each look finds it further.
@@ -548,6 +550,32 @@ pub fn config() -> ConfigStatus {
             sha256: "ab".repeat(32),
             ..ConfigReload::default()
         }),
+    }
+}
+
+/// What `history` shows.
+pub fn history() -> History {
+    let generation = |number, what, why: &str, version: &str, state, reason: &str| Generation {
+        format: Generation::format(),
+        number,
+        made: 1_795_507_200 + 60 * number,
+        what,
+        why: why.into(),
+        slot: if version == "0.2.0" { "b" } else { "a" }.into(),
+        version: version.into(),
+        root_hash: "ab".repeat(32),
+        config_sha256: if number == 2 { config().sha256 } else { "cd".repeat(32) },
+        images: BTreeMap::new(),
+        state,
+        reason: reason.into(),
+    };
+    History {
+        in_force: Some(4),
+        generations: vec![
+            generation(2, What::Config, "found by smbios", "0.1.0", Verdict::Superseded, ""),
+            generation(3, What::System, "update", "0.2.0", Verdict::Reverted, "its kernel panicked"),
+            generation(4, What::Config, "sent by an operator", "0.1.0", Verdict::Committed, ""),
+        ],
     }
 }
 

@@ -158,6 +158,11 @@ first; without a limit of the unit's own it is compared with the machine's. --js
     BootTimes,
     /// Show both slots of the system, and why the running one was chosen
     Slots,
+    /// Show what was changed on the machine, and what came of it
+    #[command(after_help = "\
+A line is a generation: what ran together from then on. It is tried until it was confirmed, or has shown that it is
+good, then committed; what did not stay is reverted. The last 20 are kept; * has the config in force.")]
+    History,
     /// The machine's config
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -17,6 +17,7 @@ use berth_units::control::{
     BootTimes, ConfigChange, ConfigReload, ConfigStatus, Drive, ImageOrder, JobStatus, MachineStatus,
     SlotsStatus, UnitDetail, UnitStatus,
 };
+use berth_units::generation::History;
 pub use exec::{Outcome, Streams};
 use http::{Http, Lines};
 use serde::Deserialize;
@@ -300,6 +301,11 @@ impl Client {
     /// `POST /v1/config/confirm`.
     pub fn config_confirm(&self) -> Result<Accepted, ClientError> {
         self.post("/v1/config/confirm")
+    }
+
+    /// `GET /v1/history`.
+    pub fn history(&self) -> Result<History, ClientError> {
+        self.get("/v1/history")
     }
 
     /// `GET /v1/machine`.

@@ -1,5 +1,6 @@
 //! What people see: aligned, in words, and never wider than their terminal.
 
+pub mod history;
 pub mod human;
 pub mod images;
 pub mod stats;

@@ -15,8 +15,8 @@ use std::time::Duration;
 /// What a child is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
-    /// Keeps the machine config.
-    Config,
+    /// Writes this generation.
+    Generation(u64),
     /// Keeps the id table.
     Ids,
     /// Opens disks for this unit.
@@ -203,11 +203,11 @@ mod tests {
         let hang = || loop {
             std::thread::park();
         };
-        chores.start(&mut reactor, Job::Config, limit, Duration::ZERO, hang).unwrap();
-        assert!(chores.busy(&Job::Config));
+        chores.start(&mut reactor, Job::Generation(1), limit, Duration::ZERO, hang).unwrap();
+        assert!(chores.busy(&Job::Generation(1)));
         assert!(chores.tick(&mut reactor, Duration::from_secs(9)).is_empty());
         let ended = chores.tick(&mut reactor, limit);
-        assert_eq!(ended, [(Job::Config, Err("not done within 10 s".into()))]);
+        assert_eq!(ended, [(Job::Generation(1), Err("not done within 10 s".into()))]);
         assert_eq!(chores.next(), None);
     }
 }

@@ -123,6 +123,11 @@ pub fn config_not_applied(why: &str) -> String {
     line("config", format_args!("what an operator sent is not in force, it cannot be kept: {why}"))
 }
 
+/// A line of the history could not be written.
+pub fn generation_not_written(number: u64, why: &str) -> String {
+    line("config", format_args!("generation {number} is not in the history: {why}"))
+}
+
 /// A unit that another config does not have is down.
 pub fn unit_gone(unit: &str) -> String {
     line(unit, "is not in the config any more")

@@ -1,7 +1,7 @@
 //! What the main loop reads from and writes to the state partition. Everything that writes runs in a child.
 
-use super::limits;
 use super::supervisor::Refused;
+use super::{generations, limits};
 use berth_units::image::{PreparedImage, file_name};
 use berth_units::model::Unit;
 use berth_units::{config, paths, schema};
@@ -10,11 +10,6 @@ use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The machine config in force.
-fn config_path() -> PathBuf {
-    Path::new(paths::STATE_CONFIG).join("current/berth.toml")
-}
-
 fn ids_path() -> PathBuf {
     Path::new(paths::STATE_UNITS).join("ids")
 }
@@ -22,7 +17,7 @@ fn ids_path() -> PathBuf {
 /// Makes the folders that units and workers are given. For a child.
 pub fn make_folders() -> Result<String, String> {
     let folders: [(PathBuf, u32); 8] = [
-        (Path::new(paths::STATE_CONFIG).join("current"), 0o700),
+        (Path::new(paths::STATE_CONFIG).join("generations"), 0o700),
         (Path::new(paths::STATE_IMAGES).join("layers"), 0o755),
         (Path::new(paths::STATE_IMAGES).join("index"), 0o755),
         (paths::STATE_FETCHED.into(), 0o755),
@@ -36,12 +31,13 @@ pub fn make_folders() -> Result<String, String> {
             .and_then(|()| fs::set_permissions(&folder, Permissions::from_mode(mode)))
             .map_err(|error| format!("{} not made: {error}", folder.display()))?;
     }
+    generations::adopt(Path::new(paths::STATE_CONFIG))?;
     Ok(String::new())
 }
 
 /// At most `limit` bytes of a file; one that is longer is an error, one that is absent is nothing. Workers write where
 /// some of them lie: a link is not followed, and nothing is opened that could be waited for.
-fn read(path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn read(path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = match File::options().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
@@ -64,15 +60,6 @@ fn read(path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// The machine config that was kept.
-pub fn kept_config() -> Option<Vec<u8>> {
-    let path = config_path();
-    read(&path, berth_units::limits::CONFIG_BYTES).unwrap_or_else(|error| {
-        log::error!("{}: {error}; another one is looked for", path.display());
-        None
-    })
-}
-
 /// The id table that was kept.
 pub fn kept_ids() -> String {
     let path = ids_path();
@@ -81,17 +68,6 @@ pub fn kept_ids() -> String {
         None
     });
     String::from_utf8(bytes.unwrap_or_default()).unwrap_or_default()
-}
-
-/// Keeps the machine config. For a child.
-///
-/// 1. Where it came from, for people. 2. Written beside, 3. synced, 4. renamed, 5. the folder synced.
-pub fn keep_config(text: &[u8], source: &str) -> Result<String, String> {
-    let path = config_path();
-    let origin = path.with_file_name("source");
-    replace(&origin, format!("{source}\n").as_bytes(), 0o600)?;
-    replace(&path, text, 0o600)?;
-    Ok(String::new())
 }
 
 /// Keeps the id table. For a child.

@@ -1,6 +1,7 @@
 //! The seam between what is decided ([`super::supervisor`], pure) and what is done (`super::machine`, the kernel).
 //! Tests put a pretend kernel here.
 
+use super::generations::Write;
 use berth_units::control::ToWorker;
 use berth_units::image::PreparedImage;
 use berth_units::lifecycle::Exit;
@@ -55,8 +56,9 @@ pub trait Kernel {
     fn tell(&mut self, worker: &str, message: &ToWorker, netns_of: Option<&str>) -> bool;
     /// Looks for the image's description in the store's index; answered by [`Input::Image`].
     fn find_image(&mut self, reference: &str);
-    /// Keeps a machine config, atomically; answered by [`Input::ConfigStored`].
-    fn store_config(&mut self, text: &[u8], source: &str);
+    /// Writes a generation, or what has become of one; answered by [`Input::GenerationWritten`]. They are written in the
+    /// order in which they come.
+    fn write_generation(&mut self, write: Write);
     /// Keeps the id table, atomically.
     fn store_ids(&mut self, text: String);
     /// Drivers that nobody has waited for so far are wanted now; answered by [`Input::DriversLoaded`].
@@ -160,8 +162,13 @@ pub enum Input {
     DriversLoaded,
     /// A disk or partition came or went.
     DisksChanged,
-    /// The config is kept, or not.
-    ConfigStored(Result<(), String>),
+    /// A generation is on the disk, or not.
+    GenerationWritten {
+        /// Its number.
+        number: u64,
+        /// Why not.
+        result: Result<(), String>,
+    },
     /// The records say that this boot was healthy, or could not be written.
     Confirmed(Result<(), String>),
     /// Somebody wants the machine down.

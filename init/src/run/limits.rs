@@ -108,5 +108,11 @@ pub const PANICS: u32 = 16;
 pub const SYSTEM_UNITS: usize = 32;
 /// Bytes of the id table: a line for each unit that ever was.
 pub const IDS_BYTES: usize = 1 << 20;
+/// Generations that are kept, beside those in force and to go back to: a few weeks of changes.
+pub const GENERATIONS: usize = 20;
+/// Bytes of a generation's record: the names and digests of the images of [`berth_units::limits::UNITS`] units.
+pub const RECORD_BYTES: usize = 1 << 19;
+/// Writes of generations that wait for a slow disk.
+pub const GENERATION_WRITES: usize = 16;
 /// Units with an id range of their own, ever; the ranges must fit below 2^31.
 pub const IDS: u32 = 30_000;

@@ -5,6 +5,7 @@ use super::chores::{Chores, Job, Outcome};
 use super::containers::Containers;
 use super::devices::{self, Opened};
 use super::execs::Execs;
+use super::generations::{self, Write};
 use super::kernel::{Halt, Input, Kernel, Order};
 use super::last::Doing;
 use super::peers::Peers;
@@ -73,6 +74,7 @@ pub struct Machine {
     opening: BTreeMap<String, Opened>,
     next_ids: Option<String>,
     next_images: VecDeque<String>,
+    next_generations: VecDeque<Write>,
     step: String,
     next_step: Option<String>,
     condemned: bool,
@@ -115,6 +117,7 @@ impl Machine {
             opening: BTreeMap::new(),
             next_ids: None,
             next_images: VecDeque::new(),
+            next_generations: VecDeque::new(),
             step: "event loop".into(),
             next_step: None,
             condemned: false,
@@ -236,6 +239,18 @@ impl Machine {
         }
     }
 
+    /// Writes generations, one after the other.
+    fn write_generations(&mut self) {
+        if self.chores.count(|job| matches!(job, Job::Generation(_))) > 0 {
+            return;
+        }
+        let Some(write) = self.next_generations.pop_front() else { return };
+        let job = Job::Generation(write.record.number);
+        self.start(job, limits::CHILD_STORE, move || {
+            generations::write(Path::new(paths::STATE_CONFIG), &write).map(|()| String::new())
+        });
+    }
+
     /// Reads the boot record, for those who ask about it: a sick disk must not hang the answer.
     fn read_record(&mut self) {
         let record = &self.booted.record;
@@ -289,7 +304,11 @@ impl Machine {
     /// A child has ended.
     pub fn chore_ended(&mut self, job: Job, outcome: Outcome) {
         match job {
-            Job::Config => self.inbox.push_back(Input::ConfigStored(outcome.map(|_| ()))),
+            Job::Generation(number) => {
+                let result = outcome.map(|_| ());
+                self.inbox.push_back(Input::GenerationWritten { number, result });
+                self.write_generations();
+            }
             Job::Confirm => {
                 if let Ok(text) = &outcome {
                     self.take_record(text);
@@ -470,8 +489,14 @@ impl Kernel for Machine {
         self.find_images();
     }
 
-    fn store_config(&mut self, text: &[u8], source: &str) {
-        self.start(Job::Config, limits::CHILD_STORE, || files::keep_config(text, source));
+    fn write_generation(&mut self, write: Write) {
+        if self.next_generations.len() >= limits::GENERATION_WRITES {
+            let result = Err("the disk is too slow: others wait to be written".into());
+            self.inbox.push_back(Input::GenerationWritten { number: write.record.number, result });
+            return;
+        }
+        self.next_generations.push_back(write);
+        self.write_generations();
     }
 
     fn store_ids(&mut self, text: String) {

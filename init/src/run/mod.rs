@@ -21,6 +21,7 @@ pub mod containers;
 pub mod devices;
 mod execs;
 pub mod files;
+pub mod generations;
 pub mod ids;
 pub mod kernel;
 pub mod last;

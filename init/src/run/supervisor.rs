@@ -17,6 +17,7 @@ mod collect;
 mod config;
 mod devices;
 mod fetch;
+mod generations;
 mod health;
 mod images;
 mod jobs;
@@ -66,6 +67,8 @@ pub struct Facts {
     pub version: String,
     /// `a`, `b`, or `-` where there are no slots.
     pub slot: String,
+    /// The running system's verity root hash, hex.
+    pub root_hash: String,
     /// The machine's name so far.
     pub hostname: String,
     /// 32 hex digits, the same for ever.
@@ -172,8 +175,9 @@ pub struct Supervisor {
     connected: BTreeSet<String>,
     config: config::Phase,
     config_status: ConfigStatus,
-    /// A config is on its way to the state partition.
-    storing_config: bool,
+    /// The generation whose config is on its way to the state partition.
+    storing_config: Option<u64>,
+    history: generations::Generations,
     applying: Option<apply::Applying>,
     /// Units of a config that is in force, which start once those that it does not have are down.
     coming: Vec<Unit>,
@@ -219,7 +223,8 @@ impl Supervisor {
             connected: BTreeSet::new(),
             config: config::Phase::Unread,
             config_status: ConfigStatus::default(),
-            storing_config: false,
+            storing_config: None,
+            history: generations::Generations::default(),
             applying: None,
             coming: Vec::new(),
             unconfirmed: None,
@@ -263,6 +268,7 @@ impl Supervisor {
         if self.facts.rescue.is_some() {
             self.want(API);
         }
+        self.begin_history(k);
         self.begin_config(applied, now, k);
         // Anything else that the OS ships runs from the start, too, except what is started on demand.
         if self.facts.rescue.is_none() {
@@ -306,7 +312,7 @@ impl Supervisor {
                 self.look_again_on_disks(now, k);
             }
             Input::DisksChanged => self.disks_changed(),
-            Input::ConfigStored(result) => self.config_stored(result, k),
+            Input::GenerationWritten { number, result } => self.generation_written(number, result, k),
             Input::Confirmed(result) => self.confirmed(result, now, k),
             Input::Halt { halt, why } => self.halt(halt, &why, limits::SHUTDOWN, now, k),
             Input::Broken { reason } => self.broken(&reason, now, k),

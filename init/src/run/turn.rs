@@ -9,7 +9,7 @@ use super::machine::{Machine, now};
 use super::peers::{self, Said};
 use super::reactor::{Reactor, Source};
 use super::supervisor::{Facts, Supervisor};
-use super::{files, last, limits, log as lines};
+use super::{files, generations, last, limits, log as lines};
 use crate::early::{Booted, Uevent, console, fail};
 use crate::sys::child;
 use berth_units::control::FromWorker;
@@ -92,16 +92,17 @@ impl Loop {
 
     fn begin(&mut self) {
         let start = crate::early::boot_times::now_us();
-        let (config, ids, trouble) = kept();
-        let outcome = trouble.as_deref().unwrap_or_default();
+        let kept = kept();
+        let outcome = kept.trouble.as_str();
         self.machine.booted.timeline.add("main", "kept config", start, outcome);
         if !outcome.is_empty() {
             console::say("state", outcome);
         }
-        self.supervisor.set_ids(Ids::parse(&ids));
+        self.supervisor.set_ids(Ids::parse(&kept.ids));
+        self.supervisor.set_history(kept.history);
         self.buttons.look(&mut self.machine.reactor);
         self.machine.adopt_coldplug();
-        self.guarded("begin", |this| this.supervisor.begin(config.as_deref(), now(), &mut this.machine));
+        self.guarded("begin", |this| this.supervisor.begin(kept.config.as_deref(), now(), &mut this.machine));
         self.work();
     }
 
@@ -351,6 +352,7 @@ fn facts(booted: &Booted) -> Facts {
     Facts {
         version: booted.version.clone(),
         slot: booted.slot.name().into(),
+        root_hash: booted.root_hash.clone(),
         hostname: booted.hostname.clone(),
         machine_id: booted.machine_id.clone(),
         on_trial: booted.start == Start::Trial,
@@ -362,20 +364,33 @@ fn facts(booted: &Booted) -> Facts {
     }
 }
 
-/// What an earlier boot kept, read in a child: the disk may hang. The third says what went wrong.
-fn kept() -> (Option<Vec<u8>>, String, Option<String>) {
+/// What an earlier boot kept.
+#[derive(Default)]
+struct Kept {
+    config: Option<Vec<u8>>,
+    history: generations::Kept,
+    ids: String,
+    /// What went wrong.
+    trouble: String,
+}
+
+/// Reads it, in a child: the disk may hang.
+fn kept() -> Kept {
     use nix::sys::memfd::{MFdFlags, memfd_create};
     let memory = || memfd_create("kept", MFdFlags::MFD_CLOEXEC).map(File::from);
-    let (Ok(mut config), Ok(mut ids)) = (memory(), memory()) else {
-        return (None, String::new(), Some("no memory for the kept config".into()));
+    let (Ok(mut config), Ok(mut ids), Ok(mut history)) = (memory(), memory(), memory()) else {
+        return Kept { trouble: "no memory for the kept config".into(), ..Kept::default() };
     };
+    let state = Path::new(paths::STATE_CONFIG);
     let read = child::run(limits::CHILD_STORE, || {
         let folders = files::make_folders();
-        let found = files::kept_config();
+        let found = generations::config(state);
         let write =
             |file: &mut File, bytes: &[u8]| io::Write::write_all(file, bytes).map_err(|e| e.to_string());
         write(&mut config, found.as_deref().unwrap_or_default())?;
         write(&mut ids, files::kept_ids().as_bytes())?;
+        let kept = serde_json::to_vec(&generations::kept(state)).map_err(|error| error.to_string())?;
+        write(&mut history, &kept)?;
         folders?;
         Ok(if found.is_some() { "found".into() } else { String::new() })
     });
@@ -385,11 +400,13 @@ fn kept() -> (Option<Vec<u8>>, String, Option<String>) {
         bytes
     };
     match read {
-        Ok(found) => {
-            let config = (found == "found").then(|| all(&mut config));
-            (config, String::from_utf8(all(&mut ids)).unwrap_or_default(), None)
-        }
-        Err(error) => (None, String::new(), Some(error.to_string())),
+        Ok(found) => Kept {
+            config: (found == "found").then(|| all(&mut config)),
+            history: serde_json::from_slice(&all(&mut history)).unwrap_or_default(),
+            ids: String::from_utf8(all(&mut ids)).unwrap_or_default(),
+            trouble: String::new(),
+        },
+        Err(error) => Kept { trouble: error.to_string(), ..Kept::default() },
     }
 }
 

@@ -5,7 +5,7 @@ use crate::operator::cli::{Command, ConfigCommand, ContextCommand, Global, Image
 use crate::operator::client::{Client, LOOK_AGAIN, LogOptions};
 use crate::operator::home::{Home, HomeError};
 use crate::operator::render::style::clean_log;
-use crate::operator::render::{Style, stats as table, status, units};
+use crate::operator::render::{Style, history, stats as table, status, units};
 use berth_api::logs::{Line, Stream};
 use berth_api::routes::{Accepted, Version};
 use berth_api::stats::Stats;
@@ -72,6 +72,7 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
         Command::Machine => asker.ask(Client::machine).and_then(|m| out.show(&m, status::machine)),
         Command::BootTimes => asker.ask(Client::boot_times).and_then(|t| out.show(&t, status::boot_times)),
         Command::Slots => asker.ask(Client::slots).and_then(|s| out.show(&s, status::slots)),
+        Command::History => asker.ask(Client::history).and_then(|h| out.show(&h, history::history)),
         Command::Config(ConfigCommand::Status) => {
             asker.ask(Client::config_status).and_then(|c| out.show(&c, status::config))
         }

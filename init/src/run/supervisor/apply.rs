@@ -5,11 +5,13 @@
 //! is in force first and kept when it is confirmed; if it is not, the one before is put back, and a reboot meanwhile brings that one up, too. What
 //! differs in the machine's own network is in force from the next boot.
 
+use super::generations::{Change, Text};
 use super::{Refused, Run, Supervisor, refuse};
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
 use berth_units::change;
 use berth_units::control::{ConfigChange, ConfigStatus, Reply};
+use berth_units::generation::Verdict;
 use berth_units::graph::Graph;
 use berth_units::instances;
 use berth_units::lifecycle::Event;
@@ -20,6 +22,9 @@ use std::time::Duration;
 /// Where a config that an operator sent came from.
 const SOURCE: &str = "operator";
 
+/// Why its generation was made.
+const SENT: &str = "sent by an operator";
+
 /// Why one has to wait for another.
 const COMES: &str = "another config is on its way; see \"berth config status\"";
 
@@ -28,6 +33,7 @@ const COMES: &str = "another config is on its way; see \"berth config status\"";
 pub(super) struct Applying {
     config: MachineConfig,
     sha256: String,
+    number: u64,
 }
 
 /// A config in force that is to be confirmed.
@@ -35,8 +41,11 @@ pub(super) struct Applying {
 pub(super) struct Unconfirmed {
     /// To be kept.
     text: Vec<u8>,
-    /// To be put back, with what was said about it.
+    /// Its generation.
+    number: u64,
+    /// To be put back, with its generation and what was said about it.
     before: MachineConfig,
+    before_number: Option<u64>,
     status: ConfigStatus,
     until: Duration,
 }
@@ -81,16 +90,22 @@ impl Supervisor {
         k.say(console::config_sent(&sha256, confirm));
         match confirm {
             None => {
-                self.applying = Some(Applying { config, sha256 });
-                k.store_config(&text, SOURCE);
-                self.storing_config = true;
+                let of = Text { config: &config, text: &text, current: true };
+                let number = self.record(Change::of_config(SENT, Verdict::Committed), Some(&of), k);
+                self.storing_config = Some(number);
+                self.applying = Some(Applying { config, sha256, number });
             }
             Some(time) => {
                 let before = self.config_in_force();
                 self.collecting.keep_for_next_boot(&before);
+                let of = Text { config: &config, text: &text, current: false };
+                let number = self.record(Change::of_config(SENT, Verdict::Trying), Some(&of), k);
+                let before_number = self.history.in_force.replace(number);
                 self.unconfirmed = Some(Unconfirmed {
                     text,
+                    number,
                     before,
+                    before_number,
                     status: self.config_status.clone(),
                     until: now.saturating_add(time),
                 });
@@ -110,8 +125,9 @@ impl Supervisor {
             return refuse("bad-request", "no config waits to be confirmed");
         };
         k.say(console::config_confirmed());
-        k.store_config(&unconfirmed.text, SOURCE);
-        self.storing_config = true;
+        let Unconfirmed { number, text, .. } = unconfirmed;
+        self.storing_config = Some(number);
+        self.judge_with(number, Verdict::Committed, "", Some(text), k);
         Reply::Done
     }
 
@@ -267,9 +283,12 @@ impl Supervisor {
 
     /// The config is on the disk, or not; false if nobody waits for that here.
     pub(super) fn applied_stored(&mut self, result: &Result<(), String>, k: &mut dyn Kernel) -> bool {
-        let Some(Applying { config, sha256 }) = self.applying.take() else { return false };
+        let Some(Applying { config, sha256, number }) = self.applying.take() else { return false };
         match result {
-            Ok(()) => self.put_in_force(config, SOURCE, sha256, k),
+            Ok(()) => {
+                self.history.in_force = Some(number);
+                self.put_in_force(config, SOURCE, sha256, k);
+            }
             Err(why) => {
                 let why = text::bounded(why, limits::TEXT_BYTES);
                 k.say(console::config_not_applied(&why));
@@ -289,8 +308,11 @@ impl Supervisor {
         if self.stopping.is_some() || self.next_revert().is_none_or(|until| until > now) {
             return;
         }
-        let Some(Unconfirmed { before, status, .. }) = self.unconfirmed.take() else { return };
+        let Some(unconfirmed) = self.unconfirmed.take() else { return };
+        let Unconfirmed { text, number, before, before_number, status, .. } = unconfirmed;
         k.say(console::config_reverted());
+        self.history.in_force = before_number;
+        self.judge_with(number, Verdict::Reverted, "it was not confirmed in time", Some(text), k);
         self.put_in_force(before, &status.source, status.sha256.clone(), k);
         self.config_status = status;
         "the config that an operator sent was not confirmed in time, and went back"

@@ -147,7 +147,15 @@ impl Supervisor {
             return;
         }
         self.collecting.phase = Phase::Asked(by);
-        for (reference, layers) in self.needed() {
+        let mut needed = self.needed();
+        // What operators have removed is removed: it can be pulled again.
+        if sweep == Sweep::Unneeded {
+            let back = self.images_to_go_back_to().map(|reference| (reference.clone(), Vec::new()));
+            for (reference, none) in back {
+                needed.entry(reference).or_insert(none);
+            }
+        }
+        for (reference, layers) in needed {
             if !k.tell(STORE, &ToWorker::InUse { reference, layers }, None) {
                 self.collecting.phase = Phase::Wanted(by);
                 return;

@@ -7,11 +7,13 @@
 //! 4. Refused, none, or no answer: said on the console; the network comes up by DHCP, no units. Who has a key in a
 //!    refused config can ask what is wrong with it; it is not kept, and the next boot looks again.
 
+use super::generations::{Change, Text};
 use super::reload::Found;
 use super::{META, Refused, Run, Supervisor};
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
 use berth_units::diag::Report;
+use berth_units::generation::Verdict;
 use berth_units::graph::Graph;
 use berth_units::instances;
 use berth_units::lifecycle::{Event, State};
@@ -108,7 +110,7 @@ impl Supervisor {
 
     /// Another config is being looked for, or written to the disk.
     pub(super) fn config_comes(&self) -> bool {
-        self.storing_config || self.config != Phase::Settled
+        self.storing_config.is_some() || self.config != Phase::Settled
     }
 
     pub(super) fn config_found(
@@ -128,7 +130,7 @@ impl Supervisor {
             let refused = Refused { report, keys: Vec::new() };
             return self.searched(Found::Refused { source, refused }, now, k);
         };
-        self.searched(Found::Config { text, source }, now, k);
+        self.searched(Found::Text { text, source }, now, k);
     }
 
     pub(super) fn config_refused(
@@ -173,15 +175,17 @@ impl Supervisor {
     /// The search has ended: at the first one's end the machine gets its config, at a later one's the next boot.
     fn searched(&mut self, found: Found, now: Duration, k: &mut dyn Kernel) {
         let found = match found {
-            Found::Config { text, source } => match self.check_config(&text) {
+            Found::Text { text, source } => match self.check_config(&text) {
                 Ok(config) if !self.config.is_settled() => {
-                    k.store_config(&text, &source);
-                    self.storing_config = true;
+                    let change = Change::of_config(format!("found by {source}"), Verdict::Trying);
+                    let of = Text { config: &config, text: &text, current: true };
+                    let number = self.record(change, Some(&of), k);
+                    (self.storing_config, self.history.in_force) = (Some(number), Some(number));
                     return self.apply(config, &text, &source, now, k);
                 }
                 Ok(config) => {
                     self.collecting.keep_for_next_boot(&config);
-                    Found::Config { text, source }
+                    Found::Config { config: Box::new(config), text, source }
                 }
                 Err(refused) => Found::Refused { source, refused },
             },
@@ -197,7 +201,7 @@ impl Supervisor {
                 self.config_status.state = "none".into();
                 self.give_up_config(&why, now, k);
             }
-            Found::Config { .. } => {}
+            Found::Text { .. } | Found::Config { .. } => {}
         }
     }
 
@@ -317,7 +321,7 @@ impl Supervisor {
     }
 
     pub(super) fn config_stored(&mut self, result: Result<(), String>, k: &mut dyn Kernel) {
-        self.storing_config = false;
+        self.storing_config = None;
         if self.applied_stored(&result, k) || self.reload_stored(&result, k) {
             return;
         }

@@ -81,6 +81,7 @@ impl Supervisor {
                 } else {
                     console::slot_good(slot, now)
                 });
+                self.commit_config(k);
                 self.plan_collection(now);
             }
             // Unconfirmed, a good start counts as a bad one.

@@ -3,17 +3,29 @@
 //! boot. What does not pass changes nothing. Until then the machine runs with the config that it has.
 
 use super::config::{Phase, Search};
+use super::generations::{Change, Text};
 use super::{META, Refused, Supervisor, refuse};
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
 use berth_units::control::{ConfigReload, Reply};
+use berth_units::generation::Verdict;
 use berth_units::lifecycle::State;
+use berth_units::model::MachineConfig;
 use std::time::Duration;
 
 /// What a search came to.
 pub(super) enum Found {
-    /// A config that passes.
+    /// A config.
+    Text {
+        /// Its text.
+        text: Vec<u8>,
+        /// Where it was.
+        source: String,
+    },
+    /// One that passes.
     Config {
+        /// What it says.
+        config: Box<MachineConfig>,
         /// Its text.
         text: Vec<u8>,
         /// Where it was.
@@ -58,11 +70,12 @@ impl Supervisor {
         self.config = Phase::Settled;
         let mut reload = self.config_status.reload.take().unwrap_or_default();
         match found {
-            Found::Config { text, source } => {
+            Found::Config { config, text, source } => {
                 reload.sha256 = text::sha256(&text);
                 reload.state = "keeping".into();
-                k.store_config(&text, &source);
-                self.storing_config = true;
+                let change = Change::of_config(format!("asked for again, from {source}"), Verdict::Trying);
+                let of = Text { config: &config, text: &text, current: true };
+                self.storing_config = Some(self.record(change, Some(&of), k));
                 reload.source = source;
             }
             Found::Refused { source, refused } => {
@@ -74,6 +87,8 @@ impl Supervisor {
                 }
                 reload.source = source;
             }
+            // Has been checked by whoever found it.
+            Found::Text { .. } => {}
             Found::Nothing => {
                 reload.state = "none".into();
                 k.say(console::config_not_found_again());

@@ -30,6 +30,7 @@ impl Supervisor {
                 let left = self.next_revert().map(|until| until.saturating_sub(now).as_secs());
                 Reply::ConfigStatus(ConfigStatus { unconfirmed_s: left, ..self.config_status.clone() })
             }
+            Request::History => self.history(),
             Request::ConfigConfirm => self.confirm_config(k),
             Request::ConfigReload => self.reload_config(now, k),
             Request::Reboot | Request::Poweroff | Request::Halt => {

@@ -3,6 +3,7 @@
 mod apply;
 mod config;
 pub(super) mod fake;
+mod generations;
 mod images;
 
 use super::*;

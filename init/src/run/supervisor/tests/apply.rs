@@ -3,7 +3,7 @@
 use super::*;
 use berth_units::control::ConfigChange;
 
-fn send(machine: &mut Machine, text: &str, confirm: Option<u64>, only_look: bool) -> Reply {
+pub(super) fn send(machine: &mut Machine, text: &str, confirm: Option<u64>, only_look: bool) -> Reply {
     let confirm = confirm.map(Duration::from_secs);
     let reply = machine.supervisor.apply_config(
         Some(text.as_bytes().to_vec()),

@@ -24,7 +24,7 @@ fn a_found_config_is_kept_and_applied_once() {
     machine.exit(META, Exit::Code(0));
     assert!(machine.state("web").is_up());
     assert!(!machine.supervisor.has("late"));
-    assert_eq!(machine.called("store config of 3 bytes from fw_cfg"), 1);
+    assert_eq!(machine.called("store config of 3 bytes, found by fw_cfg"), 1);
     assert_eq!(machine.called("hostname box"), 1);
     assert_eq!((machine.told(NET, "configure"), machine.told(API, "me")), (1, 1));
     machine.seconds(3);

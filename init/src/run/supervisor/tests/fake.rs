@@ -1,7 +1,9 @@
 //! The pretended kernel and clock, and a machine on them.
 
 use super::super::*;
+use crate::run::generations::Write;
 use berth_units::control::{FromWorker, Reply, Request, ToWorker};
+use berth_units::generation::Generation;
 use berth_units::lifecycle::Exit;
 use berth_units::model::{Check, MachineConfig, NetworkMode, RestartPolicy, SYSTEM_IMAGE, SystemGrants};
 use std::collections::BTreeMap;
@@ -33,6 +35,13 @@ pub struct Fake {
     /// The next time, the boot records cannot be written.
     pub confirm_fails: bool,
     pub next_pid: i32,
+    /// The history on the pretended disk.
+    pub records: BTreeMap<u64, Generation>,
+    pub texts: BTreeMap<u64, Vec<u8>>,
+    pub current: Option<u64>,
+    pub committed: Option<u64>,
+    /// The next time, a generation cannot be written.
+    pub write_fails: bool,
     /// How the clock was moved: by nanoseconds, at once.
     pub clock: Vec<(i64, bool)>,
 }
@@ -126,9 +135,24 @@ impl Kernel for Fake {
         });
         self.inbox.push_back(Input::Image { reference: reference.into(), found: Ok(found) });
     }
-    fn store_config(&mut self, text: &[u8], source: &str) {
-        self.calls.push(format!("store config of {} bytes from {source}", text.len()));
-        self.inbox.push_back(Input::ConfigStored(Ok(())));
+    fn write_generation(&mut self, write: Write) {
+        let Write { record, config, current, committed } = write;
+        let number = record.number;
+        if let Some(text) = config {
+            self.texts.insert(number, text);
+        }
+        if current && (self.current != Some(number)) {
+            let bytes = self.texts[&number].len();
+            self.calls.push(format!("store config of {bytes} bytes, {}", record.why));
+        }
+        self.current = if current { Some(number) } else { self.current };
+        self.committed = if committed { Some(number) } else { self.committed };
+        self.records.insert(number, record);
+        let result = match std::mem::take(&mut self.write_fails) {
+            true => Err("disk full".into()),
+            false => Ok(()),
+        };
+        self.inbox.push_back(Input::GenerationWritten { number, result });
     }
     fn store_ids(&mut self, text: String) {
         self.calls.push(format!("store ids {}", text.lines().count()));
@@ -259,6 +283,7 @@ pub fn facts() -> Facts {
     Facts {
         version: "0.1.0".into(),
         slot: "a".into(),
+        root_hash: "ab".repeat(32),
         hostname: "berth".into(),
         machine_id: "0123456789abcdef0123456789abcdef".into(),
         on_trial: false,
