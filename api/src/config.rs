@@ -1,10 +1,10 @@
-//! `POST /v1/config/apply` and `diff`: a machine config in the request's body, what it changes in the answer.
+//! The machine config: another one, or some of its units, in a request's body, what they change in the answer; one that
+//! was in force before; its text.
 
 use crate::limits;
-use crate::respond::{Body, Refusal, json};
+use crate::respond::{Body, Refusal, json, with_type};
 use crate::routes::{Shared, unexpected};
-use berth_units::control::sealed::sealed;
-use berth_units::control::{Reply, Request as Ask};
+use berth_units::control::{Reply, Request as Ask, sealed};
 use berth_units::limits::CONFIG_BYTES;
 use hyper::body::{Body as _, Incoming};
 use hyper::{Response, StatusCode};
@@ -28,23 +28,67 @@ pub(crate) fn confirm_in(query: &str) -> Result<Option<u64>, Refusal> {
     }
 }
 
-/// Hands a config to PID 1.
+/// `to=N` and `confirm=SECONDS`.
+pub(crate) fn rollback_in(query: &str) -> Result<(Option<u64>, Option<u64>), Refusal> {
+    let (mut to, mut confirm) = (None, None);
+    for word in query.split('&').filter(|word| !word.is_empty()) {
+        match word.strip_prefix("to=") {
+            Some(number) => {
+                to = Some(number.parse().map_err(|_| {
+                    Refusal::new(
+                        "bad-request",
+                        format!("{word:?} is not understood; write to= and a generation's number"),
+                    )
+                })?);
+            }
+            None => confirm = confirm_in(word)?,
+        }
+    }
+    Ok((to, confirm))
+}
+
+/// Has PID 1 put an earlier config in force again.
+pub(crate) async fn roll_back(shared: &Shared, who: &str, ask: Ask) -> Result<Response<Body>, Refusal> {
+    if let Ask::Rollback { to, only_look: false, .. } = &ask {
+        let to = to.map_or("the one before".to_owned(), |number| format!("generation {number}"));
+        eprintln!("the config of {to} asked for by {who}");
+    }
+    match shared.ask(ask).await?.0 {
+        Reply::ConfigChange(change) => Ok(json(StatusCode::OK, &change)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The config in force, from which PID 1 has taken the secrets.
+pub(crate) async fn text(shared: &Shared) -> Result<Response<Body>, Refusal> {
+    let (reply, fds) = shared.ask(Ask::ConfigShow).await?;
+    let Reply::ConfigText = reply else { return Err(unexpected(&reply)) };
+    let fd = fds.into_iter().next().ok_or_else(|| Refusal::new("failed", "the text did not arrive"))?;
+    let text = sealed::read(fd, CONFIG_BYTES)
+        .map_err(|error| Refusal::new("failed", format!("the config's text {error}")))?;
+    Ok(with_type(StatusCode::OK, "application/toml", Body::whole(text)))
+}
+
+/// Hands a config, or some of its units, to PID 1.
 pub(crate) async fn change(
     shared: &Shared,
     who: &str,
     body: Incoming,
-    confirm_s: Option<u64>,
-    only_look: bool,
+    ask: Ask,
 ) -> Result<Response<Body>, Refusal> {
     let late = |_| Refusal::new("bad-request", "the config did not arrive in time");
     let text = timeout(limits::CONFIG_UPLOAD, read(body)).await.map_err(late)??;
-    if !only_look {
-        eprintln!("another config ({} bytes) sent by {who}", text.len());
+    match ask {
+        Ask::ConfigApply { only_look: false, .. } => {
+            eprintln!("another config ({} bytes) sent by {who}", text.len());
+        }
+        Ask::UnitsApply { only_look: false, .. } => eprintln!("units ({} bytes) sent by {who}", text.len()),
+        _ => {}
     }
     let failed =
         |error: std::io::Error| Refusal::new("failed", format!("the config is not passed on: {error}"));
-    let fd = sealed("berth.toml", &text).map_err(failed)?;
-    match shared.ask_with(Ask::ConfigApply { confirm_s, only_look }, Some(fd)).await?.0 {
+    let fd = sealed::sealed("berth.toml", &text).map_err(failed)?;
+    match shared.ask_with(ask, Some(fd)).await?.0 {
         Reply::ConfigChange(change) => Ok(json(StatusCode::OK, &change)),
         other => Err(unexpected(&other)),
     }
@@ -76,6 +120,11 @@ mod tests {
         assert_eq!(confirm_in("confirm=300").unwrap(), Some(300));
         for bad in ["confirm=0", "confirm=5m", "confirm=99999999", "now=1"] {
             assert!(confirm_in(bad).unwrap_err().message.contains("confirm="), "{bad}");
+        }
+        assert_eq!(rollback_in("").unwrap(), (None, None));
+        assert_eq!(rollback_in("to=3&confirm=60").unwrap(), (Some(3), Some(60)));
+        for bad in ["to=", "to=-1", "to=3&x", "3"] {
+            assert!(rollback_in(bad).is_err(), "{bad}");
         }
     }
 }

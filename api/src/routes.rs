@@ -155,6 +155,9 @@ enum Route {
     Drive(String, Drive),
     Exec(String),
     Config { only_look: bool },
+    Units { only_look: bool },
+    Rollback { only_look: bool },
+    ConfigText,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,6 +215,11 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         ["v1", "machine"] => ("GET", Route::Ask(AskKind::Machine)),
         ["v1", "config", "apply"] => ("POST", Route::Config { only_look: false }),
         ["v1", "config", "diff"] => ("POST", Route::Config { only_look: true }),
+        ["v1", "config", "units"] => ("POST", Route::Units { only_look: false }),
+        ["v1", "config", "units", "diff"] => ("POST", Route::Units { only_look: true }),
+        ["v1", "config", "rollback"] => ("POST", Route::Rollback { only_look: false }),
+        ["v1", "config", "rollback", "diff"] => ("POST", Route::Rollback { only_look: true }),
+        ["v1", "config", "text"] => ("GET", Route::ConfigText),
         ["v1", "config", "confirm"] => ("POST", Route::Act(Act::ConfigConfirm)),
         ["v1", "config", "reload"] => ("POST", Route::Act(Act::ConfigReload)),
         ["v1", "reboot"] => ("POST", Route::Act(Act::Reboot)),
@@ -221,8 +229,8 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
             return Err(Refusal::new(
                 "not-found",
                 "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/stats, /v1/images, /v1/jobs, \
-                 /v1/boot-times, /v1/slots, /v1/config, /v1/history, /v1/machine, /v1/version, /metrics and POST /v1/units/NAME/start, \
-                 /stop, /restart, /exec, /v1/images/pull, /load, /remove, /prune, /v1/config/apply, /diff, /confirm, /reload, /v1/reboot, \
+                 /v1/boot-times, /v1/slots, /v1/config, /v1/config/text, /v1/history, /v1/machine, /v1/version, /metrics and POST /v1/units/NAME/start, \
+                 /stop, /restart, /exec, /v1/images/pull, /load, /remove, /prune, /v1/config/apply, /diff, /units, /rollback, /confirm, /reload, /v1/reboot, \
                  /v1/poweroff, /v1/halt",
             ));
         }
@@ -261,14 +269,20 @@ async fn try_answer(
 ) -> Result<Response<Body>, Refusal> {
     let route = route(request.method(), request.uri().path())?;
     let body = request.body().size_hint().lower();
-    if body > limits::BODY_BYTES && !matches!(route, Route::Load | Route::Config { .. } | Route::Exec(_)) {
+    if body > limits::BODY_BYTES
+        && !matches!(route, Route::Load | Route::Config { .. } | Route::Units { .. } | Route::Exec(_))
+    {
         let message = format!("the request's body has {body} bytes; none is expected");
         return Err(Refusal { status: 413, ..Refusal::new("bad-request", message) });
     }
     let query = request.uri().query().unwrap_or_default();
     let takes_query = matches!(
         route,
-        Route::Logs(_) | Route::Config { .. } | Route::Image(ImageWord::Pull | ImageWord::Remove)
+        Route::Logs(_)
+            | Route::Config { .. }
+            | Route::Units { .. }
+            | Route::Rollback { .. }
+            | Route::Image(ImageWord::Pull | ImageWord::Remove)
     );
     if !takes_query && !query.is_empty() {
         return Err(Refusal::new("bad-request", format!("{} takes no parameters", request.uri().path())));
@@ -334,9 +348,20 @@ async fn try_answer(
         }
         Route::Config { only_look } => {
             is_no_web_page(&request)?;
-            let confirm_s = config::confirm_in(query)?;
-            config::change(&shared, who, request.into_body(), confirm_s, only_look).await
+            let ask = Ask::ConfigApply { confirm_s: config::confirm_in(query)?, only_look };
+            config::change(&shared, who, request.into_body(), ask).await
         }
+        Route::Units { only_look } => {
+            is_no_web_page(&request)?;
+            let ask = Ask::UnitsApply { confirm_s: config::confirm_in(query)?, only_look };
+            config::change(&shared, who, request.into_body(), ask).await
+        }
+        Route::Rollback { only_look } => {
+            is_no_web_page(&request)?;
+            let (to, confirm_s) = config::rollback_in(query)?;
+            config::roll_back(&shared, who, Ask::Rollback { to, confirm_s, only_look }).await
+        }
+        Route::ConfigText => config::text(&shared).await,
         Route::Exec(unit) => {
             is_no_web_page(&request)?;
             exec::begin(shared, who, unit, request.into_body()).await
@@ -437,6 +462,7 @@ pub(crate) fn unexpected(reply: &Reply) -> Refusal {
         Reply::Slots(_) => "slots",
         Reply::ConfigChange(_) => "config-change",
         Reply::ConfigStatus(_) => "config-status",
+        Reply::ConfigText => "config-text",
         Reply::History(_) => "history",
         Reply::Machine(_) => "machine",
         Reply::Job(_) => "job",
@@ -481,6 +507,12 @@ mod tests {
             (Method::GET, "/v1/reboot", 405),
             (Method::POST, "/v1/config/reload", 200),
             (Method::GET, "/v1/config/reload", 405),
+            (Method::GET, "/v1/config/text", 200),
+            (Method::POST, "/v1/config/units", 200),
+            (Method::POST, "/v1/config/units/diff", 200),
+            (Method::POST, "/v1/config/rollback", 200),
+            (Method::GET, "/v1/config/rollback/diff", 405),
+            (Method::GET, "/v1/history", 200),
             (Method::GET, "/v1/images", 200),
             (Method::POST, "/v1/images/pull", 200),
             (Method::GET, "/v1/images/prune", 405),

@@ -6,7 +6,7 @@
 mod fake;
 
 use berth_ctl::Home;
-use berth_units::control::{ImageOrder, JobStatus};
+use berth_units::control::{ImageOrder, JobStatus, Request};
 use berth_units::generation::History;
 use fake::Fake;
 use std::fs;
@@ -658,6 +658,37 @@ fn config_apply() {
 }
 
 #[test]
+fn units_and_configs_of_before() {
+    let (laptop, fake) = acquainted();
+    let file = laptop.folder.path().join("web.toml");
+    fs::write(&file, "container.image = \"web:2\"\n").unwrap();
+    let file = file.to_str().unwrap();
+    let change = laptop.prints(&["unit", "diff", file]);
+    assert!(change.contains("~ unit web: [container]; restarted\n"), "{change}");
+    assert_eq!(laptop.prints(&["unit", "apply", file]), change);
+    assert_eq!(laptop.prints(&["unit", "rm", "db"]), change);
+    let Output { code, out, err } = laptop.berth(&["unit", "apply", "--confirm", "5m", file]);
+    assert_eq!((code, out.as_str()), (0, change.as_str()));
+    assert!(err.contains("in force for 300 s"), "{err}");
+    assert_eq!(laptop.prints(&["rollback", "--diff"]), change);
+    assert_eq!(laptop.prints(&["rollback", "3"]), change);
+    let asked = fake.asked();
+    for request in [
+        Request::UnitsApply { confirm_s: None, only_look: true },
+        Request::UnitsApply { confirm_s: Some(300), only_look: false },
+        Request::Rollback { to: None, confirm_s: None, only_look: true },
+        Request::Rollback { to: Some(3), confirm_s: None, only_look: false },
+    ] {
+        assert!(asked.contains(&format!("{request:?}")), "{request:?}");
+    }
+    assert_eq!(laptop.berth(&["rollback", "9"]).err, "berth: there is no generation 9\n");
+    assert_eq!(laptop.prints(&["config", "show"]), "format = 1\n[secrets]\ndb = \"(not shown)\"\n");
+    let Output { code, err, .. } = laptop.berth(&["unit", "apply", "web.yaml"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("a unit's file is called as the unit, with .toml"), "{err}");
+}
+
+#[test]
 fn help() {
     let laptop = Laptop::new();
     let mut text = String::new();
@@ -674,8 +705,10 @@ fn help() {
         "boot-times",
         "slots",
         "history",
+        "rollback",
         "config",
         "config status",
+        "config show",
         "config reload",
         "config diff",
         "config apply",
@@ -683,6 +716,9 @@ fn help() {
         "config check",
         "unit",
         "unit check",
+        "unit diff",
+        "unit apply",
+        "unit rm",
         "reboot",
         "poweroff",
         "halt",

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result};
 use berth_ctl::{Outcome, Streams};
 use berth_tests::{Event, Firmware, Guest, Plan, SOON};
+use berth_units::config::edit::Edit;
 use berth_units::control::{Drive, ExecRequest};
 use berth_units::generation::Verdict;
 use std::time::{Duration, Instant};
@@ -434,7 +435,10 @@ fn another_config_is_put_in_force_without_a_reboot_and_can_go_back() -> Result<(
     guest.ready()?;
     guest.healthy("db")?;
     let db = guest.unit("db")?.pid;
-    let second = berth_tests::config(&[web("two"), sleeper("db"), sleeper("new")].concat())?.into_bytes();
+    let second = berth_tests::config(
+        &[web("two"), sleeper("db"), sleeper("new"), "[secrets]\nword = \"geheim\"\n".to_owned()].concat(),
+    )?
+    .into_bytes();
     let change = guest.client()?.config_change(second.clone(), None, true)?;
     assert_eq!((change.added, change.removed), (vec!["new".to_owned()], vec!["old".to_owned()]));
     assert_eq!((change.changed.len(), change.changed[0].unit.as_str()), (1, "web"));
@@ -472,6 +476,27 @@ fn another_config_is_put_in_force_without_a_reboot_and_can_go_back() -> Result<(
         ]
     );
     assert_eq!(history.in_force, Some(2));
+
+    // One unit of it, and back.
+    let file = "[container]\nimage = \"berth.example/web:1\"\ncommand = [\"/bin/sh\", \"-c\", \"echo three; exec \
+                /bin/busybox sleep 1000\"]\n";
+    let edit = Edit { units: [("web".to_owned(), file.to_owned())].into(), ..Edit::default() };
+    let change = guest.client()?.units_change(&edit, None, true)?;
+    assert_eq!((change.added.len(), change.removed.len(), change.changed[0].unit.as_str()), (0, 0, "web"));
+    guest.client()?.units_change(&edit, None, false)?;
+    guest.said("web", "three")?;
+    guest.until("web", |state, _| state == "healthy")?;
+    let shown = guest.client()?.config_text()?;
+    assert!(shown.contains("echo three") && shown.contains("[units.db.container]"), "{shown}");
+    assert!(shown.contains("word = \"(not shown)\"") && !shown.contains("geheim"), "{shown}");
+    let change = guest.client()?.roll_back(None, None, false)?;
+    assert_eq!((change.changed.len(), change.changed[0].unit.as_str()), (1, "web"));
+    guest.wait_for("config   back to generation 2")?;
+    guest.wait_for("config   applied from operator")?;
+    guest.until("web", |state, _| state == "healthy")?;
+    assert_eq!(guest.unit("db")?.pid, db);
+    let history = guest.client()?.history()?;
+    assert_eq!((history.in_force, history.generations[4].why.as_str()), (Some(5), "back to generation 2"));
 
     // What was put in force stays, whatever the source says at the next boot.
     guest.client()?.reboot()?;

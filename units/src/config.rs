@@ -7,6 +7,7 @@
 mod access;
 mod contents;
 mod docker;
+pub mod edit;
 
 pub use access::access_keys;
 

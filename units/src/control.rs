@@ -88,6 +88,25 @@ pub enum Request {
     },
     /// The config in force is to stay.
     ConfigConfirm,
+    /// Change some units of the machine config, and leave the others: an [`Edit`](crate::config::edit::Edit) rides along as
+    /// JSON in a [`sealed`] memory file. Otherwise as [`Request::ConfigApply`].
+    UnitsApply {
+        /// As there.
+        confirm_s: Option<u64>,
+        /// As there.
+        only_look: bool,
+    },
+    /// Put the config of an earlier generation in force again. Otherwise as [`Request::ConfigApply`].
+    Rollback {
+        /// Its number; `None`: the last one before, as `berth history` has them.
+        to: Option<u64>,
+        /// As there.
+        confirm_s: Option<u64>,
+        /// As there.
+        only_look: bool,
+    },
+    /// The text of the machine config in force, without its secrets.
+    ConfigShow,
     /// What has been changed on the machine, and what came of it.
     History,
     /// Stop everything and reboot.
@@ -199,6 +218,8 @@ pub enum Reply {
     ConfigStatus(ConfigStatus),
     /// To [`Request::History`].
     History(Box<History>),
+    /// To [`Request::ConfigShow`]: the text rides along as a [`sealed`] memory file.
+    ConfigText,
     /// To [`Request::Image`]: it is this job's now.
     Job(u64),
     /// To [`Request::Jobs`].

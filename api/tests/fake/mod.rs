@@ -10,7 +10,7 @@ use berth_api::stats::Sources;
 use berth_units::control::{
     BootTimes, ClockStatus, ConfigChange, ConfigReload, ConfigStatus, FromWorker, ImageOrder, JobStatus,
     MachineStatus, Reply, Request, SlotStatus, SlotsStatus, StepTime, ToInit, ToWorker, UnitChange,
-    UnitDetail, UnitStatus, packet,
+    UnitDetail, UnitStatus, packet, sealed,
 };
 use berth_units::generation::{Generation, History, Verdict, What};
 use berth_units::model::{NetworkMode, Origin, Port, Protocol};
@@ -312,7 +312,15 @@ impl State {
                 let mut left = self.jobs.lock().unwrap();
                 Reply::Jobs(vec![if left.len() > 1 { left.remove(0) } else { left[0].clone() }])
             }
-            Request::ConfigApply { .. } => match text {
+            Request::Rollback { to: Some(9), .. } => {
+                Reply::Error { kind: "not-found".into(), message: "there is no generation 9".into() }
+            }
+            Request::Rollback { .. } => Reply::ConfigChange(Box::new(change())),
+            Request::ConfigShow => {
+                let text = b"format = 1\n[secrets]\ndb = \"(not shown)\"\n";
+                return (Reply::ConfigText, vec![sealed::sealed("x", text).unwrap().into()]);
+            }
+            Request::ConfigApply { .. } | Request::UnitsApply { .. } => match text {
                 Some(text) if !text.contains("mistake") => Reply::ConfigChange(Box::new(change())),
                 _ => {
                     Reply::Error { kind: "bad-request".into(), message: "berth.toml:1:1: a mistake\n".into() }

@@ -163,6 +163,20 @@ first; without a limit of the unit's own it is compared with the machine's. --js
 A line is a generation: what ran together from then on. It is tried until it was confirmed, or has shown that it is
 good, then committed; what did not stay is reverted. The last 20 are kept; * has the config in force.")]
     History,
+    /// Put an earlier config in force again, as a new generation; the system in the slots stays
+    #[command(after_help = "\
+Without a number it is the last config before that is another one; once more leads back again. Only what differs is
+restarted, as with \"berth config apply\". Volumes never go back.")]
+    Rollback {
+        /// The generation, as "berth history" has it
+        generation: Option<u64>,
+        /// Only show what it would change
+        #[arg(long, conflicts_with = "confirm")]
+        diff: bool,
+        /// It goes back after this time, such as 5m, unless "berth config confirm" follows
+        #[arg(long, value_name = "TIME")]
+        confirm: Option<String>,
+    },
     /// The machine's config
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -315,6 +329,8 @@ pub enum ImageCommand {
 pub enum ConfigCommand {
     /// Where the machine's config came from, and what was wrong with it
     Status,
+    /// Print the config in force, without its secrets
+    Show,
     /// Have the machine ask for its config again, where a first boot looks for it
     #[command(after_help = "\
 What it finds is checked as a whole and kept; it is in force from the next boot: \"berth reboot\". What is
@@ -346,9 +362,39 @@ unless \"berth config confirm\" follows in time, also if it has cut the machine 
     },
 }
 
+const UNIT_HELP: &str = "\
+FILE is called NAME.toml, for the unit NAME. A unit of this name in the machine's config is replaced, another one
+comes to the others; all else of the config stays as it is. A mistake in any of the files changes nothing.";
+
 /// `berth unit`.
 #[derive(Debug, Subcommand)]
 pub enum UnitCommand {
+    /// Show what unit files would change on the machine
+    #[command(after_help = UNIT_HELP)]
+    Diff {
+        /// The files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Put unit files into the machine's config, and in force
+    #[command(after_help = UNIT_HELP)]
+    Apply {
+        /// The files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// They go back after this time, such as 5m, unless "berth config confirm" follows
+        #[arg(long, value_name = "TIME")]
+        confirm: Option<String>,
+    },
+    /// Take units out of the machine's config; their volumes stay
+    Rm {
+        /// Their names
+        #[arg(required = true, value_name = "UNIT")]
+        units: Vec<String>,
+        /// They come back after this time, such as 5m, unless "berth config confirm" follows
+        #[arg(long, value_name = "TIME")]
+        confirm: Option<String>,
+    },
     /// Check unit files here, as the machine would
     Check {
         /// The files

@@ -13,6 +13,7 @@ use berth_api::images::Image;
 use berth_api::logs::Line;
 use berth_api::routes::{Accepted, Version};
 use berth_api::stats::Stats;
+use berth_units::config::edit::Edit;
 use berth_units::control::{
     BootTimes, ConfigChange, ConfigReload, ConfigStatus, Drive, ImageOrder, JobStatus, MachineStatus,
     SlotsStatus, UnitDetail, UnitStatus,
@@ -296,6 +297,40 @@ impl Client {
         let query = confirm.map_or(String::new(), |time| format!("?confirm={}", time.as_secs()));
         let text = Box::new(std::io::Cursor::new(text));
         self.understand(&self.http.send(&format!("/v1/config/{word}{query}"), text, &|_| ())?)
+    }
+
+    /// `POST /v1/config/units/diff` or `units`: what comes of some units that become others; the same in all else.
+    pub fn units_change(
+        &self,
+        edit: &Edit,
+        confirm: Option<Duration>,
+        only_look: bool,
+    ) -> Result<ConfigChange, ClientError> {
+        let word = if only_look { "units/diff" } else { "units" };
+        let query = confirm.map_or(String::new(), |time| format!("?confirm={}", time.as_secs()));
+        let text = serde_json::to_vec(edit).map_err(|error| ClientError::Setup(error.to_string()))?;
+        let text = Box::new(std::io::Cursor::new(text));
+        self.understand(&self.http.send(&format!("/v1/config/{word}{query}"), text, &|_| ())?)
+    }
+
+    /// `POST /v1/config/rollback/diff` or `rollback`: an earlier generation's config, or the one before; the same in all
+    /// else.
+    pub fn roll_back(
+        &self,
+        to: Option<u64>,
+        confirm: Option<Duration>,
+        only_look: bool,
+    ) -> Result<ConfigChange, ClientError> {
+        let word = if only_look { "rollback/diff" } else { "rollback" };
+        let to = to.map(|number| format!("to={number}"));
+        let confirm = confirm.map(|time| format!("confirm={}", time.as_secs()));
+        let words: Vec<String> = to.into_iter().chain(confirm).collect();
+        self.post(&format!("/v1/config/{word}{}{}", if words.is_empty() { "" } else { "?" }, words.join("&")))
+    }
+
+    /// `GET /v1/config/text`: the config in force, without its secrets.
+    pub fn config_text(&self) -> Result<String, ClientError> {
+        Ok(String::from_utf8_lossy(&self.http.whole("GET", "/v1/config/text")?).into_owned())
     }
 
     /// `POST /v1/config/confirm`.

@@ -7,7 +7,7 @@ mod local;
 mod remote;
 mod repo;
 
-use super::cli::{Cli, Command, ConfigCommand, ContextCommand, Global};
+use super::cli::{Cli, Command, ConfigCommand, ContextCommand, Global, UnitCommand};
 use super::client::ClientError;
 use super::home::{Home, HomeError};
 use super::private::PrivateKeyError;
@@ -86,7 +86,7 @@ fn dispatch(cli: &Cli, out: Out) -> Result<(), Failure> {
         }
         Command::Context(command) => local::context(command, &Home::from_env()?, out),
         Command::Config(ConfigCommand::Check { file }) => local::check_config(file, out),
-        Command::Unit(command) => local::check_units(command, out),
+        Command::Unit(UnitCommand::Check { files }) => local::check_units(files, out),
         Command::Repo(command) => repo::run(command, out),
         command => remote::run(command, &cli.global, out),
     }

@@ -4,7 +4,7 @@ use super::console;
 use super::kernel::Kernel as _;
 use super::machine::{Machine, OWN_LOG, now};
 use super::peers;
-use super::supervisor::{API, Supervisor, refuse};
+use super::supervisor::{API, Supervisor, Trial, refuse};
 use crate::early::{Booted, Content, State, files};
 use berth_units::control::{
     BootTimes, ExecRequest, ImageOrder, MachineStatus, Reply, Request, SlotStatus, SlotsStatus,
@@ -16,19 +16,49 @@ use berth_updater::steps::StepRecord;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-/// Answers one question, which came with these descriptors; others ride along with the answer.
+/// Answers one question of a peer's, which came with these descriptors; others ride along with the answer. `None`: the
+/// answer comes when a disk has been read.
 pub fn answer(
     supervisor: &mut Supervisor,
     machine: &mut Machine,
+    peer: u64,
     request: &Request,
     fds: Vec<OwnedFd>,
-) -> (Reply, Vec<OwnedFd>) {
+) -> Option<(Reply, Vec<OwnedFd>)> {
     let first = fds.into_iter().next();
-    if let Request::ConfigApply { confirm_s, only_look } = request {
-        let text = peers::config_of(first, API);
-        let confirm = confirm_s.map(Duration::from_secs);
-        return (supervisor.apply_config(text, confirm, *only_look, now(), machine), Vec::new());
+    let alone = |reply| Some((reply, Vec::new()));
+    match request {
+        Request::ConfigApply { confirm_s, only_look } => {
+            let text = peers::config_of(first, API);
+            let trial = Trial { confirm: confirm_s.map(Duration::from_secs), only_look: *only_look };
+            alone(supervisor.apply_config(text, trial, now(), machine))
+        }
+        Request::UnitsApply { confirm_s, only_look } => {
+            let edit = peers::config_of(first, API);
+            let trial = Trial { confirm: confirm_s.map(Duration::from_secs), only_look: *only_look };
+            supervisor.edit_units(peer, edit, trial, machine).and_then(alone)
+        }
+        Request::Rollback { to, confirm_s, only_look } => {
+            let trial = Trial { confirm: confirm_s.map(Duration::from_secs), only_look: *only_look };
+            supervisor.roll_back(peer, *to, trial, machine).and_then(alone)
+        }
+        Request::ConfigShow => {
+            let shown = match supervisor.generation_in_force() {
+                Ok(number) => machine.show_config(number, peer).map_err(|why| refuse("failed", why)),
+                Err(why) => Err(refuse("failed", why)),
+            };
+            shown.err().and_then(alone)
+        }
+        _ => Some(at_once(supervisor, machine, request, first)),
     }
+}
+
+fn at_once(
+    supervisor: &mut Supervisor,
+    machine: &mut Machine,
+    request: &Request,
+    first: Option<OwnedFd>,
+) -> (Reply, Vec<OwnedFd>) {
     if let (Request::Image { order: ImageOrder::Load }, Some(archive)) = (request, first) {
         machine.keep_archive(supervisor.next_job(), archive, |job| supervisor.is_job(job));
     }

@@ -17,6 +17,10 @@ use std::time::Duration;
 pub enum Job {
     /// Writes this generation.
     Generation(u64),
+    /// Makes another config's text.
+    MakeConfig,
+    /// Makes the text of the config for this operator.
+    ShowConfig(u64),
     /// Keeps the id table.
     Ids,
     /// Opens disks for this unit.

@@ -99,13 +99,13 @@ pub fn config_again() -> String {
     line("config", "looked for again, as an operator asks")
 }
 
-/// An operator sent a config, which passed.
-pub fn config_sent(sha256: &str, confirm: Option<Duration>) -> String {
+/// An operator wants another config, which passed.
+pub fn config_sent(why: &str, sha256: &str, confirm: Option<Duration>) -> String {
     let short = short(sha256);
     let until = confirm.map_or(String::new(), |time| {
         format!(", goes back after {} unless it is confirmed", text::seconds(time))
     });
-    line("config", format_args!("sent by an operator, sha256:{short}{until}"))
+    line("config", format_args!("{why}, sha256:{short}{until}"))
 }
 
 /// It is to stay.

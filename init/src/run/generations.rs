@@ -11,6 +11,7 @@
 //! 5. old ones beyond [`limits::GENERATIONS`] lose their number, then their files.
 
 use super::{files, limits};
+use berth_units::config::edit::Edit;
 use berth_units::generation::{Generation, Verdict, What};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,28 @@ pub struct Write {
     pub current: bool,
     /// It is the one to go back to from now on.
     pub committed: bool,
+}
+
+/// How another config comes about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipe {
+    /// It is that of this generation.
+    Of(u64),
+    /// It is that of this generation, with an [`Edit`] of its units, in JSON.
+    Edited(u64, Vec<u8>),
+}
+
+impl Recipe {
+    /// The config's text.
+    pub fn make(&self, state: &Path) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Of(number) => config_of(state, *number),
+            Self::Edited(number, json) => {
+                let edit = Edit::parse(json)?;
+                edit.apply(&config_of(state, *number)?).map(String::into_bytes)
+            }
+        }
+    }
 }
 
 /// What an earlier boot kept.

@@ -1,8 +1,8 @@
 //! The seam between what is decided ([`super::supervisor`], pure) and what is done (`super::machine`, the kernel).
 //! Tests put a pretend kernel here.
 
-use super::generations::Write;
-use berth_units::control::ToWorker;
+use super::generations::{Recipe, Write};
+use berth_units::control::{Reply, ToWorker};
 use berth_units::image::PreparedImage;
 use berth_units::lifecycle::Exit;
 use berth_units::model::{Check, Unit};
@@ -59,6 +59,10 @@ pub trait Kernel {
     /// Writes a generation, or what has become of one; answered by [`Input::GenerationWritten`]. They are written in the
     /// order in which they come.
     fn write_generation(&mut self, write: Write);
+    /// Makes the text of another config out of what is on the disk; answered by [`Input::ConfigMade`]. One at a time.
+    fn make_config(&mut self, recipe: Recipe);
+    /// Answers an operator who has waited for it.
+    fn answer(&mut self, peer: u64, reply: Reply);
     /// Keeps the id table, atomically.
     fn store_ids(&mut self, text: String);
     /// Drivers that nobody has waited for so far are wanted now; answered by [`Input::DriversLoaded`].
@@ -171,6 +175,8 @@ pub enum Input {
     },
     /// The records say that this boot was healthy, or could not be written.
     Confirmed(Result<(), String>),
+    /// Another config's text, or why there is none.
+    ConfigMade(Result<Vec<u8>, String>),
     /// Somebody wants the machine down.
     Halt {
         /// How.

@@ -5,15 +5,16 @@ use super::chores::{Chores, Job, Outcome};
 use super::containers::Containers;
 use super::devices::{self, Opened};
 use super::execs::Execs;
-use super::generations::{self, Write};
+use super::generations::{self, Recipe, Write};
 use super::kernel::{Halt, Input, Kernel, Order};
 use super::last::Doing;
 use super::peers::Peers;
 use super::reactor::Reactor;
-use super::supervisor::{API, META};
+use super::supervisor::{API, META, refuse};
 use super::{files, limits};
 use crate::early::{Booted, Coldplug, Content, RecordStore, console, is_settled, modules, settle};
-use berth_units::control::{ExecRequest, ToWorker};
+use berth_units::config::edit;
+use berth_units::control::{ExecRequest, Reply, ToWorker, sealed};
 use berth_units::image::PreparedImage;
 use berth_units::logs::Stream;
 use berth_units::model::{Check, NetworkMode, Origin, SYSTEM_IMAGE, Unit};
@@ -21,8 +22,11 @@ use berth_units::paths;
 use berth_updater::assess;
 use berth_updater::record::Record;
 use berth_updater::steps::Status;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -75,6 +79,8 @@ pub struct Machine {
     next_ids: Option<String>,
     next_images: VecDeque<String>,
     next_generations: VecDeque<Write>,
+    /// What children write their texts into.
+    texts: Vec<(Job, File)>,
     step: String,
     next_step: Option<String>,
     condemned: bool,
@@ -118,6 +124,7 @@ impl Machine {
             next_ids: None,
             next_images: VecDeque::new(),
             next_generations: VecDeque::new(),
+            texts: Vec::new(),
             step: "event loop".into(),
             next_step: None,
             condemned: false,
@@ -251,6 +258,55 @@ impl Machine {
         });
     }
 
+    /// Has a child make a text that is too long for its answer: it goes into memory that both have.
+    fn make_text(&mut self, job: Job, work: impl FnOnce() -> Result<Vec<u8>, String>) -> Result<(), String> {
+        let text = memfd_create("text", MFdFlags::MFD_CLOEXEC).map_err(|error| error.to_string())?;
+        let mut file = File::from(text.try_clone().map_err(|error| error.to_string())?);
+        let work = move || {
+            let bytes = work()?;
+            file.write_all(&bytes).map(|()| String::new()).map_err(|error| error.to_string())
+        };
+        self.chores.start(&mut self.reactor, job.clone(), limits::CHILD_STORE, now(), work)?;
+        self.texts.push((job, text.into()));
+        Ok(())
+    }
+
+    /// What it has made.
+    fn made_text(&mut self, job: &Job, outcome: Outcome) -> Result<Vec<u8>, String> {
+        let at = self.texts.iter().position(|(of, _)| of == job);
+        let text = at.map(|at| self.texts.remove(at).1);
+        outcome?;
+        let mut text = text.ok_or("the text got lost")?;
+        let mut bytes = Vec::new();
+        text.rewind()
+            .and_then(|()| text.take(berth_units::limits::CONFIG_BYTES as u64 + 1).read_to_end(&mut bytes))
+            .map_err(|error| error.to_string())?;
+        if bytes.len() > berth_units::limits::CONFIG_BYTES {
+            return Err(format!("a config has at most {} bytes", berth_units::limits::CONFIG_BYTES));
+        }
+        Ok(bytes)
+    }
+
+    /// Shows an operator the config of a generation.
+    pub fn show_config(&mut self, number: u64, peer: u64) -> Result<(), String> {
+        let work = move || {
+            let text = generations::config_of(Path::new(paths::STATE_CONFIG), number)?;
+            edit::without_secrets(&text).map(String::into_bytes)
+        };
+        self.make_text(Job::ShowConfig(peer), work)
+    }
+
+    fn config_shown(&mut self, peer: u64, outcome: Outcome) {
+        let text = self.made_text(&Job::ShowConfig(peer), outcome);
+        let text =
+            text.and_then(|text| sealed::sealed("berth.toml", &text).map_err(|error| error.to_string()));
+        let (reply, fds) = match text {
+            Ok(fd) => (Reply::ConfigText, vec![fd]),
+            Err(why) => (refuse("failed", format!("the config is not shown: {why}")), Vec::new()),
+        };
+        self.peers.reply(&mut self.reactor, peer, &reply, fds, now());
+    }
+
     /// Reads the boot record, for those who ask about it: a sick disk must not hang the answer.
     fn read_record(&mut self) {
         let record = &self.booted.record;
@@ -309,6 +365,11 @@ impl Machine {
                 self.inbox.push_back(Input::GenerationWritten { number, result });
                 self.write_generations();
             }
+            Job::MakeConfig => {
+                let made = self.made_text(&job, outcome);
+                self.inbox.push_back(Input::ConfigMade(made));
+            }
+            Job::ShowConfig(peer) => self.config_shown(peer, outcome),
             Job::Confirm => {
                 if let Ok(text) = &outcome {
                     self.take_record(text);
@@ -497,6 +558,17 @@ impl Kernel for Machine {
         }
         self.next_generations.push_back(write);
         self.write_generations();
+    }
+
+    fn make_config(&mut self, recipe: Recipe) {
+        let work = move || recipe.make(Path::new(paths::STATE_CONFIG));
+        if let Err(why) = self.make_text(Job::MakeConfig, work) {
+            self.inbox.push_back(Input::ConfigMade(Err(why)));
+        }
+    }
+
+    fn answer(&mut self, peer: u64, reply: Reply) {
+        self.peers.reply(&mut self.reactor, peer, &reply, Vec::new(), now());
     }
 
     fn store_ids(&mut self, text: String) {

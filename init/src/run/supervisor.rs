@@ -29,6 +29,7 @@ mod stop;
 mod tests;
 mod waiting;
 
+pub use apply::Trial;
 use clock::Clock;
 pub use status::refuse;
 
@@ -178,6 +179,8 @@ pub struct Supervisor {
     /// The generation whose config is on its way to the state partition.
     storing_config: Option<u64>,
     history: generations::Generations,
+    /// A config whose text is being made.
+    making: Option<apply::Making>,
     applying: Option<apply::Applying>,
     /// Units of a config that is in force, which start once those that it does not have are down.
     coming: Vec<Unit>,
@@ -225,6 +228,7 @@ impl Supervisor {
             config_status: ConfigStatus::default(),
             storing_config: None,
             history: generations::Generations::default(),
+            making: None,
             applying: None,
             coming: Vec::new(),
             unconfirmed: None,
@@ -313,6 +317,7 @@ impl Supervisor {
             }
             Input::DisksChanged => self.disks_changed(),
             Input::GenerationWritten { number, result } => self.generation_written(number, result, k),
+            Input::ConfigMade(result) => self.config_made(result, now, k),
             Input::Confirmed(result) => self.confirmed(result, now, k),
             Input::Halt { halt, why } => self.halt(halt, &why, limits::SHUTDOWN, now, k),
             Input::Broken { reason } => self.broken(&reason, now, k),

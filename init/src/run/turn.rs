@@ -330,8 +330,10 @@ impl Loop {
         for said in said {
             match said {
                 Said::Ask { peer, request, fds } => {
-                    let (reply, fds) = answer(&mut self.supervisor, &mut self.machine, &request, fds);
-                    self.machine.peers.reply(&mut self.machine.reactor, peer, &reply, fds, now());
+                    let answer = answer(&mut self.supervisor, &mut self.machine, peer, &request, fds);
+                    if let Some((reply, fds)) = answer {
+                        self.machine.peers.reply(&mut self.machine.reactor, peer, &reply, fds, now());
+                    }
                 }
                 Said::Worker { unit, message, fds } => {
                     let text = match message {

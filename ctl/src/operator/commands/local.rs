@@ -1,7 +1,7 @@
 //! Commands that ask nobody: keys, contexts, checks.
 
 use super::{Failure, Out, home_of, remark};
-use crate::operator::cli::{ContextCommand, Global, KeyCommand, UnitCommand};
+use crate::operator::cli::{ContextCommand, Global, KeyCommand};
 use crate::operator::home::{Context, Home, HomeError, check_name};
 use crate::operator::private::PrivateKey;
 use crate::operator::render::Style;
@@ -13,7 +13,7 @@ use berth_units::model::Origin;
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[derive(Serialize)]
 struct KeyShown {
@@ -194,8 +194,7 @@ pub fn check_config(file: &Path, out: Out) -> Result<(), Failure> {
 }
 
 /// `berth unit check FILE…`.
-pub fn check_units(command: &UnitCommand, out: Out) -> Result<(), Failure> {
-    let UnitCommand::Check { files } = command;
+pub fn check_units(files: &[PathBuf], out: Out) -> Result<(), Failure> {
     let mut verdicts = Vec::new();
     for file in files {
         let unit = file.file_stem().unwrap_or_default().to_string_lossy();

@@ -78,6 +78,10 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
         }
         Command::Config(ConfigCommand::Reload) => reload(&asker, out),
         Command::Config(command) => super::config::run(command, &asker, out),
+        Command::Unit(command) => super::config::units(command, &asker, out),
+        Command::Rollback { generation, diff, confirm } => {
+            super::config::roll_back(*generation, *diff, confirm.as_deref(), &asker, out)
+        }
         Command::Reboot => act(&asker, Client::reboot, "stops its units and reboots", out),
         Command::Poweroff => act(&asker, Client::poweroff, "stops its units and powers off", out),
         Command::Halt => act(&asker, Client::halt, "stops its units and halts", out),

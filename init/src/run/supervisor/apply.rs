@@ -7,6 +7,7 @@
 
 use super::generations::{Change, Text};
 use super::{Refused, Run, Supervisor, refuse};
+use crate::run::generations::Recipe;
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
 use berth_units::change;
@@ -27,6 +28,27 @@ const SENT: &str = "sent by an operator";
 
 /// Why one has to wait for another.
 const COMES: &str = "another config is on its way; see \"berth config status\"";
+
+/// How a config is put in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Trial {
+    /// It goes back after this time unless it is confirmed.
+    pub confirm: Option<Duration>,
+    /// Not at all: it is only asked what it would change.
+    pub only_look: bool,
+}
+
+/// A config whose text is being made out of what is on the disk.
+#[derive(Debug)]
+pub(super) struct Making {
+    /// Who waits for the answer.
+    peer: u64,
+    /// For the history.
+    why: String,
+    trial: Trial,
+    /// The generation out of which it is made, if that has to be the one in force.
+    base: Option<u64>,
+}
 
 /// A config on its way to the disk, to be put in force then.
 #[derive(Debug)]
@@ -64,12 +86,96 @@ impl Supervisor {
     pub fn apply_config(
         &mut self,
         config: Option<Vec<u8>>,
-        confirm: Option<Duration>,
-        only_look: bool,
+        trial: Trial,
         now: Duration,
         k: &mut dyn Kernel,
     ) -> Reply {
         let Some(text) = config else { return refuse("bad-request", "the config's text did not arrive") };
+        self.apply_text(text, SENT, trial, now, k)
+    }
+
+    /// Changes some units of the config in force; `edit` is an [`Edit`](berth_units::config::edit::Edit) in JSON. `None`: the
+    /// answer comes when the config has been read.
+    pub fn edit_units(
+        &mut self,
+        peer: u64,
+        edit: Option<Vec<u8>>,
+        trial: Trial,
+        k: &mut dyn Kernel,
+    ) -> Option<Reply> {
+        let Some(edit) = edit else { return Some(refuse("bad-request", "the units did not arrive")) };
+        let base = match self.generation_in_force() {
+            Ok(base) => base,
+            Err(why) => return Some(refuse("failed", why)),
+        };
+        let why = "units sent by an operator".to_owned();
+        self.make(Recipe::Edited(base, edit), Making { peer, why, trial, base: Some(base) }, k)
+    }
+
+    /// Puts an earlier generation's config in force again. `None` as above.
+    pub fn roll_back(
+        &mut self,
+        peer: u64,
+        to: Option<u64>,
+        trial: Trial,
+        k: &mut dyn Kernel,
+    ) -> Option<Reply> {
+        let number = to.or_else(|| self.history.before().map(|generation| generation.number));
+        let Some(number) = number else {
+            let message = "there is no other config to go back to; \"berth history\" lists what there was";
+            return Some(refuse("not-found", message));
+        };
+        if self.history.get(number).is_none() {
+            let message =
+                format!("there is no generation {number}; \"berth history\" lists those that are kept");
+            return Some(refuse("not-found", message));
+        }
+        let why = format!("back to generation {number}");
+        self.make(Recipe::Of(number), Making { peer, why, trial, base: None }, k)
+    }
+
+    fn make(&mut self, recipe: Recipe, making: Making, k: &mut dyn Kernel) -> Option<Reply> {
+        let busy = match self.making {
+            Some(_) => Some(COMES.to_owned()),
+            None if making.trial.only_look => None,
+            None => self.busy_with_config(),
+        };
+        if let Some(busy) = busy {
+            return Some(refuse("busy", busy));
+        }
+        self.making = Some(making);
+        k.make_config(recipe);
+        None
+    }
+
+    /// The text is there, or not.
+    pub(super) fn config_made(&mut self, result: Result<Vec<u8>, String>, now: Duration, k: &mut dyn Kernel) {
+        let Some(Making { peer, why, trial, base }) = self.making.take() else { return };
+        let reply = match result {
+            Err(why) => refuse("bad-request", text::bounded_lines(&why, limits::REPORT_BYTES)),
+            Ok(_) if base.is_some() && base != self.history.in_force => {
+                refuse("busy", "another config has come into force meanwhile; try again")
+            }
+            Ok(text) => self.apply_text(text, &why, trial, now, k),
+        };
+        k.answer(peer, reply);
+    }
+
+    /// The generation whose config is in force.
+    pub fn generation_in_force(&self) -> Result<u64, &'static str> {
+        self.history.in_force.ok_or(
+            "the config in force is not kept on this machine's disk; \"berth config status\" says where it came from",
+        )
+    }
+
+    fn apply_text(
+        &mut self,
+        text: Vec<u8>,
+        why: &str,
+        Trial { confirm, only_look }: Trial,
+        now: Duration,
+        k: &mut dyn Kernel,
+    ) -> Reply {
         let config = match self.check_config(&text) {
             Ok(config) => config,
             Err(Refused { report, .. }) => {
@@ -87,11 +193,11 @@ impl Supervisor {
         self.collecting.keep_for_next_boot(&config);
         self.config_status.report.clear();
         let sha256 = change.sha256.clone();
-        k.say(console::config_sent(&sha256, confirm));
+        k.say(console::config_sent(why, &sha256, confirm));
         match confirm {
             None => {
                 let of = Text { config: &config, text: &text, current: true };
-                let number = self.record(Change::of_config(SENT, Verdict::Committed), Some(&of), k);
+                let number = self.record(Change::of_config(why, Verdict::Committed), Some(&of), k);
                 self.storing_config = Some(number);
                 self.applying = Some(Applying { config, sha256, number });
             }
@@ -99,7 +205,7 @@ impl Supervisor {
                 let before = self.config_in_force();
                 self.collecting.keep_for_next_boot(&before);
                 let of = Text { config: &config, text: &text, current: false };
-                let number = self.record(Change::of_config(SENT, Verdict::Trying), Some(&of), k);
+                let number = self.record(Change::of_config(why, Verdict::Trying), Some(&of), k);
                 let before_number = self.history.in_force.replace(number);
                 self.unconfirmed = Some(Unconfirmed {
                     text,

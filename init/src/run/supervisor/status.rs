@@ -48,6 +48,9 @@ impl Supervisor {
             }
             Request::Logs { .. }
             | Request::ConfigApply { .. }
+            | Request::UnitsApply { .. }
+            | Request::Rollback { .. }
+            | Request::ConfigShow
             | Request::Exec(_)
             | Request::Machine
             | Request::BootTimes

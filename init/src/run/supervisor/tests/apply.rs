@@ -7,8 +7,7 @@ pub(super) fn send(machine: &mut Machine, text: &str, confirm: Option<u64>, only
     let confirm = confirm.map(Duration::from_secs);
     let reply = machine.supervisor.apply_config(
         Some(text.as_bytes().to_vec()),
-        confirm,
-        only_look,
+        Trial { confirm, only_look },
         machine.now,
         &mut machine.k,
     );

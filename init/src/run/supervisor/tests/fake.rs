@@ -1,7 +1,7 @@
 //! The pretended kernel and clock, and a machine on them.
 
 use super::super::*;
-use crate::run::generations::Write;
+use crate::run::generations::{Recipe, Write};
 use berth_units::control::{FromWorker, Reply, Request, ToWorker};
 use berth_units::generation::Generation;
 use berth_units::lifecycle::Exit;
@@ -42,6 +42,8 @@ pub struct Fake {
     pub committed: Option<u64>,
     /// The next time, a generation cannot be written.
     pub write_fails: bool,
+    /// Late answers to operators.
+    pub answers: BTreeMap<u64, Reply>,
     /// How the clock was moved: by nanoseconds, at once.
     pub clock: Vec<(i64, bool)>,
 }
@@ -153,6 +155,19 @@ impl Kernel for Fake {
             false => Ok(()),
         };
         self.inbox.push_back(Input::GenerationWritten { number, result });
+    }
+    fn make_config(&mut self, recipe: Recipe) {
+        let (Recipe::Of(number) | Recipe::Edited(number, _)) = &recipe;
+        let text = self.texts.get(number).cloned().ok_or(format!("generation {number} is not kept any more"));
+        // An "edit" is lines that come to the others.
+        let made = text.map(|text| match &recipe {
+            Recipe::Of(_) => text,
+            Recipe::Edited(_, more) => [text, b"\n".to_vec(), more.clone()].concat(),
+        });
+        self.inbox.push_back(Input::ConfigMade(made));
+    }
+    fn answer(&mut self, peer: u64, reply: Reply) {
+        assert!(self.answers.insert(peer, reply).is_none(), "{peer} is answered twice");
     }
     fn store_ids(&mut self, text: String) {
         self.calls.push(format!("store ids {}", text.lines().count()));

@@ -4,6 +4,7 @@ use super::super::generations::Change;
 use super::apply::send;
 use super::*;
 use crate::run::generations::Kept;
+use berth_units::control::ConfigChange;
 use berth_units::generation::{Generation, History, Verdict, What};
 
 fn history(machine: &mut Machine) -> History {
@@ -190,4 +191,71 @@ fn the_history_is_bounded_and_what_is_in_force_stays_in_it() {
     assert_eq!((told.generations.len(), told.generations[0].number), (limits::GENERATIONS, 1));
     let reply = serde_json::to_vec(&Reply::History(Box::new(told))).unwrap();
     assert!(reply.len() < berth_units::limits::MESSAGE_BYTES / 2, "{}", reply.len());
+}
+
+/// What an operator is told in the end.
+fn late(machine: &mut Machine, peer: u64, at_once: Option<Reply>) -> Result<ConfigChange, String> {
+    machine.settle();
+    match at_once.or_else(|| machine.k.answers.remove(&peer)) {
+        Some(Reply::ConfigChange(change)) => Ok(*change),
+        Some(Reply::Error { message, .. }) => Err(message),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn back(machine: &mut Machine, to: Option<u64>, trial: Trial) -> Result<ConfigChange, String> {
+    let reply = machine.supervisor.roll_back(5, to, trial, &mut machine.k);
+    late(machine, 5, reply)
+}
+
+#[test]
+fn an_earlier_config_is_put_in_force_again() {
+    let mut machine = found("web");
+    machine.seconds(5);
+    assert!(back(&mut machine, None, Trial::default()).unwrap_err().contains("no other config"));
+    send(&mut machine, "web\nnew", None, false);
+    send(&mut machine, "web\nnewer", None, false);
+    machine.seconds(5);
+    let look = Trial { only_look: true, ..Trial::default() };
+    assert_eq!(back(&mut machine, None, look).unwrap().removed, ["newer"]);
+    assert_eq!(states(&mut machine).len(), 3, "a look changes nothing");
+    assert_eq!(back(&mut machine, None, Trial::default()).unwrap().added, ["new"]);
+    machine.seconds(5);
+    assert!(machine.state("new").is_up() && !machine.supervisor.has("newer"));
+    assert_eq!((machine.k.records[&4].why.as_str(), machine.k.current), ("back to generation 2", Some(4)));
+    assert!(machine.said("config   back to generation 2, sha256:"));
+    // Once more: what it came from.
+    assert_eq!(back(&mut machine, None, look).unwrap().added, ["newer"]);
+    assert!(back(&mut machine, Some(9), Trial::default()).unwrap_err().contains("no generation 9"));
+    let trial = Trial { confirm: Some(Duration::from_secs(5)), only_look: false };
+    back(&mut machine, Some(1), trial).unwrap();
+    machine.seconds(2);
+    assert!(!machine.supervisor.has("new"));
+    machine.seconds(10);
+    assert!(machine.state("new").is_up());
+    assert_eq!(states(&mut machine)[4], (5, Verdict::Reverted));
+}
+
+#[test]
+fn some_units_change_and_the_others_stay() {
+    let mut machine = found("web");
+    machine.seconds(5);
+    let edit = |machine: &mut Machine, text: &str, trial| {
+        let reply = machine.supervisor.edit_units(6, Some(text.into()), trial, &mut machine.k);
+        late(machine, 6, reply)
+    };
+    let look = Trial { only_look: true, ..Trial::default() };
+    assert_eq!(edit(&mut machine, "new", look).unwrap().added, ["new"]);
+    assert_eq!(states(&mut machine).len(), 1);
+    assert_eq!(edit(&mut machine, "new", Trial::default()).unwrap().added, ["new"]);
+    machine.seconds(5);
+    assert!(machine.state("new").is_up());
+    assert_eq!((machine.called("launch web"), machine.k.texts[&2].as_slice()), (1, &b"web\nnew"[..]));
+    assert_eq!(machine.k.records[&2].why, "units sent by an operator");
+    // A machine whose config is on no disk has none that could be edited.
+    let mut machine = Machine::boot("web");
+    machine.ready(NET);
+    machine.ready(API);
+    machine.seconds(5);
+    assert!(edit(&mut machine, "new", look).unwrap_err().contains("is not kept"));
 }
