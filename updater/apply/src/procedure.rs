@@ -78,14 +78,14 @@ fn open<'f>(
     file.map_err(|error| failed(format!("{path}: {error}")))
 }
 
-/// Fills the buffer from a download of `length` bytes that stands at `at`.
+/// Fills the buffer from a download of `length` bytes that stands at `at`; how much that was.
 fn fill(
     reader: &mut dyn Read,
     part: &'static str,
     buffer: &mut [u8],
     at: u64,
     length: u64,
-) -> Result<(), ApplyError> {
+) -> Result<u64, ApplyError> {
     let mut done = 0;
     while done < buffer.len() {
         let failed = |why: String| ApplyError::Fetch { part, why };
@@ -99,7 +99,24 @@ fn fill(
             Err(error) => return Err(failed(error.to_string())),
         }
     }
-    Ok(())
+    Ok(done as u64)
+}
+
+/// One block of the root, right; else an error.
+fn fetch_block(
+    reader: &mut dyn Read,
+    to: &mut SlotMedia<'_>,
+    tree: &mut Tree,
+    index: u64,
+    block: &mut [u8],
+    length: u64,
+) -> Result<(), ApplyError> {
+    let at = index * BLOCK as u64;
+    fill(reader, ROOT, block, at, length)?;
+    if tree.is_right(to.verity, index, block).map_err(of_tree(to.slot))? {
+        return Ok(());
+    }
+    Err(ApplyError::Content { part: ROOT, why: format!("its bytes from {at} on differ") })
 }
 
 /// Pieces of so many bytes: where each starts, and its length.
@@ -205,9 +222,8 @@ impl<'a> Run<'a> {
         let mut unsynced = 0;
         for (at, length) in pieces(0, target.length, buffer.len()) {
             let piece = &mut buffer[..length];
-            fill(&mut *reader, TREE, piece, at, target.length)?;
+            self.fetched += fill(&mut *reader, TREE, piece, at, target.length)?;
             checker.update(piece);
-            self.fetched += length as u64;
             if at == 0 {
                 // Not one byte of what has nothing to do with this release.
                 let superblock = Superblock::parse(piece).map_err(|error| content(error.to_string()))?;
@@ -288,22 +304,26 @@ impl<'a> Run<'a> {
                 }
                 let mut passed = [0; BLOCK];
                 for index in stands..first {
-                    fill(&mut *reader, ROOT, &mut passed, index * BLOCK as u64, target.length)?;
-                    self.fetched += BLOCK as u64;
+                    self.fetched +=
+                        fill(&mut *reader, ROOT, &mut passed, index * BLOCK as u64, target.length)?;
                 }
-                for (index, block) in (first..).zip(piece.data[start * BLOCK..end * BLOCK].chunks_mut(BLOCK))
-                {
-                    fill(&mut *reader, ROOT, block, index * BLOCK as u64, target.length)?;
-                    self.fetched += BLOCK as u64;
-                    if !tree.is_right(to.verity, index, block).map_err(of_tree(to.slot))? {
-                        let why = format!("its bytes from {} on differ", index * BLOCK as u64);
-                        return Err(ApplyError::Content { part: ROOT, why });
+                let run = &mut piece.data[start * BLOCK..end * BLOCK];
+                let mut right = 0;
+                let mut fetched = Ok(());
+                for (index, block) in (first..).zip(run.chunks_mut(BLOCK)) {
+                    fetched = fetch_block(&mut *reader, to, tree, index, block, target.length);
+                    if fetched.is_err() {
+                        break;
                     }
+                    self.fetched += BLOCK as u64;
+                    right += BLOCK;
                 }
                 stands = piece.first + end as u64;
-                let run = &piece.data[start * BLOCK..end * BLOCK];
+                // Also what came before a line broke: the next try goes on behind it.
+                let run = &run[..right];
                 let write = to.root.write_at(first * BLOCK as u64, run);
                 write.map_err(medium(place::root(to.slot), "written"))?;
+                fetched?;
                 writes.all += run.len() as u64;
                 writes.unsynced += run.len() as u64;
                 if writes.unsynced >= limits::SYNC_BYTES {
@@ -363,11 +383,15 @@ impl<'a> Run<'a> {
             let mut noted = from;
             for (at, length) in pieces(from, target.length, buffer.len()) {
                 let piece = &mut buffer[..length];
-                fill(&mut *reader, UKI, piece, at, target.length)?;
+                let filled = fill(&mut *reader, UKI, piece, at, target.length);
+                if filled.is_err() && at > noted {
+                    esp.flush()?;
+                    self.notes.keep(hash, at);
+                }
+                self.fetched += filled?;
                 checker.update(piece);
                 esp.write(BootFile::Uki, at, piece)?;
                 let done = at + length as u64;
-                self.fetched += length as u64;
                 if done - noted >= limits::NOTE_EVERY || done == target.length {
                     esp.flush()?;
                     self.notes.keep(hash, done);
@@ -503,9 +527,7 @@ impl<'a> Run<'a> {
         drop(esp);
         to.esp.forget().map_err(medium(place::esp(), "read anew"))?;
         let mut esp = Esp::open(to.esp, to.slot)?;
-        check_sums(&mut esp, to.slot, sums)?;
-        self.notes.forget();
-        Ok(())
+        check_sums(&mut esp, to.slot, sums)
     }
 }
 
