@@ -11,7 +11,7 @@ use crate::respond::{Body, Refusal, json, with_type};
 use crate::stats::{Sources, Stats};
 use crate::upload;
 use berth_units::control::client::Client;
-use berth_units::control::{Drive, ImageOrder, Reply, Request as Ask};
+use berth_units::control::{Drive, ImageOrder, Reply, Request as Ask, UpdateOrder};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ACCEPT, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
@@ -153,6 +153,7 @@ enum Route {
     Load,
     Act(Act),
     Drive(String, Drive),
+    Update(UpdateOrder),
     Exec(String),
     Config { only_look: bool },
     Units { only_look: bool },
@@ -170,6 +171,7 @@ enum AskKind {
     History,
     Machine,
     Jobs,
+    Update,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,6 +215,12 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         ["v1", "config"] => ("GET", Route::Ask(AskKind::Config)),
         ["v1", "history"] => ("GET", Route::Ask(AskKind::History)),
         ["v1", "machine"] => ("GET", Route::Ask(AskKind::Machine)),
+        ["v1", "update"] => ("GET", Route::Ask(AskKind::Update)),
+        ["v1", "update", "check"] => ("POST", Route::Update(UpdateOrder::Check)),
+        ["v1", "update", "fetch"] => ("POST", Route::Update(UpdateOrder::Fetch)),
+        ["v1", "update", "apply"] => ("POST", Route::Update(UpdateOrder::Apply)),
+        ["v1", "update", "reboot"] => ("POST", Route::Update(UpdateOrder::Reboot)),
+        ["v1", "update", "cancel"] => ("POST", Route::Update(UpdateOrder::Cancel)),
         ["v1", "config", "apply"] => ("POST", Route::Config { only_look: false }),
         ["v1", "config", "diff"] => ("POST", Route::Config { only_look: true }),
         ["v1", "config", "units"] => ("POST", Route::Units { only_look: false }),
@@ -229,8 +237,8 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
             return Err(Refusal::new(
                 "not-found",
                 "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/stats, /v1/images, /v1/jobs, \
-                 /v1/boot-times, /v1/slots, /v1/config, /v1/config/text, /v1/history, /v1/machine, /v1/version, /metrics and POST /v1/units/NAME/start, \
-                 /stop, /restart, /exec, /v1/images/pull, /load, /remove, /prune, /v1/config/apply, /diff, /units, /rollback, /confirm, /reload, /v1/reboot, \
+                 /v1/boot-times, /v1/slots, /v1/config, /v1/config/text, /v1/history, /v1/machine, /v1/update, /v1/version, /metrics and POST /v1/units/NAME/start, \
+                 /stop, /restart, /exec, /v1/images/pull, /load, /remove, /prune, /v1/config/apply, /diff, /units, /rollback, /confirm, /reload, /v1/update/check, /fetch, /apply, /reboot, /cancel, /v1/reboot, \
                  /v1/poweroff, /v1/halt",
             ));
         }
@@ -282,6 +290,7 @@ async fn try_answer(
             | Route::Config { .. }
             | Route::Units { .. }
             | Route::Rollback { .. }
+            | Route::Update(_)
             | Route::Image(ImageWord::Pull | ImageWord::Remove)
     );
     if !takes_query && !query.is_empty() {
@@ -345,6 +354,16 @@ async fn try_answer(
         Route::Drive(unit, order) => {
             let word = format!("{order} {unit}");
             change(&shared, who, &request, word, Ask::Drive { unit, order }).await
+        }
+        Route::Update(order) => {
+            let again = match query {
+                "" => false,
+                "again=true" => true,
+                _ => {
+                    return Err(Refusal::new("bad-request", "the only parameter of an update is again=true"));
+                }
+            };
+            change(&shared, who, &request, format!("update {order}"), Ask::Update { order, again }).await
         }
         Route::Config { only_look } => {
             is_no_web_page(&request)?;
@@ -438,12 +457,14 @@ async fn answer_from_pid1(shared: &Shared, kind: AskKind) -> Result<Response<Bod
         AskKind::History => Ask::History,
         AskKind::Machine => Ask::Machine,
         AskKind::Jobs => Ask::Jobs,
+        AskKind::Update => Ask::UpdateStatus,
     };
     match shared.ask(ask).await?.0 {
         Reply::Units(units) => Ok(json(StatusCode::OK, &units)),
         Reply::Unit(unit) => Ok(json(StatusCode::OK, &unit)),
         Reply::BootTimes(times) => Ok(json(StatusCode::OK, &times)),
         Reply::Slots(slots) => Ok(json(StatusCode::OK, &slots)),
+        Reply::Update(status) => Ok(json(StatusCode::OK, &status)),
         Reply::ConfigStatus(status) => Ok(json(StatusCode::OK, &status)),
         Reply::History(history) => Ok(json(StatusCode::OK, &history)),
         Reply::Machine(status) => Ok(json(StatusCode::OK, &status)),
@@ -460,6 +481,7 @@ pub(crate) fn unexpected(reply: &Reply) -> Refusal {
         Reply::Exec => "exec",
         Reply::BootTimes(_) => "boot-times",
         Reply::Slots(_) => "slots",
+        Reply::Update(_) => "updates",
         Reply::ConfigChange(_) => "config-change",
         Reply::ConfigStatus(_) => "config-status",
         Reply::ConfigText => "config-text",

@@ -33,9 +33,12 @@ pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
         Some("meta") => berth_meta::run(),
         Some("store") => berth_store::run(),
         Some("fetch") => berth_store::registry::run(),
+        Some("update") => berth_update::run(),
         Some("mkstate") => berth_store::mkstate::run(),
         _ => {
-            eprintln!("usage: berth worker net|time|meta|store|fetch|api|mkstate (PID 1 starts these)");
+            eprintln!(
+                "usage: berth worker net|time|meta|store|fetch|update|api|mkstate (PID 1 starts these)"
+            );
             ExitCode::from(2)
         }
     }

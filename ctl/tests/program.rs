@@ -689,6 +689,72 @@ fn units_and_configs_of_before() {
 }
 
 #[test]
+fn updates() {
+    use berth_units::control::{UpdateOffer, UpdateOrder, UpdateStatus, update::Quarantined};
+    let (laptop, fake) = acquainted();
+    let offer = UpdateOffer {
+        address: "https://updates.example.org".into(),
+        version: "1.1".into(),
+        built_s: 1_795_507_200,
+        root_hash: "1".repeat(64),
+        bytes: 40 << 20,
+    };
+    let way = |state: &str, done| UpdateStatus {
+        state: state.into(),
+        order: Some(UpdateOrder::Fetch),
+        offer: Some(offer.clone()),
+        done,
+        total: 40 << 20,
+        ..fake::update()
+    };
+    let over = UpdateStatus { offer: Some(offer.clone()), written: Some("1.1".into()), ..fake::update() };
+    fake.set_updates(vec![way("checking", 0), way("writing", 10 << 20), over.clone()]);
+    let Output { code, out, err } = laptop.berth(&["update", "fetch"]);
+    assert_eq!(
+        (code, out.as_str()),
+        (0, "version 1.1 is written to the other slot and checked; \"berth update apply\" has it started\n")
+    );
+    // Not a terminal: one line at once, others after ten seconds.
+    assert_eq!(err, "asking the repository\n");
+    assert!(fake.asked().contains(&"Update { order: Fetch, again: false }".to_owned()));
+    laptop.prints(&["update", "apply", "--again"]);
+    assert!(fake.asked().contains(&"Update { order: Apply, again: true }".to_owned()));
+
+    fake.set_updates(vec![UpdateStatus {
+        error: "https://updates.example.org: too slow".into(),
+        ..over.clone()
+    }]);
+    let Output { code, err, .. } = laptop.berth(&["update", "check"]);
+    assert_eq!((code, err.as_str()), (1, "berth: https://updates.example.org: too slow\n"));
+
+    fake.set_updates(vec![UpdateStatus { up_to_date: true, ..over.clone() }]);
+    assert_eq!(laptop.prints(&["update", "check"]), "web1 runs 1.1, the newest\n");
+    let one = Quarantined {
+        version: "1.0.9".into(),
+        root_hash: "2".repeat(64),
+        reason: "web is unhealthy".into(),
+        at_s: 1_795_507_200,
+    };
+    fake.set_updates(vec![UpdateStatus { quarantine: vec![one], checked_ago_s: Some(90), ..over }]);
+    assert_eq!(
+        laptop.prints(&["update", "status"]),
+        "\
+runs        1.0
+state       nothing is under way
+offered     1.1, built 2026-11-24 08:00:00 UTC, asked 1 min ago
+from        https://updates.example.org
+other slot  1.1, written and checked
+channel     stable
+automatic   no
+
+Not taken again, unless with --again:
+VERSION  SINCE                    WHY
+1.0.9    2026-11-24 08:00:00 UTC  web is unhealthy
+"
+    );
+}
+
+#[test]
 fn help() {
     let laptop = Laptop::new();
     let mut text = String::new();
@@ -706,6 +772,13 @@ fn help() {
         "slots",
         "history",
         "rollback",
+        "update",
+        "update status",
+        "update check",
+        "update fetch",
+        "update apply",
+        "update reboot",
+        "update cancel",
         "config",
         "config status",
         "config show",

@@ -119,27 +119,10 @@ fn write_all(inputs: &Inputs, cores: &Cores, options: &Options, outputs: &Output
     disk.install(&inputs.tools, Slot::A, bundle)?;
     drop(disk);
     rename(&half, &outputs.raw)?;
-    fs::create_dir_all(&outputs.update)
-        .with_context(|| format!("could not create {}", outputs.update.display()))?;
-    let part = |name: &str| outputs.update.join(name);
-    for (from, to) in [
-        (&bundle.kernel, outputs.kernel.clone()),
-        (&bundle.initrd, outputs.initrd.clone()),
-        (&bundle.uki, part(release::UKI)),
-        (&bundle.root, part(release::ROOT)),
-        (&bundle.verity, part(release::VERITY)),
-    ] {
-        let _ = fs::remove_file(&to);
-        fs::copy(from, &to).with_context(|| format!("could not write {}", to.display()))?;
+    for (from, to) in [(&bundle.kernel, &outputs.kernel), (&bundle.initrd, &outputs.initrd)] {
+        copy(from, to)?;
     }
-    let facts = Facts {
-        product: release::PRODUCT,
-        version: &options.version,
-        architecture: release::ARCHITECTURE,
-        built: stamp::epoch()?,
-        root_hash: hex(&bundle.root_hash),
-    };
-    write(&part(release::FACTS), &json(&facts)?)?;
+    write_release(bundle, &options.version, &outputs.update)?;
     write(&outputs.cmdline, format!("{}\n", bundle.cmdline).as_bytes())?;
     let mut files = bundle.files.clone();
     files.extend(esp_facts(inputs, cores, options, bundle)?);
@@ -153,6 +136,29 @@ fn write_all(inputs: &Inputs, cores: &Cores, options: &Options, outputs: &Output
     };
     write(&outputs.sbom, &json(&sbom::document(inputs, options, &manifest.files)?)?)?;
     write(&outputs.manifest, &json(&manifest)?)
+}
+
+/// What `berth repo publish` takes: the parts of a system, and what they are, in a folder.
+pub fn write_release(bundle: &Bundle, version: &str, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("could not create {}", folder.display()))?;
+    let part = |name: &str| folder.join(name);
+    copy(&bundle.uki, &part(release::UKI))?;
+    copy(&bundle.root, &part(release::ROOT))?;
+    copy(&bundle.verity, &part(release::VERITY))?;
+    let facts = Facts {
+        product: release::PRODUCT,
+        version,
+        architecture: release::ARCHITECTURE,
+        built: stamp::epoch()?,
+        root_hash: hex(&bundle.root_hash),
+    };
+    write(&part(release::FACTS), &json(&facts)?)
+}
+
+/// In the place of what is there.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let _ = fs::remove_file(to);
+    fs::copy(from, to).map(drop).with_context(|| format!("could not write {}", to.display()))
 }
 
 /// The ESP's files; the sums and the env file are ours, the rest is made from Debian's parts.

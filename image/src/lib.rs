@@ -3,7 +3,7 @@
 //! In the order in which a build goes: [`host`] (what the host must bring), [`sources`] (which Debian mirrors),
 //! [`tools`] (the tree with every program that a build or a boot needs), [`debian`] (kernel, stub, e2fsck, unpacked by
 //! mkosi), [`modules`] (which of the kernel's reach the disk), [`grub`] (the cores), [`state`] (the empty state file
-//! system), [`programs`] (ours, by cargo), [`bundle`] (root, sums, initrd, [`uki`]), [`disk`] and [`esp`] (a disk file
+//! system), [`programs`] (ours, by cargo), [`trust`], [`bundle`] (root, sums, initrd, [`uki`]), [`disk`] and [`esp`] (a disk file
 //! and what is on it), [`image`] (the outputs), [`sbom`].
 //!
 //! Everything that takes long is kept as a stage in a [`cache`], named by the hash of its inputs, so a build after a
@@ -31,9 +31,11 @@ pub mod stamp;
 pub mod state;
 pub mod tools;
 pub mod tree;
+pub mod trust;
 pub mod uki;
 pub mod workspace;
 
 pub use bundle::{Bundle, Compression, Options, bundle};
 pub use image::{Outputs, build};
 pub use run::Progress;
+pub use trust::update_files;

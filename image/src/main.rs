@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use berth_image::disk::Disk;
 use berth_image::{Options, tools};
 use berth_updater::boot_files::BootFile;
@@ -53,6 +53,15 @@ struct Build {
     /// How the root is compressed
     #[arg(long, value_enum, default_value = "lz4hc")]
     compression: Compression,
+    /// The system's version, at most 15 bytes [default: that of the sources]
+    #[arg(long, value_name = "VERSION")]
+    image_version: Option<String>,
+    /// Trust this root.json of an update repository
+    #[arg(long, value_name = "FILE", requires = "update_address")]
+    update_root: Option<PathBuf>,
+    /// Get updates from this repository
+    #[arg(long, value_name = "ADDRESS", requires = "update_root")]
+    update_address: Option<String>,
     /// Make everything of ours again
     #[arg(long)]
     fresh: bool,
@@ -95,9 +104,10 @@ fn run(cli: &Cli) -> Result<()> {
                     Compression::Zstd => berth_image::Compression::Zstd,
                     Compression::None => berth_image::Compression::None,
                 },
+                version: args.image_version.clone().unwrap_or(defaults.version),
+                files: update_files(args)?,
                 install: cli.install,
                 fresh: args.fresh,
-                ..Options::default()
             };
             let outputs = berth_image::build(&options, &progress)?;
             println!("{}", outputs.raw.display());
@@ -105,6 +115,15 @@ fn run(cli: &Cli) -> Result<()> {
         What::Inspect { disk } => inspect(disk)?,
     }
     Ok(())
+}
+
+/// What the image knows of its update repository.
+fn update_files(args: &Build) -> Result<Vec<(String, Vec<u8>)>> {
+    let (Some(root), Some(address)) = (&args.update_root, &args.update_address) else {
+        return Ok(Vec::new());
+    };
+    let text = std::fs::read(root).with_context(|| format!("could not read {}", root.display()))?;
+    berth_image::update_files(&text, address).with_context(|| root.display().to_string())
 }
 
 fn inspect(path: &Path) -> Result<()> {

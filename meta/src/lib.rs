@@ -24,7 +24,6 @@ mod nocloud;
 mod samples;
 mod search;
 mod smbios;
-mod sys;
 mod worker;
 
 pub use worker::run;

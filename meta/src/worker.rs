@@ -2,10 +2,12 @@
 
 use crate::disk::Disk;
 use crate::search::{Outcome, Places, search};
-use crate::{fwcfg, limits, smbios, sys};
+use crate::{fwcfg, limits, smbios};
 use berth_units::control::client::Client;
 use berth_units::control::sealed::sealed;
 use berth_units::control::{FromWorker, ToInit};
+use berth_units::given;
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -13,10 +15,11 @@ use std::process::ExitCode;
 /// `berth worker meta`.
 pub fn run() -> ExitCode {
     let told = Client::worker().and_then(|client| {
-        let fds = std::env::var("BERTH_BLOCK_FDS").unwrap_or_default();
+        let fds = given::block_fds();
         let places =
             Places { smbios: smbios::TABLES.into(), fw_cfg: fwcfg::ENTRY.into(), disks: disks(&fds) };
-        tell(&client, search(&places))
+        tell(&client, search(&places))?;
+        client.finish()
     });
     match told {
         Ok(()) => ExitCode::SUCCESS,
@@ -30,17 +33,10 @@ pub fn run() -> ExitCode {
 
 /// Disks by `BERTH_BLOCK_FDS`: `vdb=5,sr0=6`.
 fn disks(fds: &str) -> Vec<(String, Result<Disk, String>)> {
-    let open = |item: &str| {
-        let Some((name, fd)) = item.split_once('=') else {
-            return (item.to_owned(), Err("not of the form name=descriptor".to_owned()));
-        };
-        let disk = fd
-            .parse()
-            .map_err(|_| format!("{fd:?} is not a descriptor"))
-            .and_then(|fd| sys::inherited(fd).and_then(Disk::new).map_err(|e| e.to_string()));
-        (name.to_owned(), disk)
+    let open = |(name, file): (String, io::Result<File>)| {
+        (name, file.and_then(Disk::new).map_err(|error| error.to_string()))
     };
-    fds.split(',').filter(|item| !item.is_empty()).take(limits::DISKS).map(open).collect()
+    given::block_devices(fds, limits::DISKS).into_iter().map(open).collect()
 }
 
 /// Tells what came of the search, and that the work is done.

@@ -253,7 +253,9 @@ impl Agent {
             | ToWorker::Fetch { .. }
             | ToWorker::InUse { .. }
             | ToWorker::Collect { .. }
-            | ToWorker::Load { .. } => {}
+            | ToWorker::Load { .. }
+            | ToWorker::UpdateCheck { .. }
+            | ToWorker::UpdateWrite { .. } => {}
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use anyhow::Result;
-use berth_qemu::bench;
+use berth_qemu::{bench, updates};
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -32,6 +32,9 @@ enum Command {
         #[arg(long)]
         install: bool,
     },
+    /// Show something, and end.
+    #[command(subcommand)]
+    Demo(DemoCommand),
     /// Measure, against the floor on this machine.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -67,6 +70,12 @@ pub(crate) struct RunOptions {
 }
 
 #[derive(Subcommand)]
+enum DemoCommand {
+    /// A machine is updated, and takes back three versions that are sick; some minutes.
+    Update,
+}
+
+#[derive(Subcommand)]
 enum BenchCommand {
     /// Time to the first page, memory, sizes; see docs/performance.md.
     Boot {
@@ -91,6 +100,7 @@ fn main() -> ExitCode {
         None => interactive::run(&cli.run),
         Some(Command::Run(options)) => interactive::run(&options),
         Some(Command::Build { qcow2, install }) => interactive::build(qcow2, install),
+        Some(Command::Demo(DemoCommand::Update)) => updates::demo::run(&|line| println!("{line}")),
         Some(Command::Bench(BenchCommand::Boot { json, n })) => bench::boot(n, json),
         Some(Command::Bench(BenchCommand::Root { n })) => bench::root(n),
     };

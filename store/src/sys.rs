@@ -2,9 +2,8 @@
 
 use crate::limits;
 use std::ffi::CString;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Sets an extended attribute.
 pub fn fsetxattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> io::Result<()> {
@@ -13,17 +12,6 @@ pub fn fsetxattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> io::Result<()
     let result =
         unsafe { libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// A copy, closed on exec, of a descriptor that this process was started with. One that is not open is an error.
-pub fn inherited(fd: RawFd) -> io::Result<File> {
-    // SAFETY: fcntl with F_DUPFD_CLOEXEC takes any number and touches no memory.
-    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
-    if copy < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: `copy` is a new descriptor that nothing else owns.
-    Ok(unsafe { File::from_raw_fd(copy) })
 }
 
 /// Reads an extended attribute.

@@ -5,9 +5,10 @@ use crate::collect::Needed;
 use crate::error::Error;
 use crate::layout::{self, Layout};
 use crate::prepare::{Outcome, Store};
-use crate::{limits, load, show, sys};
+use crate::{limits, load, show};
 use berth_units::control::client::Client;
 use berth_units::control::{FromWorker, ToWorker};
+use berth_units::given;
 use berth_units::paths;
 use std::fs::File;
 use std::io;
@@ -35,15 +36,10 @@ impl Places {
             disks: Vec::new(),
             problems: Vec::new(),
         };
-        for item in block_fds.split(',').filter(|item| !item.is_empty()).take(limits::SOURCES) {
-            let opened = item
-                .split_once('=')
-                .and_then(|(name, fd)| Some((name, fd.parse().ok()?)))
-                .ok_or_else(|| io::Error::other("not of the form name=descriptor"))
-                .and_then(|(name, fd)| Ok((name, FileBytes::new(sys::inherited(fd)?)?)));
-            match opened {
-                Ok((name, bytes)) => places.disks.push((format!("disk {name}"), Rc::new(bytes))),
-                Err(e) => places.problems.push(format!("disk {}: {e}", show::name(item.as_bytes()))),
+        for (name, file) in given::block_devices(block_fds, limits::SOURCES) {
+            match file.and_then(FileBytes::new) {
+                Ok(bytes) => places.disks.push((format!("disk {name}"), Rc::new(bytes))),
+                Err(e) => places.problems.push(format!("disk {}: {e}", show::name(name.as_bytes()))),
             }
         }
         places
@@ -107,7 +103,7 @@ impl Places {
 /// `berth worker store`. Returns when PID 1 is gone, or the state partition cannot be used.
 pub fn run() -> ExitCode {
     let served = Client::worker().map_err(|e| e.to_string()).and_then(|client| {
-        let fds = std::env::var("BERTH_BLOCK_FDS").unwrap_or_default();
+        let fds = given::block_fds();
         let fetched = Path::new(paths::STATE_FETCHED);
         let places = Places::new(Path::new(paths::SYSTEM_IMAGES), fetched, &fds);
         serve(client, Path::new(paths::STATE_IMAGES), &places)

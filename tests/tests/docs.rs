@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Every crate's module of limits, in the order of the page.
-const LIMITS: [&str; 12] = [
+const LIMITS: [&str; 13] = [
     "units/src/limits.rs",
     "init/src/early/limits.rs",
     "init/src/run/limits.rs",
@@ -21,6 +21,7 @@ const LIMITS: [&str; 12] = [
     "updater/tuf/src/limits.rs",
     "updater/fetch/src/limits.rs",
     "updater/repo/src/limits.rs",
+    "updater/agent/src/limits.rs",
 ];
 
 fn repo() -> PathBuf {
@@ -116,6 +117,7 @@ fn is_told(unit: &Unit, row: &[&str]) {
     };
     assert_eq!(quoted(reads), bound(false), "{name}: may read");
     assert_eq!(reads.contains("disks that are not Berth's"), system.block_devices, "{name}: disks");
+    assert_eq!(writes.contains("the slot that does not run, and the ESP"), system.other_slot, "{name}: slot");
     let mut writable = bound(true);
     if system.data {
         writable.insert(format!("/var/lib/{name}"));

@@ -8,6 +8,7 @@ mod access;
 mod contents;
 mod docker;
 pub mod edit;
+mod update;
 
 pub use access::access_keys;
 
@@ -43,7 +44,7 @@ const MATCH: Form =
     Form { expected: "an interface's name or MAC address such as \"eth0\"", check: interface_match };
 
 /// Tables of the design that this version does not have.
-pub(crate) const LATER: &[&str] = &["storage", "update"];
+pub(crate) const LATER: &[&str] = &["storage"];
 
 /// The file.
 pub(crate) const CONFIG_FILE: &[Section<MachineConfig>] = &[
@@ -177,9 +178,10 @@ pub(crate) const CONFIG_FILE: &[Section<MachineConfig>] = &[
             }),
         }],
     },
+    update::SECTION,
     Section {
         name: "proxy",
-        doc: "How registries are reached from a network that lets nobody out directly.",
+        doc: "How registries and update repositories are reached from a network that lets nobody out directly.",
         later: &[],
         system: false,
         fields: &[
@@ -188,7 +190,7 @@ pub(crate) const CONFIG_FILE: &[Section<MachineConfig>] = &[
                 required: false,
                 default: "none",
                 example: "\"http://proxy.lan:3128\"",
-                doc: "For registries without TLS.",
+                doc: "For those without TLS.",
                 set: Set::Text(&PROXY, |config, text| config.registries.proxy.http = Some(text)),
             },
             Field {

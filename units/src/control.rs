@@ -15,6 +15,7 @@ pub mod exec;
 pub mod packet;
 pub mod sealed;
 mod told;
+pub mod update;
 
 use crate::generation::History;
 use crate::model::{MachineNetwork, Port, RegistrySettings};
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 pub use told::*;
+pub use update::{UpdateOffer, UpdateOrder, UpdateSource, UpdateStatus};
 
 /// Any packet towards PID 1.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -109,6 +111,16 @@ pub enum Request {
     ConfigShow,
     /// What has been changed on the machine, and what came of it.
     History,
+    /// Look for an update of the system, or take it. Accepted at once; [`Request::UpdateStatus`] tells how it goes.
+    Update {
+        /// How far to go.
+        order: UpdateOrder,
+        /// Also a version that did not prove itself on this machine.
+        #[serde(default)]
+        again: bool,
+    },
+    /// How updates stand.
+    UpdateStatus,
     /// Stop everything and reboot.
     Reboot,
     /// Stop everything and power off.
@@ -220,6 +232,8 @@ pub enum Reply {
     History(Box<History>),
     /// To [`Request::ConfigShow`]: the text rides along as a [`sealed`] memory file.
     ConfigText,
+    /// To [`Request::UpdateStatus`].
+    Update(Box<UpdateStatus>),
     /// To [`Request::Image`]: it is this job's now.
     Job(u64),
     /// To [`Request::Jobs`].
@@ -308,6 +322,20 @@ pub enum ToWorker {
     Names {
         /// DNS name → names of the units behind it that are in service, perhaps none.
         names: BTreeMap<String, Vec<String>>,
+    },
+    /// To the unit `update`: ask the repository what it offers, and answer.
+    UpdateCheck {
+        /// Where.
+        source: Box<UpdateSource>,
+        /// When the running system was built, seconds since 1970: it is later than that.
+        built_s: u64,
+    },
+    /// To the unit `update`, after [`FromWorker::UpdateOffer`]: write that to the other slot.
+    UpdateWrite {
+        /// The offer's.
+        root_hash: String,
+        /// The slot to write, `a` or `b`.
+        slot: String,
     },
     /// To the API server: who may come in. Comes once after Hello and on every change.
     Access {
@@ -412,6 +440,25 @@ pub enum FromWorker {
         agree: u32,
         /// Servers that answered.
         of: u32,
+    },
+    /// From the unit `update`, to [`ToWorker::UpdateCheck`].
+    UpdateOffer(UpdateOffer),
+    /// From the unit `update`: bytes that are written, at most a few times a second.
+    UpdateProgress {
+        /// Bytes that are there.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// From the unit `update`, to [`ToWorker::UpdateWrite`]: the other slot holds it, read back and checked.
+    UpdateWritten {
+        /// As asked.
+        root_hash: String,
+    },
+    /// From the unit `update`: what was asked cannot be done, or not now.
+    UpdateFailed {
+        /// What failed, on what, why, what to do.
+        error: String,
     },
     /// From the network agent: the machine's addresses now (for the console and `berth ps`).
     Addresses {

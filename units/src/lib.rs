@@ -23,6 +23,7 @@ pub mod diag;
 mod env_file;
 pub mod figures;
 pub mod generation;
+pub mod given;
 pub mod graph;
 pub mod health;
 pub mod image;

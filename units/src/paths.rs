@@ -49,6 +49,15 @@ pub const STATE_UNITS: &str = "/var/lib/berth/units";
 /// The users' data: one folder a volume. Nothing of Berth's ever removes one unasked.
 pub const STATE_VOLUMES: &str = "/var/lib/berth/volumes";
 
+/// What the unit `update` keeps: trusted metadata, how far it has come.
+pub const STATE_UPDATE: &str = "/var/lib/berth/update";
+/// What PID 1 remembers of updates: the one on trial, what was quarantined.
+pub const STATE_TRIALS: &str = "/var/lib/berth/trials.json";
+/// The update repository that the image was made for: its trusted root, and its address. Both may be missing.
+pub const UPDATE_ROOT: &str = "/usr/lib/berth/update/root.json";
+/// See [`UPDATE_ROOT`].
+pub const UPDATE_ADDRESS: &str = "/usr/lib/berth/update/address";
+
 /// cgroup v2.
 pub const CGROUP: &str = "/sys/fs/cgroup";
 /// Parent cgroup of system units.

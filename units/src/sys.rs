@@ -8,6 +8,7 @@ pub(crate) mod process;
 use crate::limits::MESSAGE_FDS;
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -51,4 +52,15 @@ pub(crate) fn recv_with_fds(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Re
             fds.len() > MESSAGE_FDS || message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
         return Ok(Received { bytes: message.bytes, fds, truncated });
     }
+}
+
+/// A copy, closed on exec, of a descriptor that this process was started with. One that is not open is an error.
+pub(crate) fn inherited(fd: RawFd) -> io::Result<File> {
+    // SAFETY: fcntl with F_DUPFD_CLOEXEC takes any number and touches no memory.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `copy` is a new descriptor that nothing else owns.
+    Ok(unsafe { File::from_raw_fd(copy) })
 }

@@ -49,6 +49,8 @@ pub const PARTS: [Part; 8] = [
     Part { number: 8, label: "state", kind: KIND_STATE, bytes: 192 * MIB },
 ];
 
+/// The EFI system partition.
+pub const ESP: Part = PARTS[1];
 /// The boot record's.
 pub const RECORD: Part = PARTS[2];
 /// The state's.

@@ -10,7 +10,7 @@ use berth_api::stats::Sources;
 use berth_units::control::{
     BootTimes, ClockStatus, ConfigChange, ConfigReload, ConfigStatus, FromWorker, ImageOrder, JobStatus,
     MachineStatus, Reply, Request, SlotStatus, SlotsStatus, StepTime, ToInit, ToWorker, UnitChange,
-    UnitDetail, UnitStatus, packet, sealed,
+    UnitDetail, UnitStatus, UpdateStatus, packet, sealed,
 };
 use berth_units::generation::{Generation, History, Verdict, What};
 use berth_units::model::{NetworkMode, Origin, Port, Protocol};
@@ -56,6 +56,7 @@ struct State {
     stop_at: Mutex<Option<(String, UnixStream)>>,
     /// What job 7 is at each look; the last one stays.
     jobs: Mutex<Vec<JobStatus>>,
+    updates: Mutex<Vec<UpdateStatus>>,
     /// Archives that came, and how many bytes of one are taken.
     taken: Sender<Vec<u8>>,
     takes: AtomicU64,
@@ -97,6 +98,7 @@ impl Fake {
             command_ended: Mutex::new(end_command),
             stop_at: Mutex::default(),
             jobs: Mutex::new(vec![job("done", "")]),
+            updates: Mutex::new(vec![update()]),
             taken,
             takes: AtomicU64::new(u64::MAX),
         });
@@ -163,6 +165,11 @@ impl Fake {
     /// Job 7 goes like this from now on.
     pub fn job_goes(&self, looks: Vec<JobStatus>) {
         *self.state.jobs.lock().unwrap() = looks;
+    }
+
+    /// What `GET /v1/update` says, look by look.
+    pub fn set_updates(&self, looks: Vec<UpdateStatus>) {
+        *self.state.updates.lock().unwrap() = looks;
     }
 
     /// The next archive that came.
@@ -326,7 +333,13 @@ impl State {
                     Reply::Error { kind: "bad-request".into(), message: "berth.toml:1:1: a mistake\n".into() }
                 }
             },
+            Request::UpdateStatus => {
+                // Each look finds it further.
+                let mut left = self.updates.lock().unwrap();
+                Reply::Update(Box::new(if left.len() > 1 { left.remove(0) } else { left[0].clone() }))
+            }
             Request::Reboot
+            | Request::Update { .. }
             | Request::Poweroff
             | Request::ConfigConfirm
             | Request::Halt
@@ -368,6 +381,17 @@ fn access_message(keys: &[&str]) -> ToWorker {
 }
 
 /// Job 7: a pull.
+/// Nothing has been done.
+pub fn update() -> UpdateStatus {
+    UpdateStatus {
+        version: "1.0".into(),
+        state: "idle".into(),
+        channel: "stable".into(),
+        window: "00:00-24:00".into(),
+        ..UpdateStatus::default()
+    }
+}
+
 pub fn job(state: &str, message: &str) -> JobStatus {
     JobStatus {
         id: 7,

@@ -177,6 +177,9 @@ restarted, as with \"berth config apply\". Volumes never go back.")]
         #[arg(long, value_name = "TIME")]
         confirm: Option<String>,
     },
+    /// Updates of the system: look for one, take it, see how it goes
+    #[command(subcommand)]
+    Update(UpdateCommand),
     /// The machine's config
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -322,6 +325,38 @@ pub enum ImageCommand {
     },
     /// Remove all that no unit needs
     Prune,
+}
+
+/// `berth update`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum UpdateCommand {
+    /// What runs, what is offered, what became of the last update
+    Status,
+    /// Ask the repository what it offers
+    Check,
+    /// Write what is offered to the other slot; nothing is started from there yet
+    Fetch {
+        /// Also a version that did not prove itself on this machine
+        #[arg(long)]
+        again: bool,
+    },
+    /// And start it the next time the machine starts
+    Apply {
+        /// Also a version that did not prove itself on this machine
+        #[arg(long)]
+        again: bool,
+    },
+    /// And reboot now
+    #[command(after_help = "\
+All that is well now has to be well again with the new version, for [update] settle (2 minutes) in one go; otherwise the
+machine goes back to the old one by itself, and \"berth update status\" says why.")]
+    Reboot {
+        /// Also a version that did not prove itself on this machine
+        #[arg(long)]
+        again: bool,
+    },
+    /// Do not start what was applied after all
+    Cancel,
 }
 
 /// `berth config`.

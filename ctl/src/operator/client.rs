@@ -16,7 +16,7 @@ use berth_api::stats::Stats;
 use berth_units::config::edit::Edit;
 use berth_units::control::{
     BootTimes, ConfigChange, ConfigReload, ConfigStatus, Drive, ImageOrder, JobStatus, MachineStatus,
-    SlotsStatus, UnitDetail, UnitStatus,
+    SlotsStatus, UnitDetail, UnitStatus, UpdateOrder, UpdateStatus,
 };
 use berth_units::generation::History;
 pub use exec::{Outcome, Streams};
@@ -250,6 +250,16 @@ impl Client {
             machine: self.http.machine().to_owned(),
             why: "it has given the job no number".to_owned(),
         })
+    }
+
+    /// `GET /v1/update`.
+    pub fn update_status(&self) -> Result<UpdateStatus, ClientError> {
+        self.get("/v1/update")
+    }
+
+    /// `POST /v1/update/ORDER`.
+    pub fn order_update(&self, order: UpdateOrder, again: bool) -> Result<Accepted, ClientError> {
+        self.post(&format!("/v1/update/{order}{}", if again { "?again=true" } else { "" }))
     }
 
     /// `GET /v1/jobs`.

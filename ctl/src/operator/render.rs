@@ -8,5 +8,6 @@ pub mod status;
 pub mod style;
 pub mod table;
 pub mod units;
+pub mod update;
 
 pub use style::Style;

@@ -6,6 +6,8 @@
 //! watchdog). Besides the steps of both tables: `loop:turn`, each turn of the event loop, `loop:confirm`, before
 //! this boot is called healthy, and `shutdown:unmount`, in the last child.
 //!
+//! `berth.fault=sick:unit:NAME` makes every check of a unit fail.
+//!
 //! `berth.fault=freeze:main:repair` stops what repairs the state partition in the middle of it, and
 //! `berth.repair-limit=SECONDS` is how long that may take.
 
@@ -28,6 +30,11 @@ pub fn freeze(unit: &str, cgroup: &Path, runs: bool) {
 /// Instead of the ten minutes.
 pub fn repair_limit() -> Option<Duration> {
     Cmdline::read().number("berth.repair-limit").map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+/// A look at this unit finds it sick, whatever it is.
+pub fn is_sick(unit: &str) -> bool {
+    asked("sick", "unit", unit)
 }
 
 /// Misbehaves if the command line says so.

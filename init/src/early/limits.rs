@@ -71,3 +71,6 @@ pub const REPAIR_LINES: usize = 30;
 pub const REPAIR_LINE_BYTES: usize = 200;
 /// How long a killed container may take to be gone, milliseconds; what is stuck in the kernel is left to the event loop.
 pub const KILLED_MS: u16 = 1000;
+/// The system's units together get so much of the processors when they are busy, against 100 of all others together (cgroup
+/// `cpu.weight`). They use little, and the API and the network agent must not wait.
+pub const SYSTEM_CPU_WEIGHT: u32 = 1000;

@@ -7,7 +7,7 @@
 use super::{console, limits};
 use crate::sys::child;
 use berth_updater::layout::Slot;
-use berth_updater::record::{REC0_AT, REC1_AT, Record, SECTOR};
+use berth_updater::record::{REC0_AT, REC1_AT, Record, SECTOR, TRIES, Trial};
 use berth_updater::steps::{Status, StepRecord, step_at};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -103,6 +103,32 @@ impl RecordStore {
         child::run(limits::CHILD, work)
             .map(|_| ())
             .map_err(|error| format!("boot record {} not written: {error}", self.path.display()))
+    }
+
+    /// Whether the loader is to start the other slot the next time, on trial. How another system fared in that slot says
+    /// nothing about the one that is there now, so its step record goes first.
+    pub fn set_trial(&self, on: bool) -> Result<(), String> {
+        let (record, trouble) = self.read();
+        let Some(record) = record else {
+            return Err(trouble.unwrap_or_else(|| "the boot record cannot be read".into()));
+        };
+        let (own, other) = (self.now.slot, self.now.slot.other());
+        if record.good != own {
+            return Err(format!("the boot record does not say that slot {own} is good; reboot first"));
+        }
+        let trial = on.then_some(Trial { slot: other, tries: TRIES });
+        let next = Record { trial, said: String::new(), ..record.clone() };
+        if on {
+            self.forget_step(other)?;
+        }
+        if next == record { Ok(()) } else { self.write(&next) }
+    }
+
+    fn forget_step(&self, slot: Slot) -> Result<(), String> {
+        let Some(file) = &self.file else { return Err("there is no boot record partition".into()) };
+        write_sector(file, step_at(slot), &[0; SECTOR])
+            .and_then(|()| file.sync_data())
+            .map_err(|error| format!("step record {} not written: {error}", self.path.display()))
     }
 
     /// Notes what is being done now, before it is done. Never fails outward: a boot must not end for want of notes.
@@ -230,6 +256,22 @@ mod tests {
         assert_eq!(stage.current().bad_before, 1);
         stage.step("main", "event loop", Status::Ok, "");
         assert_eq!(RecordStore::open(disk.path(), Slot::B).unwrap().current().bad_before, 0);
+    }
+
+    #[test]
+    fn a_trial_begins_with_nothing_known_of_the_slot() {
+        let disk = partition();
+        let mut other = RecordStore::open(disk.path(), Slot::B).unwrap();
+        other.step("main", "healthy", Status::Ok, "");
+        let store = RecordStore::open(disk.path(), Slot::A).unwrap();
+        store.set_trial(true).unwrap();
+        let record = store.read().0.unwrap();
+        assert_eq!((record.good, record.trial), (Slot::A, Some(Trial { slot: Slot::B, tries: TRIES })));
+        assert_eq!(store.read_step(Slot::B), None);
+        store.set_trial(false).unwrap();
+        assert_eq!(store.read().0.unwrap(), Record::fresh(Slot::A));
+        // The slot that is not good does not decide what is tried.
+        assert!(other.set_trial(true).unwrap_err().contains("slot b is good"));
     }
 
     #[test]

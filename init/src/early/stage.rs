@@ -222,6 +222,9 @@ fn cgroups(_: &mut Main) -> Result<String, String> {
         files::poke(Path::new(folder).join("cgroup.subtree_control"), &all)
             .map_err(|error| format!("{folder}: controllers {all} not delegated: {error}"))?;
     }
+    // Whatever units do, whoever wants to do something about it gets in. A kernel without it shares alike.
+    let weight = limits::SYSTEM_CPU_WEIGHT.to_string();
+    let _ = files::poke(Path::new(paths::CGROUP_SYSTEM).join("cpu.weight"), &weight);
     Ok(String::new())
 }
 

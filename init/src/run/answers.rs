@@ -5,6 +5,7 @@ use super::kernel::Kernel as _;
 use super::machine::{Machine, OWN_LOG, now};
 use super::peers;
 use super::supervisor::{API, Supervisor, Trial, refuse};
+use super::text;
 use crate::early::{Booted, Content, State, files};
 use berth_units::control::{
     BootTimes, ExecRequest, ImageOrder, MachineStatus, Reply, Request, SlotStatus, SlotsStatus,
@@ -12,6 +13,7 @@ use berth_units::control::{
 use berth_units::figures::kib;
 use berth_updater::assess;
 use berth_updater::layout::Slot;
+use berth_updater::record::Record;
 use berth_updater::steps::StepRecord;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -186,6 +188,24 @@ fn slots(machine: &Machine, confirmed: bool) -> SlotsStatus {
         firmware: booted.firmware.name().into(),
         slots: Slot::ALL.map(one).into(),
     }
+}
+
+/// How the slot that does not run fared when it was on trial, as far as the records and the firmware can tell.
+pub fn went(slot: Slot, record: Option<&Record>, step: Option<&StepRecord>) -> String {
+    let said = record.map(|record| record.said.as_str()).unwrap_or_default();
+    let panic = crate::early::pstore::last_words();
+    let panic = panic.as_deref().and_then(panic_line).map(|line| format!("its kernel said \"{line}\""));
+    let silent = "its kernel never came as far as init".to_owned();
+    let step = last_start(step).or_else(|| step.is_none().then_some(silent));
+    let all: Vec<String> = [refused(slot, said).or(step), panic].into_iter().flatten().collect();
+    if all.is_empty() { "it went down without a word".into() } else { all.join("; ") }
+}
+
+/// The line that says why, of a kernel's last words.
+fn panic_line(text: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.contains("Kernel panic"))?;
+    let from = line.find("Kernel panic")?;
+    Some(text::bounded(line.get(from..)?, 200))
 }
 
 /// What GRUB left about a slot that it refused.

@@ -33,6 +33,10 @@ pub enum Job {
     OtherSlot,
     /// Writes the step record (what is being done now).
     Step,
+    /// Writes the boot record: the other slot is on trial, or is not.
+    Trial,
+    /// Keeps what is remembered of trials.
+    Trials,
     /// Writes the boot record: this boot is healthy.
     Confirm,
     /// Writes the step record: this boot failed.

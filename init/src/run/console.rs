@@ -185,6 +185,11 @@ pub fn slot_rescued(slot: &str) -> String {
     line("slot", format_args!("{slot} can be reached in rescue; the next start is a normal one"))
 }
 
+/// Updates: what was found, done, decided.
+pub fn update(what: &str) -> String {
+    line("update", what)
+}
+
 /// The slot is healthy, but the record was not written.
 pub fn slot_not_written(slot: &str, why: &str) -> String {
     line("slot", format_args!("{slot} is healthy, but the boot record was not written: {why}"))

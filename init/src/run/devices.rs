@@ -2,10 +2,12 @@
 
 use super::limits;
 use super::reactor::{Reactor, Source, Watch};
-use crate::early::buttons;
+use crate::early::{buttons, disks};
 use crate::sys::{child, early as sys};
 use berth_units::control::packet;
 use berth_units::limits::MESSAGE_FDS;
+use berth_units::model::SLOT_PARTS;
+use berth_updater::layout::{self, Part, Slot};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -76,6 +78,26 @@ impl Opened {
 /// out because they did not open in time.
 pub fn open_foreign(own: &Path, to: &UnixDatagram) -> Result<String, String> {
     hand_over(foreign_disks(own), limits::DISK_OPEN, to, open)
+}
+
+/// In a child: descriptors of the partitions of a slot of Berth's own disk that does not run, and of the ESP, to be read and
+/// written.
+pub fn open_slot(own: &Path, slot: Slot, to: &UnixDatagram) -> Result<String, String> {
+    let mut disk = File::open(own).map_err(|error| format!("{}: {error}", own.display()))?;
+    let table = disks::table(&mut disk)?.table;
+    let name = own.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let open = |part: Part| {
+        let found = table.by_label(part.kind, part.label);
+        let (number, _) =
+            found.ok_or_else(|| format!("{} has no partition {}", own.display(), part.label))?;
+        let node = disks::partition_node(name, number);
+        let file = OpenOptions::new().read(true).write(true).open(&node);
+        file.map_err(|error| format!("{}: {error}", node.display()))
+    };
+    let files = [open(slot.root())?, open(slot.verity())?, open(layout::ESP)?];
+    packet::send(to.as_fd(), &SLOT_PARTS, &files.each_ref().map(AsFd::as_fd))
+        .map_err(|error| error.to_string())?;
+    Ok(String::new())
 }
 
 fn hand_over(

@@ -16,11 +16,12 @@ fn ids_path() -> PathBuf {
 
 /// Makes the folders that units and workers are given. For a child.
 pub fn make_folders() -> Result<String, String> {
-    let folders: [(PathBuf, u32); 8] = [
+    let folders: [(PathBuf, u32); 9] = [
         (Path::new(paths::STATE_CONFIG).join("generations"), 0o700),
         (Path::new(paths::STATE_IMAGES).join("layers"), 0o755),
         (Path::new(paths::STATE_IMAGES).join("index"), 0o755),
         (paths::STATE_FETCHED.into(), 0o755),
+        (paths::STATE_UPDATE.into(), 0o755),
         (paths::STATE_UNITS.into(), 0o755),
         (paths::STATE_VOLUMES.into(), 0o700),
         (paths::LOGS.into(), 0o755),
@@ -68,6 +69,20 @@ pub fn kept_ids() -> String {
         None
     });
     String::from_utf8(bytes.unwrap_or_default()).unwrap_or_default()
+}
+
+/// What is remembered of trials.
+pub fn kept_trials() -> String {
+    let bytes = read(Path::new(paths::STATE_TRIALS), limits::TRIALS_BYTES).unwrap_or_else(|error| {
+        log::error!("{}: {error}; trials are forgotten", paths::STATE_TRIALS);
+        None
+    });
+    String::from_utf8(bytes.unwrap_or_default()).unwrap_or_default()
+}
+
+/// Keeps it. For a child.
+pub fn keep_trials(text: &str) -> Result<String, String> {
+    replace(Path::new(paths::STATE_TRIALS), text.as_bytes(), 0o600).map(|()| String::new())
 }
 
 /// Keeps the id table. For a child.
@@ -209,7 +224,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("units");
         let units = system_units(&folder);
         let names: Vec<&str> = units.iter().map(|unit| unit.name.as_str()).collect();
-        assert_eq!(names, ["api", "fetch", "meta", "net", "store", "time"]);
+        assert_eq!(names, ["api", "fetch", "meta", "net", "store", "time", "update"]);
         berth_units::graph::Graph::new(&units).unwrap();
         for unit in &units {
             let grants = unit.system.as_ref().unwrap();

@@ -80,6 +80,13 @@ pub trait Kernel {
     /// This boot is healthy: writes what follows from it to the boot record and the step record. Answered by
     /// [`Input::Confirmed`].
     fn confirm(&mut self);
+    /// Whether the other slot is started the next time, on trial: one sector of the boot record. Answered by
+    /// [`Input::TrialSet`].
+    fn set_trial(&mut self, on: bool);
+    /// Keeps what is remembered of trials, atomically.
+    fn store_trials(&mut self, text: String);
+    /// Another system is in the other slot now.
+    fn other_slot_changed(&mut self);
     /// This boot failed: the reason goes to the step record, before anything else. `broken`: and would fail again, so
     /// the boot loader is told to prefer the other slot.
     fn condemn(&mut self, reason: &str, broken: bool);
@@ -177,6 +184,8 @@ pub enum Input {
     Confirmed(Result<(), String>),
     /// Another config's text, or why there is none.
     ConfigMade(Result<Vec<u8>, String>),
+    /// The boot record says so now, or could not be written.
+    TrialSet(Result<(), String>),
     /// Somebody wants the machine down.
     Halt {
         /// How.

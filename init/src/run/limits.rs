@@ -74,6 +74,16 @@ pub const CHILD_COLDPLUG: Duration = Duration::from_secs(180);
 pub const CHILD_CONFIRM: Duration = Duration::from_secs(30);
 /// A probe by Berth's own program says itself what was late; it is killed this long after that.
 pub const PROBE_GRACE: Duration = Duration::from_secs(2);
+/// How long an update waits for a sign of life: the worker itself gives a silent server up after two minutes, and says so.
+pub const UPDATE_SILENCE: Duration = Duration::from_secs(240);
+/// With `[update] automatic`, the first look after a boot was found healthy; up to 20 minutes are added, by the machine's id.
+pub const UPDATE_FIRST: Duration = Duration::from_secs(300);
+/// And how often after that.
+pub const UPDATE_EVERY: Duration = Duration::from_secs(3600);
+/// Bytes of a version: that of a root's label.
+pub const VERSION_BYTES: usize = 16;
+/// Bytes of what is remembered of trials: 32 versions in quarantine, 512 units that were well.
+pub const TRIALS_BYTES: usize = 256 * 1024;
 /// Commands that operators run in units at once.
 pub const EXECS: usize = 16;
 /// Exits remembered for each unit.

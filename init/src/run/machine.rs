@@ -77,6 +77,7 @@ pub struct Machine {
     /// Disks that are being opened for a unit.
     opening: BTreeMap<String, Opened>,
     next_ids: Option<String>,
+    next_trials: Option<String>,
     next_images: VecDeque<String>,
     next_generations: VecDeque<Write>,
     /// What children write their texts into.
@@ -122,6 +123,7 @@ impl Machine {
             held: BTreeMap::new(),
             opening: BTreeMap::new(),
             next_ids: None,
+            next_trials: None,
             next_images: VecDeque::new(),
             next_generations: VecDeque::new(),
             texts: Vec::new(),
@@ -212,9 +214,10 @@ impl Machine {
     /// Begins to open the disks that the unit may read; whether there is something to wait for.
     fn opens_disks(&mut self, unit: &Unit) -> bool {
         let grants = unit.system.as_ref().filter(|_| unit.origin == Origin::System);
-        if !grants.is_some_and(|grants| grants.block_devices) {
+        let Some(grants) = grants.filter(|grants| grants.block_devices || grants.other_slot) else {
             return false;
-        }
+        };
+        let other_slot = grants.other_slot.then(|| self.booted.slot.other());
         let (opened, to) = match Opened::new() {
             Ok(ends) => ends,
             Err(error) => {
@@ -225,7 +228,10 @@ impl Machine {
         self.opening.insert(unit.name.clone(), opened);
         let (own, job) = (self.booted.disk.clone(), Job::Disks(unit.name.clone()));
         self.chores.kill_all(&mut self.reactor, &job);
-        let work = move || devices::open_foreign(&own, &to);
+        let work = move || match other_slot {
+            Some(slot) => devices::open_slot(&own, slot, &to),
+            None => devices::open_foreign(&own, &to),
+        };
         let started = self.chores.start(&mut self.reactor, job, limits::CHILD_DISKS, now(), work);
         if let Err(error) = &started {
             log::warn!("disks for {} not opened: {error}", unit.name);
@@ -395,6 +401,16 @@ impl Machine {
                     self.store_ids(text);
                 }
             }
+            Job::Trial => {
+                self.read_record();
+                self.inbox.push_back(Input::TrialSet(outcome.map(|_| ())));
+            }
+            Job::Trials => {
+                complain("what is known of trials is not kept", &outcome);
+                if let Some(text) = self.next_trials.take() {
+                    self.store_trials(text);
+                }
+            }
             Job::Step | Job::Condemn => {
                 complain("step record not written", &outcome);
                 if let Some(step) = self.next_step.take() {
@@ -513,6 +529,11 @@ impl Kernel for Machine {
     }
 
     fn check(&mut self, order: &Order<'_>, check: &Check, timeout: Duration) {
+        #[cfg(feature = "faults")]
+        if crate::early::faults::is_sick(&order.unit.name) {
+            let unit = order.unit.name.clone();
+            return self.inbox.push_back(Input::Checked { unit, found: Err("sick, as asked for".into()) });
+        }
         let inside = self.containers.inside(order);
         let begun =
             inside.and_then(|inside| self.looks.begin(&mut self.reactor, &inside, check, timeout, now()));
@@ -577,6 +598,28 @@ impl Kernel for Machine {
         } else {
             self.start(Job::Ids, limits::CHILD_STORE, || files::keep_ids(&text));
         }
+    }
+
+    fn set_trial(&mut self, on: bool) {
+        let record = &self.booted.record;
+        let work = || record.set_trial(on).map(|()| String::new());
+        if let Err(error) =
+            self.chores.start(&mut self.reactor, Job::Trial, limits::CHILD_CONFIRM, now(), work)
+        {
+            self.chore_ended(Job::Trial, Err(error));
+        }
+    }
+
+    fn store_trials(&mut self, text: String) {
+        if self.chores.busy(&Job::Trials) {
+            self.next_trials = Some(text);
+        } else {
+            self.start(Job::Trials, limits::CHILD_STORE, || files::keep_trials(&text));
+        }
+    }
+
+    fn other_slot_changed(&mut self) {
+        self.read_other_slot();
     }
 
     fn load_drivers(&mut self) {

@@ -23,6 +23,7 @@ mod execs;
 pub mod files;
 pub mod generations;
 pub mod ids;
+mod kept;
 pub mod kernel;
 pub mod last;
 pub mod limits;
@@ -32,6 +33,7 @@ pub mod peers;
 pub mod reactor;
 pub mod supervisor;
 pub mod text;
+pub mod trials;
 mod turn;
 mod visit;
 

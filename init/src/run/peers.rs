@@ -10,12 +10,13 @@
 //! | `meta` | Hello, Ready, Status, ConfigFound, ConfigRefused, ConfigNone |
 //! | `store` | Hello, Ready, Status, Prepared, PrepareFailed, Collected, Loaded |
 //! | `fetch` | Hello, Ready, Status, Fetched, FetchFailed, FetchProgress |
+//! | `update` | Hello, Ready, Status, UpdateOffer, UpdateProgress, UpdateWritten, UpdateFailed |
 //! | any other system unit with `control` | Hello, Ready, Status |
 //! | everybody else | nothing: the connection is closed |
 
 use super::limits;
 use super::reactor::{Reactor, Source, Watch};
-use super::supervisor::{API, FETCH, META, NET, STORE, TIME};
+use super::supervisor::{API, FETCH, META, NET, STORE, TIME, UPDATE};
 use berth_units::control::{FromWorker, Reply, Request, ToInit, ToWorker, packet, sealed};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -69,6 +70,10 @@ pub fn may_say(unit: &str, message: &ToInit) -> bool {
             | FromWorker::PrepareFailed { .. }
             | FromWorker::Collected { .. }
             | FromWorker::Loaded { .. } => unit == STORE,
+            FromWorker::UpdateOffer(_)
+            | FromWorker::UpdateProgress { .. }
+            | FromWorker::UpdateWritten { .. }
+            | FromWorker::UpdateFailed { .. } => unit == UPDATE,
             FromWorker::Fetched { .. }
             | FromWorker::FetchFailed { .. }
             | FromWorker::FetchProgress { .. } => unit == FETCH,

@@ -27,6 +27,8 @@ mod status;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod trial;
+mod update;
 mod waiting;
 
 pub use apply::Trial;
@@ -60,6 +62,8 @@ pub const FETCH: &str = "fetch";
 pub const TIME: &str = "time";
 /// The API server's unit.
 pub const API: &str = "api";
+/// The unit that gets updates and writes the other slot.
+pub const UPDATE: &str = "update";
 
 /// What the boot found out, as far as it matters here.
 #[derive(Debug, Clone)]
@@ -74,8 +78,16 @@ pub struct Facts {
     pub hostname: String,
     /// 32 hex digits, the same for ever.
     pub machine_id: String,
+    /// The slot that does not run: `a` or `b`.
+    pub other_slot: String,
+    /// Why this machine takes no updates, if it does not.
+    pub no_update: Option<String>,
     /// The slot is on trial: if it does not become healthy, the other one is there.
     pub on_trial: bool,
+    /// The slot that the boot record says is on trial, tries left or not.
+    pub trial: Option<String>,
+    /// What is known of the other slot's last start, one sentence.
+    pub other_went: String,
     /// This boot is a rescue, and why.
     pub rescue: Option<String>,
     /// Time from the start of the main loop until the slot has to be healthy.
@@ -198,6 +210,10 @@ pub struct Supervisor {
     clock: Clock,
     devices: devices::Devices,
     health: health::Health,
+    trying: trial::Judge,
+    /// When the judging of this boot began.
+    judged_from: Duration,
+    update: update::Update,
     stopping: Option<stop::Stopping>,
     ids: Ids,
     timeline: Vec<StepTime>,
@@ -244,6 +260,9 @@ impl Supervisor {
             clock: Clock::default(),
             devices: devices::Devices::default(),
             health: health::Health::default(),
+            trying: trial::Judge::default(),
+            judged_from: Duration::ZERO,
+            update: update::Update::default(),
             stopping: None,
             ids: Ids::default(),
             timeline: Vec::new(),
@@ -265,7 +284,9 @@ impl Supervisor {
             k.say(console::rescue(reason));
             k.step("rescue");
         }
+        self.judged_from = now;
         self.health = health::Health::Pending { by: now.saturating_add(self.facts.health_deadline) };
+        self.begin_judging(now, k);
         self.want(NET);
         self.rest_at = Some(now.saturating_add(limits::REST_HOLD));
         // Who comes in to a rescue should not have to wait.
@@ -278,8 +299,9 @@ impl Supervisor {
         if self.facts.rescue.is_none() {
             let others: Vec<String> =
                 self.units.iter().filter(|(_, run)| run.is_system()).map(|u| u.0.clone()).collect();
-            for name in
-                others.iter().filter(|name| ![NET, API, TIME, META, STORE, FETCH].contains(&name.as_str()))
+            for name in others
+                .iter()
+                .filter(|name| ![NET, API, TIME, META, STORE, FETCH, UPDATE].contains(&name.as_str()))
             {
                 self.want(name);
             }
@@ -319,6 +341,7 @@ impl Supervisor {
             Input::GenerationWritten { number, result } => self.generation_written(number, result, k),
             Input::ConfigMade(result) => self.config_made(result, now, k),
             Input::Confirmed(result) => self.confirmed(result, now, k),
+            Input::TrialSet(result) => self.trial_set(result, now, k),
             Input::Halt { halt, why } => self.halt(halt, &why, limits::SHUTDOWN, now, k),
             Input::Broken { reason } => self.broken(&reason, now, k),
         }
@@ -347,6 +370,8 @@ impl Supervisor {
         self.tick_collection(now, k);
         self.tick_config(now, k);
         self.tick_revert(now, k);
+        self.tick_trial(now, k);
+        self.tick_update(now, k);
         self.tick_health(now, k);
         self.tick_stop(now, k);
         self.run_events(now, k);
@@ -361,6 +386,8 @@ impl Supervisor {
             self.rest_at,
             self.devices.next(),
             self.collecting.next(),
+            self.trying.next(self.update.settings.settle),
+            self.update.next(),
         ];
         // On the way down nobody waits for the boot any more.
         let boot = boot.into_iter().flatten().filter(|_| self.stopping.is_none());
@@ -420,6 +447,7 @@ impl Supervisor {
                 self.look_at_waiting();
                 self.look_at_store(now, k);
                 self.look_at_fetcher();
+                self.look_at_updater(now, k);
                 self.look_at_sweeps(now, k);
                 self.send_loads(k);
                 self.look_at_config(now, k);
@@ -586,6 +614,7 @@ impl Supervisor {
         if self.stopping.is_some() {
             return;
         }
+        self.fail_trial(reason, k);
         k.condemn(reason, true);
         k.say(console::slot_broken(&self.facts.slot, reason));
         self.halt(Halt::Reboot, reason, limits::SHUTDOWN_BROKEN, now, k);

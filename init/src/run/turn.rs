@@ -1,6 +1,6 @@
 //! The loop itself.
 
-use super::answers::{answer, rescue_reason};
+use super::answers::{self, answer, rescue_reason};
 use super::chores::Job;
 use super::devices::Buttons;
 use super::ids::Ids;
@@ -9,9 +9,9 @@ use super::machine::{Machine, now};
 use super::peers::{self, Said};
 use super::reactor::{Reactor, Source};
 use super::supervisor::{Facts, Supervisor};
-use super::{files, generations, last, limits, log as lines};
+use super::trials::Trials;
+use super::{files, kept, last, limits, log as lines};
 use crate::early::{Booted, Uevent, console, fail};
-use crate::sys::child;
 use berth_units::control::FromWorker;
 use berth_units::lifecycle::Exit;
 use berth_units::paths;
@@ -23,8 +23,8 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen, socket, sockopt,
 };
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use std::fs::{File, Permissions};
-use std::io::{self, Read, Seek};
+use std::fs::Permissions;
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -92,14 +92,18 @@ impl Loop {
 
     fn begin(&mut self) {
         let start = crate::early::boot_times::now_us();
-        let kept = kept();
-        let outcome = kept.trouble.as_str();
+        let kept = kept::read();
+        let outcome = kept.trouble.as_deref().unwrap_or_default();
         self.machine.booted.timeline.add("main", "kept config", start, outcome);
         if !outcome.is_empty() {
             console::say("state", outcome);
         }
         self.supervisor.set_ids(Ids::parse(&kept.ids));
         self.supervisor.set_history(kept.history);
+        self.supervisor.set_trials(Trials::parse(&kept.trials).unwrap_or_else(|why| {
+            console::say("update", format_args!("{} {why}; trials are forgotten", paths::STATE_TRIALS));
+            Trials::default()
+        }));
         self.buttons.look(&mut self.machine.reactor);
         self.machine.adopt_coldplug();
         self.guarded("begin", |this| this.supervisor.begin(kept.config.as_deref(), now(), &mut this.machine));
@@ -351,13 +355,19 @@ impl Loop {
 fn facts(booted: &Booted) -> Facts {
     let asked = booted.cmdline.number("berth.health-deadline").map(u64::from);
     let deadline = asked.filter(|seconds| limits::HEALTH_DEADLINE_RANGE.contains(seconds));
+    let other = booted.slot.other();
+    let record = booted.record.read().0;
     Facts {
         version: booted.version.clone(),
         slot: booted.slot.name().into(),
         root_hash: booted.root_hash.clone(),
+        other_slot: other.name().into(),
+        no_update: no_update(booted),
         hostname: booted.hostname.clone(),
         machine_id: booted.machine_id.clone(),
         on_trial: booted.start == Start::Trial,
+        trial: record.as_ref().and_then(|record| record.trial).map(|trial| trial.slot.name().to_owned()),
+        other_went: answers::went(other, record.as_ref(), booted.other_step.as_ref()),
         rescue: match booted.start {
             Start::Rescue { starts } => Some(rescue_reason(booted.slot, starts)),
             _ => None,
@@ -366,50 +376,17 @@ fn facts(booted: &Booted) -> Facts {
     }
 }
 
-/// What an earlier boot kept.
-#[derive(Default)]
-struct Kept {
-    config: Option<Vec<u8>>,
-    history: generations::Kept,
-    ids: String,
-    /// What went wrong.
-    trouble: String,
-}
-
-/// Reads it, in a child: the disk may hang.
-fn kept() -> Kept {
-    use nix::sys::memfd::{MFdFlags, memfd_create};
-    let memory = || memfd_create("kept", MFdFlags::MFD_CLOEXEC).map(File::from);
-    let (Ok(mut config), Ok(mut ids), Ok(mut history)) = (memory(), memory(), memory()) else {
-        return Kept { trouble: "no memory for the kept config".into(), ..Kept::default() };
-    };
-    let state = Path::new(paths::STATE_CONFIG);
-    let read = child::run(limits::CHILD_STORE, || {
-        let folders = files::make_folders();
-        let found = generations::config(state);
-        let write =
-            |file: &mut File, bytes: &[u8]| io::Write::write_all(file, bytes).map_err(|e| e.to_string());
-        write(&mut config, found.as_deref().unwrap_or_default())?;
-        write(&mut ids, files::kept_ids().as_bytes())?;
-        let kept = serde_json::to_vec(&generations::kept(state)).map_err(|error| error.to_string())?;
-        write(&mut history, &kept)?;
-        folders?;
-        Ok(if found.is_some() { "found".into() } else { String::new() })
-    });
-    let all = |file: &mut File| {
-        let mut bytes = Vec::new();
-        let _ = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
-        bytes
-    };
-    match read {
-        Ok(found) => Kept {
-            config: (found == "found").then(|| all(&mut config)),
-            history: serde_json::from_slice(&all(&mut history)).unwrap_or_default(),
-            ids: String::from_utf8(all(&mut ids)).unwrap_or_default(),
-            trouble: String::new(),
-        },
-        Err(error) => Kept { trouble: error.to_string(), ..Kept::default() },
+/// Why the machine takes no updates, if it does not.
+fn no_update(booted: &Booted) -> Option<String> {
+    if booted.start == Start::Direct {
+        return Some(
+            "this machine's kernel comes from outside (direct boot), so a new system on its disk would never be \
+             started; give it a new kernel, initrd and disk instead"
+                .into(),
+        );
     }
+    (!booted.record.is_present())
+        .then(|| "this disk has no boot record partition: write the image anew".into())
 }
 
 /// The listening control socket. Who may say what is decided by who connects; the file itself is open to all that can

@@ -64,6 +64,22 @@ impl Client {
         packet::recv(self.socket.as_fd(), &mut self.buffer)
     }
 
+    /// The last word of a worker that is about to end: waits until PID 1 has read all of them, at most
+    /// [`crate::limits::REPLY_SECONDS`]. PID 1 knows a worker by its process's cgroup, so what a process leaves behind that has
+    /// ended before its connection was taken is nobody's.
+    pub fn finish(mut self) -> io::Result<()> {
+        let limit = TimeVal::seconds(crate::limits::REPLY_SECONDS);
+        socket::setsockopt(&self.socket, sockopt::ReceiveTimeout, &limit)?;
+        socket::shutdown(self.socket.as_raw_fd(), socket::Shutdown::Write)?;
+        loop {
+            match packet::recv::<serde_json::Value>(self.socket.as_fd(), &mut self.buffer) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Asks one question on an operator connection and waits for the answer, at most
     /// [`crate::limits::REPLY_SECONDS`].
     pub fn request(&mut self, request: Request) -> io::Result<(Reply, Vec<OwnedFd>)> {
@@ -112,6 +128,23 @@ mod tests {
         packet::send(init.as_fd(), &ToWorker::Detach { unit: "web".into() }, &[]).unwrap();
         let (heard, fds) = client.recv().unwrap();
         assert!(matches!(heard, ToWorker::Detach { unit } if unit == "web") && fds.is_empty());
+    }
+
+    #[test]
+    fn a_worker_ends_when_all_it_said_was_read() {
+        let (client, init) = pair();
+        client.tell(FromWorker::Ready).unwrap();
+        let ends = std::thread::spawn(move || client.finish());
+        let mut buffer = packet::buffer();
+        packet::recv::<ToInit>(init.as_fd(), &mut buffer).unwrap();
+        assert_eq!(
+            packet::recv::<ToInit>(init.as_fd(), &mut buffer).unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
+        assert!(!ends.is_finished(), "it waits for PID 1");
+        packet::send(init.as_fd(), &ToWorker::Detach { unit: "web".into() }, &[]).unwrap();
+        drop(init);
+        ends.join().unwrap().unwrap();
     }
 
     #[test]

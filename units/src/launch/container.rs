@@ -190,7 +190,7 @@ fn environment(plan: &Plan, identity: &Identity) -> Vec<String> {
     if !plan.fds.is_empty() {
         let list: Vec<_> =
             plan.fds.iter().zip(3..).map(|((name, _), number)| format!("{name}={number}")).collect();
-        env.push(format!("BERTH_BLOCK_FDS={}", list.join(",")));
+        env.push(format!("{}={}", crate::given::BLOCK_FDS, list.join(",")));
     }
     env
 }

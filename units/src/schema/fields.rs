@@ -580,6 +580,14 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
                 doc: "Read-only descriptors of all block devices but Berth's own disk.",
                 set: Set::Bool(|unit, yes| grants(unit).block_devices = yes),
             },
+            Field {
+                name: "other_slot",
+                required: false,
+                default: "`false`",
+                example: "true",
+                doc: "Descriptors of the slot that does not run and of the ESP, to be written.",
+                set: Set::Bool(|unit, yes| grants(unit).other_slot = yes),
+            },
         ],
     },
 ];

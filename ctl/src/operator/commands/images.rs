@@ -95,7 +95,7 @@ fn sentence(job: &JobStatus) -> String {
 }
 
 /// Progress on standard error: one line that changes on a terminal, else a new line now and then.
-struct Line {
+pub(super) struct Line {
     silent: bool,
     terminal: bool,
     last: String,
@@ -103,11 +103,11 @@ struct Line {
 }
 
 impl Line {
-    fn new(silent: bool) -> Self {
+    pub(super) fn new(silent: bool) -> Self {
         Self { silent, terminal: io::stderr().is_terminal(), last: String::new(), at: None }
     }
 
-    fn show(&mut self, text: &str) {
+    pub(super) fn show(&mut self, text: &str) {
         if self.silent || text == self.last {
             return;
         }
@@ -122,7 +122,7 @@ impl Line {
         text.clone_into(&mut self.last);
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         if self.terminal && !self.last.is_empty() {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }

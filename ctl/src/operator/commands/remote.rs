@@ -73,6 +73,7 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
         Command::BootTimes => asker.ask(Client::boot_times).and_then(|t| out.show(&t, status::boot_times)),
         Command::Slots => asker.ask(Client::slots).and_then(|s| out.show(&s, status::slots)),
         Command::History => asker.ask(Client::history).and_then(|h| out.show(&h, history::history)),
+        Command::Update(command) => super::update::run(command, &asker, out),
         Command::Config(ConfigCommand::Status) => {
             asker.ask(Client::config_status).and_then(|c| out.show(&c, status::config))
         }
@@ -103,6 +104,11 @@ impl Asker {
         let client = Client::for_context(&home, global.on.as_deref(), global.key.as_deref())?;
         let pinned = home.contexts()?.choose(global.on.as_deref())?.1.machine_key.is_some();
         Ok(Self { client, home, pinned })
+    }
+
+    /// The machine's name here.
+    pub(super) fn name(&self) -> &str {
+        self.client.context()
     }
 
     pub(super) fn ask<T>(

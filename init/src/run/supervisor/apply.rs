@@ -275,6 +275,9 @@ impl Supervisor {
         if config.time_servers != self.time_servers {
             change.machine.push("time servers".into());
         }
+        if config.update != self.update.settings {
+            change.machine.push("updates".into());
+        }
         if config.network != self.network {
             change.next_boot.push("network".into());
         }
@@ -294,6 +297,7 @@ impl Supervisor {
             network: self.network.clone(),
             registries: self.registries.clone(),
             time_servers: self.time_servers.clone(),
+            update: self.update.settings.clone(),
             units: units.into_values().collect(),
             ..MachineConfig::default()
         }

@@ -277,6 +277,7 @@ impl Supervisor {
         let (network, units) = self.take_machine(config, k);
         self.network = network;
         self.tell_network(k);
+        self.allow_for_trial();
         if self.facts.rescue.is_some() {
             return;
         }
@@ -305,6 +306,7 @@ impl Supervisor {
         }
         self.keys = config.access_keys;
         self.registries = config.registries;
+        self.update.settings = config.update;
         self.time_servers = config.time_servers;
         self.tell_access(k);
         self.tell_time(k);

@@ -59,9 +59,12 @@ impl Supervisor {
             return;
         }
         self.look_at_ready(now, k);
-        if matches!(self.health, Health::Pending { .. } | Health::Degraded)
-            && self.units.values().all(|run| !counts(run) || is_well(run))
-        {
+        if !matches!(self.health, Health::Pending { .. } | Health::Degraded) {
+            return;
+        }
+        let well = self.units.values().all(|run| !counts(run) || is_well(run));
+        if self.has_settled(well, now) {
+            self.trying.end();
             self.health = Health::Healthy;
             k.confirm();
         }
@@ -82,7 +85,9 @@ impl Supervisor {
                     console::slot_good(slot, now)
                 });
                 self.commit_config(k);
+                self.pass_trial(k);
                 self.plan_collection(now);
+                self.plan_updates(now);
             }
             // Unconfirmed, a good start counts as a bad one.
             Err(why) => {
@@ -118,10 +123,16 @@ impl Supervisor {
             return;
         }
         self.health = Health::Degraded;
-        let reason =
-            format!("not healthy after {} s: {}", self.facts.health_deadline.as_secs(), self.ill(now));
+        let reason = format!(
+            "not healthy after {} s: {}",
+            now.saturating_sub(self.judged_from).as_secs(),
+            self.ill(now)
+        );
         if self.facts.on_trial {
-            k.condemn(&reason, false);
+            // A version that could still tell that it is sick has had its try.
+            let judged = self.is_judged();
+            self.fail_trial(&reason, k);
+            k.condemn(&reason, judged);
             k.say(console::slot_failed(&self.facts.slot, &reason));
             self.halt(Halt::Reboot, "the slot failed its trial", limits::SHUTDOWN_BROKEN, now, k);
         } else {
@@ -131,12 +142,14 @@ impl Supervisor {
     }
 
     /// Who is not well, and why.
-    fn ill(&self, now: Duration) -> String {
+    pub(super) fn ill(&self, now: Duration) -> String {
         let mut ill: Vec<String> = Vec::new();
         if !self.config.is_settled() {
             ill.push("the machine config is still being looked for".into());
         }
-        for run in self.units.values().filter(|run| counts(run) && !is_well(run)) {
+        let sick = self.units.values().filter(|run| counts(run) && !is_well(run));
+        let of_trial = self.sick_of_trial();
+        for run in sick.chain(of_trial.into_iter().filter(|run| !counts(run))) {
             let reason = match run.life.state {
                 State::Waiting => {
                     self.waits_for(&run.unit).map(|other| format!("for {other}")).unwrap_or_default()
@@ -164,7 +177,7 @@ fn counts(run: &Run) -> bool {
     }
 }
 
-fn is_well(run: &Run) -> bool {
+pub(super) fn is_well(run: &Run) -> bool {
     match run.life.state {
         State::Healthy => true,
         State::Finished => run.life.last_exit == Some(berth_units::lifecycle::Exit::Code(0)),

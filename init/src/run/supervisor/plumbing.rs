@@ -4,10 +4,10 @@
 //! gets the network config and every unit that needs plumbing, the API its keys, the store what is to be prepared.
 
 use super::collect::Collected;
-use super::{API, FETCH, META, NET, Refused, STORE, Supervisor, TIME};
+use super::{API, FETCH, META, NET, Refused, STORE, Supervisor, TIME, UPDATE};
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
-use berth_units::control::{FromWorker, ToWorker};
+use berth_units::control::{FromWorker, ToWorker, UpdateOffer};
 use berth_units::lifecycle::{Event, State};
 use berth_units::model::{NetworkMode, Unit};
 use std::collections::BTreeMap;
@@ -92,6 +92,10 @@ impl Supervisor {
                 self.fetching.progress(&reference, done, total, now);
                 self.jobs.progress(&reference, done, total);
             }
+            FromWorker::UpdateOffer(offer) => self.update_offered(bounded(offer), now, k),
+            FromWorker::UpdateProgress { done, total } => self.update_progress(done, total, now),
+            FromWorker::UpdateWritten { root_hash } => self.update_written(&root_hash, now, k),
+            FromWorker::UpdateFailed { error } => self.update_failed(&short(&error), now, k),
             FromWorker::Addresses { addresses } => {
                 let addresses: Vec<_> =
                     addresses.iter().take(64).map(|(i, a)| (short(i), short(a))).collect();
@@ -169,6 +173,7 @@ impl Supervisor {
                 self.send_loads(k);
             }
             FETCH => self.fetcher_said_hello(now, k),
+            UPDATE => self.ask_repository(k),
             // Meta is told nothing; it only answers.
             META => {}
             _ => {}
@@ -239,4 +244,14 @@ impl Supervisor {
 /// The names that lead to a unit.
 fn names_of(unit: &Unit) -> Vec<String> {
     vec![unit.service().to_owned()]
+}
+
+/// An offer as it may be shown.
+fn bounded(offer: UpdateOffer) -> UpdateOffer {
+    UpdateOffer {
+        address: text::bounded(&offer.address, limits::TEXT_BYTES),
+        version: text::bounded(&offer.version, limits::VERSION_BYTES),
+        root_hash: text::bounded(&offer.root_hash, 64),
+        ..offer
+    }
 }

@@ -31,6 +31,8 @@ impl Supervisor {
                 Reply::ConfigStatus(ConfigStatus { unconfirmed_s: left, ..self.config_status.clone() })
             }
             Request::History => self.history(),
+            Request::Update { order, again } => self.order_update(*order, *again, now, k),
+            Request::UpdateStatus => Reply::Update(Box::new(self.update_status(now))),
             Request::ConfigConfirm => self.confirm_config(k),
             Request::ConfigReload => self.reload_config(now, k),
             Request::Reboot | Request::Poweroff | Request::Halt => {
@@ -229,6 +231,9 @@ fn privileges(run: &Run) -> Vec<String> {
     }
     if grants.block_devices {
         words.push("reads block devices".to_owned());
+    }
+    if grants.other_slot {
+        words.push("writes the other slot".to_owned());
     }
     words.extend(
         grants

@@ -24,6 +24,7 @@ impl Supervisor {
         if self.stopping.is_some() {
             return;
         }
+        self.note_for_trial(k);
         k.say(console::halting(halt, why));
         self.stopping =
             Some(Stopping { halt, kill_at: now.saturating_add(bound), killed: false, finished: false });

@@ -5,6 +5,7 @@ mod config;
 pub(super) mod fake;
 mod generations;
 mod images;
+mod update;
 
 use super::*;
 use berth_units::control::{Drive, FromWorker, Reply, Request};

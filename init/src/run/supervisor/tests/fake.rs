@@ -34,6 +34,10 @@ pub struct Fake {
     pub halted: Option<Halt>,
     /// The next time, the boot records cannot be written.
     pub confirm_fails: bool,
+    /// The next time, the trial cannot be written.
+    pub trial_fails: bool,
+    /// As last kept.
+    pub trials: String,
     pub next_pid: i32,
     /// The history on the pretended disk.
     pub records: BTreeMap<u64, Generation>,
@@ -199,6 +203,17 @@ impl Kernel for Fake {
     fn condemn(&mut self, reason: &str, broken: bool) {
         self.calls.push(format!("condemn {reason}, {broken}"));
     }
+    fn set_trial(&mut self, on: bool) {
+        self.calls.push(format!("set trial {on}"));
+        let failed = std::mem::take(&mut self.trial_fails);
+        self.inbox.push_back(Input::TrialSet(if failed { Err("disk is slow".into()) } else { Ok(()) }));
+    }
+    fn store_trials(&mut self, text: String) {
+        self.trials = text;
+    }
+    fn other_slot_changed(&mut self) {
+        self.calls.push("other slot changed".into());
+    }
     fn finish(&mut self, halt: Halt) {
         assert!(self.halted.replace(halt).is_none(), "finished twice");
     }
@@ -257,7 +272,7 @@ pub fn worker(name: &str) -> Unit {
     unit
 }
 
-/// A "config" is a list of unit names, one a line, `name<other` for `requires`, `@HOST` for a time server, `+` for a check, `#3`
+/// A "config" is a list of unit names, one a line, `name<other` for `requires`, `@HOST` for a time server, `automatic` for updates, `+` for a check, `#3`
 /// for instances, `~` for the bridge, `@` for an image; `!KEY!KEY!` is refused.
 pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
     let text = std::str::from_utf8(text).unwrap();
@@ -270,6 +285,10 @@ pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
     for line in text.lines() {
         if let Some(server) = line.strip_prefix('@') {
             config.time_servers.get_or_insert_default().push(server.into());
+            continue;
+        }
+        if line == "automatic" {
+            config.update.automatic = true;
             continue;
         }
         let (name, requires) = line.split_once('<').map_or((line, None), |(n, r)| (n, Some(r)));
@@ -298,7 +317,11 @@ pub fn facts() -> Facts {
     Facts {
         version: "0.1.0".into(),
         slot: "a".into(),
-        root_hash: "ab".repeat(32),
+        root_hash: "a".repeat(64),
+        other_slot: "b".into(),
+        no_update: None,
+        trial: None,
+        other_went: String::new(),
         hostname: "berth".into(),
         machine_id: "0123456789abcdef0123456789abcdef".into(),
         on_trial: false,
@@ -314,7 +337,7 @@ impl Machine {
 
     /// With these beside the usual system units.
     pub fn with_system(facts: Facts, more: &[&str]) -> Self {
-        let units = [NET, META, STORE, API].iter().chain(more).copied().map(worker).collect();
+        let units = [NET, META, STORE, API, UPDATE].iter().chain(more).copied().map(worker).collect();
         let supervisor = Supervisor::new(facts, check, units);
         let k = Fake { images: ["example.org/web:1".to_owned()].into(), ..Fake::default() };
         let mut machine = Self { supervisor, k, now: Duration::from_secs(1) };
