@@ -220,6 +220,7 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         ["v1", "update", "fetch"] => ("POST", Route::Update(UpdateOrder::Fetch)),
         ["v1", "update", "apply"] => ("POST", Route::Update(UpdateOrder::Apply)),
         ["v1", "update", "reboot"] => ("POST", Route::Update(UpdateOrder::Reboot)),
+        ["v1", "update", "rollback"] => ("POST", Route::Update(UpdateOrder::Rollback)),
         ["v1", "update", "cancel"] => ("POST", Route::Update(UpdateOrder::Cancel)),
         ["v1", "config", "apply"] => ("POST", Route::Config { only_look: false }),
         ["v1", "config", "diff"] => ("POST", Route::Config { only_look: true }),
@@ -238,7 +239,7 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
                 "not-found",
                 "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/stats, /v1/images, /v1/jobs, \
                  /v1/boot-times, /v1/slots, /v1/config, /v1/config/text, /v1/history, /v1/machine, /v1/update, /v1/version, /metrics and POST /v1/units/NAME/start, \
-                 /stop, /restart, /exec, /v1/images/pull, /load, /remove, /prune, /v1/config/apply, /diff, /units, /rollback, /confirm, /reload, /v1/update/check, /fetch, /apply, /reboot, /cancel, /v1/reboot, \
+                 /stop, /restart, /exec, /v1/images/pull, /load, /remove, /prune, /v1/config/apply, /diff, /units, /rollback, /confirm, /reload, /v1/update/check, /fetch, /apply, /reboot, /cancel, /rollback, /v1/reboot, \
                  /v1/poweroff, /v1/halt",
             ));
         }

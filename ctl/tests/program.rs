@@ -779,6 +779,7 @@ fn help() {
         "update apply",
         "update reboot",
         "update cancel",
+        "update rollback",
         "config",
         "config status",
         "config show",

@@ -86,6 +86,12 @@ enum BenchCommand {
         #[arg(short, long, default_value_t = 5)]
         n: u32,
     },
+    /// What an update costs: memory, time without service; see docs/performance.md.
+    Update {
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+    },
     /// What the root's compression costs and saves; see docs/image.md.
     Root {
         /// Boots of each image.
@@ -102,6 +108,7 @@ fn main() -> ExitCode {
         Some(Command::Build { qcow2, install }) => interactive::build(qcow2, install),
         Some(Command::Demo(DemoCommand::Update)) => updates::demo::run(&|line| println!("{line}")),
         Some(Command::Bench(BenchCommand::Boot { json, n })) => bench::boot(n, json),
+        Some(Command::Bench(BenchCommand::Update { json })) => updates::bench::run(json),
         Some(Command::Bench(BenchCommand::Root { n })) => bench::root(n),
     };
     match result {

@@ -1,5 +1,6 @@
 //! An update repository on this computer, for demonstrations and tests: made, published to, served on loopback.
 
+pub mod bench;
 pub mod demo;
 
 use crate::files::Files;

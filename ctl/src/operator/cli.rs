@@ -357,6 +357,8 @@ machine goes back to the old one by itself, and \"berth update status\" says why
     },
     /// Do not start what was applied after all
     Cancel,
+    /// Reboot into the version in the other slot; the one that runs is not taken again, unless with --again
+    Rollback,
 }
 
 /// `berth config`.

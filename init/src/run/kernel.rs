@@ -85,6 +85,8 @@ pub trait Kernel {
     fn set_trial(&mut self, on: bool);
     /// Keeps what is remembered of trials, atomically.
     fn store_trials(&mut self, text: String);
+    /// What is in the other slot: version and root hash. `None`: nothing; an error: it is not known, and why.
+    fn other_slot(&self) -> Result<Option<(String, String)>, String>;
     /// Another system is in the other slot now.
     fn other_slot_changed(&mut self);
     /// This boot failed: the reason goes to the step record, before anything else. `broken`: and would fail again, so

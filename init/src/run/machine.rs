@@ -618,6 +618,11 @@ impl Kernel for Machine {
         }
     }
 
+    fn other_slot(&self) -> Result<Option<(String, String)>, String> {
+        let content = self.other.as_ref().map_err(Clone::clone)?;
+        Ok(content.as_ref().map(|content| (content.version.clone(), content.root_hash.clone())))
+    }
+
     fn other_slot_changed(&mut self) {
         self.read_other_slot();
     }

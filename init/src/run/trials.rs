@@ -35,6 +35,8 @@ pub struct Trial {
     pub root_hash: String,
     /// The version that it is to replace.
     pub from: String,
+    /// Root hash of that; in quarantine from when this one stays, if an operator went back from it.
+    pub back_from: Option<String>,
     /// Units that were well when the reboot was asked for: they have to be so again.
     pub units: Vec<String>,
     /// Why it failed, if it could still say so.
@@ -110,6 +112,7 @@ mod tests {
             version: version.into(),
             root_hash: format!("{version:0>64}"),
             from: "1".into(),
+            back_from: None,
             units: vec!["web".into()],
             verdict: None,
         }

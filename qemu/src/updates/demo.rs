@@ -66,12 +66,11 @@ pub fn run(say: Progress<'_>) -> Result<()> {
     }
     let known: Vec<&str> = status.quarantine.iter().map(|one| one.version.as_str()).collect();
     ensure!(known == ["3", "4", "5"], "in quarantine are {known:?}");
-    show.running.press_power_button()?;
-    show.running.wait_off(BOOT)?;
-    Ok(())
+    show.end()
 }
 
-struct Show<'a> {
+/// A machine that follows a repository, and somebody who tells what happens.
+pub(super) struct Show<'a> {
     say: Progress<'a>,
     started: Instant,
     publisher: Publisher,
@@ -84,7 +83,8 @@ struct Show<'a> {
 }
 
 impl<'a> Show<'a> {
-    fn begin(say: Progress<'a>) -> Result<Show<'a>> {
+    /// Boots it, and waits until it is found healthy.
+    pub(super) fn begin(say: Progress<'a>) -> Result<Show<'a>> {
         let build = |line: &str| say(&format!("build    {line}"));
         let tools = berth_image::tools::ensure(&build)?;
         let outputs: Outputs = berth_image::build(&Options::default(), &build)?;
@@ -122,8 +122,18 @@ impl<'a> Show<'a> {
         Ok(Client::new("demo", "127.0.0.1", self.api_port, Some(&self.pin), &self.key)?)
     }
 
+    pub(super) fn web_port(&self) -> u16 {
+        self.web_port
+    }
+
+    /// Switches it off.
+    pub(super) fn end(mut self) -> Result<()> {
+        self.running.press_power_button()?;
+        self.running.wait_off(BOOT).map(drop)
+    }
+
     /// The page is there.
-    fn up(&self, what: &str) -> Result<()> {
+    pub(super) fn up(&self, what: &str) -> Result<()> {
         let (page, _) = http::wait_200(self.web_port, "/", BOOT)?;
         ensure!(page.contains(demo::HEADING), "the page is another one");
         self.line(&format!("http://127.0.0.1:{}/  {what}", self.web_port));
@@ -139,15 +149,34 @@ impl<'a> Show<'a> {
     }
 
     /// A new version is published.
-    fn offer(&mut self, version: &str, what: &str, fault: Option<&str>) -> Result<()> {
+    pub(super) fn offer(&mut self, version: &str, what: &str, fault: Option<&str>) -> Result<()> {
         let bundle = system(version, fault, &|line| (self.say)(&format!("build    {line}")))?;
         self.publisher.publish(&bundle, version)?;
         self.line(&format!("version {version} is published: {what}"));
         Ok(())
     }
 
+    /// The machine is told to write it, and nothing more. What the unit that does so took of memory at most, bytes.
+    pub(super) fn write(&mut self) -> Result<u64> {
+        self.client()?.order_update(UpdateOrder::Fetch, false)?;
+        let (end, mut peak) = (Instant::now() + WRITTEN, 0);
+        loop {
+            let status = self.client()?.update_status()?;
+            refused(&status)?;
+            let units = self.client()?.stats()?.units;
+            let usage = units.into_iter().find(|unit| unit.name == "update").and_then(|unit| unit.usage);
+            peak = peak.max(usage.and_then(|usage| usage.memory_peak).unwrap_or_default());
+            if status.order.is_none() {
+                ensure!(peak > 0, "nobody saw the unit \"update\"");
+                return Ok(peak);
+            }
+            ensure!(Instant::now() < end, "it is not written after {} s", WRITTEN.as_secs());
+            std::thread::sleep(AGAIN);
+        }
+    }
+
     /// The machine is told to take it; the sentence that ends it.
-    fn take(&mut self, sentence: &str) -> Result<String> {
+    pub(super) fn take(&mut self, sentence: &str) -> Result<String> {
         self.client()?.order_update(UpdateOrder::Reboot, false)?;
         self.line("berth update reboot");
         let end = Instant::now() + WRITTEN;

@@ -17,6 +17,8 @@ pub enum UpdateOrder {
     Reboot,
     /// Do not start it after all.
     Cancel,
+    /// Reboot into the version in the other slot, whatever the repository has; the one that runs is not taken again unless told.
+    Rollback,
 }
 
 impl std::fmt::Display for UpdateOrder {
@@ -27,6 +29,7 @@ impl std::fmt::Display for UpdateOrder {
             Self::Apply => "apply",
             Self::Reboot => "reboot",
             Self::Cancel => "cancel",
+            Self::Rollback => "rollback",
         })
     }
 }

@@ -19,6 +19,7 @@ pub(super) fn run(command: &UpdateCommand, asker: &Asker, out: Out) -> Result<()
         UpdateCommand::Apply { again } => (UpdateOrder::Apply, *again),
         UpdateCommand::Reboot { again } => (UpdateOrder::Reboot, *again),
         UpdateCommand::Cancel => (UpdateOrder::Cancel, false),
+        UpdateCommand::Rollback => (UpdateOrder::Rollback, false),
     };
     asker.ask(|client| client.order_update(order, again))?;
     let mut line = Line::new(out.json);
@@ -31,7 +32,7 @@ pub(super) fn run(command: &UpdateCommand, asker: &Asker, out: Out) -> Result<()
             )) if arming => {
                 line.end();
                 remark(format_args!(
-                    "{} reboots into the new version; \"berth update status\" tells how it goes",
+                    "{} reboots into the other slot; \"berth update status\" tells how it goes",
                     asker.name()
                 ));
                 return Ok(());
@@ -49,7 +50,7 @@ pub(super) fn run(command: &UpdateCommand, asker: &Asker, out: Out) -> Result<()
             }
             return out.show(&status, |status, _| render::outcome(order, status, asker.name()));
         }
-        arming = order == UpdateOrder::Reboot;
+        arming = matches!(order, UpdateOrder::Reboot | UpdateOrder::Rollback);
         line.show(&render::progress(&status));
         std::thread::sleep(LOOK_AGAIN);
     }

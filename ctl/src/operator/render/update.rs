@@ -78,6 +78,7 @@ pub fn outcome(order: UpdateOrder, status: &UpdateStatus, name: &str) -> String 
     let offered = status.offer.as_ref().map_or("", |offer| &offer.version);
     let offered = clean(offered);
     match order {
+        UpdateOrder::Rollback => format!("{name} reboots into the other slot\n"),
         UpdateOrder::Cancel => format!("{name} starts {} again the next time\n", clean(&status.version)),
         _ if status.up_to_date => format!("{name} runs {offered}, the newest\n"),
         UpdateOrder::Check => {

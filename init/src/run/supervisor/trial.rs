@@ -158,6 +158,12 @@ impl Supervisor {
         if let Some(trial) = self.trying.trials.trial.take() {
             self.trying.trials.let_go(&trial.root_hash);
             self.judge(trial.generation, Verdict::Committed, "", k);
+            if let Some(root_hash) = &trial.back_from {
+                let left =
+                    Trial { version: trial.from.clone(), root_hash: root_hash.clone(), ..trial.clone() };
+                let at = k.wall().as_secs();
+                self.trying.trials.put_in_quarantine(&left, "an operator went back from it", at);
+            }
             self.trying.trials.last = format!("version {} took the place of {}", trial.version, trial.from);
             k.say(console::update(&self.trying.trials.last));
             k.store_trials(self.trying.trials.text());

@@ -120,6 +120,9 @@ impl Supervisor {
         if stage == Stage::Disarming {
             return k.set_trial(false);
         }
+        if what == UpdateOrder::Rollback {
+            return self.try_other_slot(now, k);
+        }
         self.want(UPDATE);
         self.ask_repository(k);
     }
@@ -207,7 +210,7 @@ impl Supervisor {
                 let version = self.trying.trials.trial.as_ref().map_or("", |trial| &trial.version);
                 k.say(console::update(&format!("version {version} is started the next time")));
                 self.update_over(now);
-                if what == UpdateOrder::Reboot {
+                if matches!(what, UpdateOrder::Reboot | UpdateOrder::Rollback) {
                     self.halt(Halt::Reboot, "update", limits::SHUTDOWN, now, k);
                 }
             }
@@ -255,26 +258,50 @@ impl Supervisor {
         if what == UpdateOrder::Fetch {
             return self.update_over(now);
         }
-        order.stage = Stage::Arming;
-        order.by = now.saturating_add(limits::UPDATE_SILENCE);
+        let why = format!("update from {}", offer.address);
+        self.arm(offer.version, offer.root_hash, why, None, now, k);
+    }
+
+    /// What is in the other slot is tried again.
+    fn try_other_slot(&mut self, now: Duration, k: &mut dyn Kernel) {
+        match k.other_slot() {
+            Ok(Some((version, root_hash))) => {
+                let why = format!("back from {}, by an operator", self.facts.version);
+                let back_from = Some(self.facts.root_hash.clone());
+                self.arm(version, root_hash, why, back_from, now, k);
+            }
+            Ok(None) => self.update_failed("there is nothing in the other slot to go back to", now, k),
+            Err(why) => self.update_failed(&format!("the other slot cannot be read: {why}"), now, k),
+        }
+    }
+
+    /// Has the other slot started next, on trial.
+    fn arm(
+        &mut self,
+        version: String,
+        root_hash: String,
+        why: String,
+        back_from: Option<String>,
+        now: Duration,
+        k: &mut dyn Kernel,
+    ) {
+        if let Some(order) = self.update.order.as_mut() {
+            order.stage = Stage::Arming;
+            order.by = now.saturating_add(limits::UPDATE_SILENCE);
+        }
+        let slot = self.facts.other_slot.clone();
         let change = Change {
             what: What::System,
-            why: format!("update from {}", offer.address),
-            slot: self.facts.other_slot.clone(),
-            version: offer.version.clone(),
-            root_hash: offer.root_hash.clone(),
+            why,
+            slot: slot.clone(),
+            version: version.clone(),
+            root_hash: root_hash.clone(),
             state: Verdict::Trying,
         };
         let generation = self.record(change, None, k);
-        self.trying.trials.trial = Some(Trial {
-            generation,
-            slot: self.facts.other_slot.clone(),
-            version: offer.version,
-            root_hash: offer.root_hash,
-            from: self.facts.version.clone(),
-            units: self.well_units(),
-            verdict: None,
-        });
+        let (from, units) = (self.facts.version.clone(), self.well_units());
+        self.trying.trials.trial =
+            Some(Trial { generation, slot, version, root_hash, from, back_from, units, verdict: None });
         // First what the new version is judged by, then the step that starts it.
         k.store_trials(self.trying.trials.text());
         k.set_trial(true);

@@ -38,6 +38,8 @@ pub struct Fake {
     pub trial_fails: bool,
     /// As last kept.
     pub trials: String,
+    /// Version and root hash of what is in the other slot.
+    pub other: Option<(String, String)>,
     pub next_pid: i32,
     /// The history on the pretended disk.
     pub records: BTreeMap<u64, Generation>,
@@ -210,6 +212,9 @@ impl Kernel for Fake {
     }
     fn store_trials(&mut self, text: String) {
         self.trials = text;
+    }
+    fn other_slot(&self) -> Result<Option<(String, String)>, String> {
+        Ok(self.other.clone())
     }
     fn other_slot_changed(&mut self) {
         self.calls.push("other slot changed".into());

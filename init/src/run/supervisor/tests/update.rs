@@ -89,6 +89,7 @@ fn tried(units: &[&str]) -> String {
         version: "2".into(),
         root_hash: "2".repeat(64),
         from: "0.1.0".into(),
+        back_from: None,
         units: units.iter().map(ToString::to_string).collect(),
         verdict: None,
     };
@@ -185,6 +186,23 @@ fn an_update_that_waits_can_be_called_off() {
     assert_eq!(machine.k.calls.last().unwrap(), "set trial false");
     assert_eq!(Trials::parse(&machine.k.trials).unwrap().trial, None);
     assert_eq!(status(&mut machine).state, "idle");
+}
+
+#[test]
+fn an_operator_goes_back_and_what_he_left_is_not_taken_again() {
+    let mut machine = healthy("web");
+    assert!(matches!(order(&mut machine, UpdateOrder::Rollback), Reply::Done));
+    assert!(status(&mut machine).error.contains("nothing in the other slot"));
+    machine.k.other = Some(("2".into(), "2".repeat(64)));
+    order(&mut machine, UpdateOrder::Rollback);
+    assert_eq!(machine.called("set trial true"), 1);
+    assert!(machine.said("stop     reboot: update"));
+    let mut machine = next_boot(&machine.k.trials.clone(), "b", true, "web");
+    machine.seconds(15 + SETTLE);
+    assert!(machine.said("version 2 took the place of 0.1.0"));
+    let quarantine = status(&mut machine).quarantine;
+    assert_eq!((quarantine[0].version.as_str(), quarantine[0].root_hash.len()), ("0.1.0", 64));
+    assert_eq!(quarantine[0].reason, "an operator went back from it");
 }
 
 #[test]
