@@ -12,6 +12,27 @@ use berth_updater::{record::Record, verity::Superblock};
 use std::io::{Cursor, Error, Read, Result};
 use std::path::{Path, PathBuf};
 
+/// The least that is taken for a UKI: a command line, an initrd, a kernel, of one sector each.
+fn uki() -> Vec<u8> {
+    let mut file = vec![0; 2560];
+    let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"MZ");
+    put(0x3c, &64u32.to_le_bytes());
+    put(64, b"PE\0\0");
+    put(70, &3u16.to_le_bytes());
+    put(84, &240u16.to_le_bytes());
+    put(88, &0x20bu16.to_le_bytes());
+    for (index, name) in (0u32..).zip([".cmdline", ".initrd", ".linux"]) {
+        let header = 328 + index as usize * 40;
+        put(header, name.as_bytes());
+        for (field, value) in [(8, 5), (16, 512), (20, 1024 + index * 512)] {
+            put(header + field, &value.to_le_bytes());
+        }
+    }
+    put(1024, b"quiet");
+    file
+}
+
 fn main() -> Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = here.join("..");
@@ -133,6 +154,7 @@ fn main() -> Result<()> {
     put("boot_record", "both", &[&record[512..1024], &record[1536..2048]].concat())?;
     let superblock = Superblock { uuid: [1; 16], data_blocks: 300, salt: vec![7; 32] };
     put("verity", "superblock", &superblock.to_bytes())?;
+    put("uki", "three-sections", &uki())?;
 
     let mut offer = vec![0; 236];
     offer[..4].copy_from_slice(&[2, 1, 6, 0]);

@@ -13,6 +13,7 @@
 //! | `tuf_metadata` | metadata of an update repository | its server, and whoever is between |
 //! | `image_index` | an image's description | the store, over the state partition |
 //! | `gpt`, `boot_record`, `verity` | partition tables, records, superblocks | any disk of the machine |
+//! | `uki` | PE headers, a command line | an update repository, once its publisher's key is stolen |
 //! | `dhcp` | DHCP packets, options of router advertisements | the local network |
 //! | `sntp` | answers of time servers, and what is made of them | the network |
 //! | `dns` | DNS questions | units on the bridge |
@@ -198,6 +199,11 @@ pub fn verity(bytes: &[u8]) {
         let _ = verity::parse_root_hash(text);
         let _ = layout::Slot::parse(text);
     }
+}
+
+/// A UKI, as a machine cuts out of it what GRUB needs.
+pub fn uki(bytes: &[u8]) {
+    berth_updater::uki::fuzz(bytes);
 }
 
 /// A DHCP message, bare and in its packet; an option of a router advertisement.

@@ -12,6 +12,7 @@ pub mod bench;
 pub mod console;
 pub mod demo;
 pub mod disk;
+pub mod faults;
 pub mod files;
 pub mod floor;
 mod gdb;

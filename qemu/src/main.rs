@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use anyhow::Result;
-use berth_qemu::{bench, updates};
+use berth_qemu::{bench, faults, updates};
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -92,6 +92,21 @@ enum BenchCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Cut the power at every write of an update, and see that the machine comes back; see docs/updates.md.
+    Faults {
+        /// A thousand states, as CI does it, instead of every one.
+        #[arg(long)]
+        sample: bool,
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+        /// Decides what is left to chance.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// States that are booted.
+        #[arg(long)]
+        boots: Option<usize>,
+    },
     /// What the root's compression costs and saves; see docs/image.md.
     Root {
         /// Boots of each image.
@@ -109,6 +124,9 @@ fn main() -> ExitCode {
         Some(Command::Demo(DemoCommand::Update)) => updates::demo::run(&|line| println!("{line}")),
         Some(Command::Bench(BenchCommand::Boot { json, n })) => bench::boot(n, json),
         Some(Command::Bench(BenchCommand::Update { json })) => updates::bench::run(json),
+        Some(Command::Bench(BenchCommand::Faults { sample, json, seed, boots })) => {
+            faults::faults(faults::Plan { sample, seed, boots, json })
+        }
         Some(Command::Bench(BenchCommand::Root { n })) => bench::root(n),
     };
     match result {

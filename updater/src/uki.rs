@@ -241,6 +241,21 @@ mod tests {
         assert_eq!(sections(&far, 8192), Err(UkiError::Cut(u32::MAX as usize)));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn nothing_of_a_file_is_trusted(
+            noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..8),
+            at in 0usize..1040,
+            length in 0usize..8192,
+        ) {
+            let mut file = file(&PARTS);
+            file[1024..1031].copy_from_slice(b"quiet x");
+            file[at..at + noise.len()].copy_from_slice(&noise);
+            fuzz(&file);
+            fuzz(&file[..length]);
+        }
+    }
+
     #[test]
     fn command_lines() {
         assert_eq!(cmdline(b"quiet a=b\n\0\0"), Ok("quiet a=b"));

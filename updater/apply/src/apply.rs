@@ -4,12 +4,13 @@ use crate::error::ApplyError;
 use crate::fat::Esp;
 use crate::medium::Medium;
 use crate::notes::Notes;
-use crate::procedure::{Run, place};
+use crate::procedure::{Run, hash_of, place};
 use berth_tuf::fetch::Fetch;
 use berth_tuf::release::Offer;
-use berth_updater::boot_files;
+use berth_updater::boot_files::{self, BootFile};
 use berth_updater::layout::Slot;
 use berth_updater::verity::{BLOCK, RootHash, Superblock};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// A slot's partitions, and the ESP.
@@ -172,4 +173,19 @@ fn sizes(offer: &Offer, to: &mut SlotMedia<'_>) -> Result<(), ApplyError> {
     let sums = boot_files::no_sums(to.slot).len() as u64;
     Esp::open(to.esp, to.slot)?.has_room([offer.uki.length, crate::limits::SMALL_FILE_BYTES, sums])?;
     Ok(())
+}
+
+/// Whether the boot loader would start a slot: its files are there and have the sums that were written with them. What
+/// the UKI then starts is another question, see [`check`].
+pub fn holds(esp: &mut dyn Medium, slot: Slot) -> Result<bool, ApplyError> {
+    let mut esp = Esp::open(esp, slot)?;
+    let (Some(sums), Some(env)) = (esp.read_small(BootFile::Sum)?, esp.read_small(BootFile::Env)?) else {
+        return Ok(false);
+    };
+    if sums == boot_files::no_sums(slot).as_bytes() {
+        return Ok(false);
+    }
+    let Some(length) = esp.whole(BootFile::Uki) else { return Ok(false) };
+    let uki = hash_of(&mut esp, BootFile::Uki, length)?;
+    Ok(sums == boot_files::sums(slot, &uki, &Sha256::digest(&env).into()).as_bytes())
 }

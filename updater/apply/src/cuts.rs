@@ -301,7 +301,7 @@ impl<'e> Replay<'e> {
                     .partition(|event| matches!(event, Event::Write { medium, .. } if medium == flushed));
                 self.pending = later;
                 let now: Vec<&Event> = now;
-                now.into_iter().try_for_each(|event| write(&mut self.lasting, event, |_| true))?;
+                now.into_iter().try_for_each(|event| write(&mut self.lasting, event))?;
             }
         }
         Ok(true)
@@ -313,7 +313,7 @@ impl<'e> Replay<'e> {
         match fate {
             Fate::Lost => {}
             Fate::Kept => {
-                self.pending.iter().try_for_each(|event| write(&mut media, event, |_| true))?;
+                self.pending.iter().try_for_each(|event| write(&mut media, event))?;
             }
             Fate::Some | Fate::Torn(_) => {
                 let mut kept: Vec<&Event> = self.pending.clone();
@@ -324,12 +324,12 @@ impl<'e> Replay<'e> {
                 for event in kept {
                     let Fate::Torn(unit) = fate else {
                         if random.toss() {
-                            write(&mut media, event, |_| true)?;
+                            write(&mut media, event)?;
                         }
                         continue;
                     };
                     let salt = random.number();
-                    write(&mut media, event, |at| Random::new(salt ^ (at / unit)).toss())?;
+                    write_some(&mut media, event, |at| Random::new(salt ^ (at / unit)).toss())?;
                 }
             }
         }
@@ -337,8 +337,15 @@ impl<'e> Replay<'e> {
     }
 }
 
+/// Writes all of it.
+fn write(media: &mut [Memory], event: &Event) -> io::Result<()> {
+    let Event::Write { medium, at, bytes } = event else { return Ok(()) };
+    let Some(medium) = media.get_mut(*medium) else { return Err(io::Error::other("no such medium")) };
+    medium.write_at(*at, bytes)
+}
+
 /// Writes those sectors of 512 bytes whose place on the medium is wanted.
-fn write(media: &mut [Memory], event: &Event, wanted: impl Fn(u64) -> bool) -> io::Result<()> {
+fn write_some(media: &mut [Memory], event: &Event, wanted: impl Fn(u64) -> bool) -> io::Result<()> {
     let Event::Write { medium, at, bytes } = event else { return Ok(()) };
     let Some(medium) = media.get_mut(*medium) else { return Err(io::Error::other("no such medium")) };
     let mut done = 0;

@@ -41,7 +41,7 @@ mod notes;
 mod procedure;
 mod tree;
 
-pub use apply::{Progress, SlotMedia, Step, Written, apply, check};
+pub use apply::{Progress, SlotMedia, Step, Written, apply, check, holds};
 pub use error::ApplyError;
 pub use medium::{Medium, Window};
 pub use tree::{Tree, TreeError};

@@ -540,7 +540,7 @@ fn check_sums(esp: &mut Esp<'_>, slot: Slot, sums: &str) -> Result<(), ApplyErro
 }
 
 /// SHA-256 of a file of the ESP.
-fn hash_of(esp: &mut Esp<'_>, file: BootFile, length: u64) -> Result<[u8; 32], ApplyError> {
+pub(crate) fn hash_of(esp: &mut Esp<'_>, file: BootFile, length: u64) -> Result<[u8; 32], ApplyError> {
     let mut sha256 = Sha256::new();
     let mut buffer = vec![0; limits::PIECE_BYTES];
     for (at, length) in pieces(0, length, buffer.len()) {

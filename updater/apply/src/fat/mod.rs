@@ -156,6 +156,12 @@ impl<'m> Esp<'m> {
             && file.entry.is_some_and(|entry| u64::from(entry.bytes) == bytes)
     }
 
+    /// The size of a file that is there, whole.
+    pub fn whole(&self, file: BootFile) -> Option<u64> {
+        let bytes = u64::from(self.file(file).entry?.bytes);
+        self.is_shaped(file, bytes).then_some(bytes).filter(|bytes| *bytes > 0)
+    }
+
     /// A file's content, if it is there, whole and not longer than [`limits::SMALL_FILE_BYTES`].
     pub fn read_small(&mut self, file: BootFile) -> Result<Option<Vec<u8>>, EspError> {
         let Some(entry) = self.file(file).entry else { return Ok(None) };

@@ -119,8 +119,8 @@ impl Table {
         Ok(())
     }
 
-    /// Makes the other copies of the FAT say what the first one does, of free clusters and of ours: a cut may have
-    /// come between them. What they say of others' is left alone.
+    /// Makes the other copies of the FAT say what the first one does, but of others' files: a cut may have come between
+    /// them.
     pub fn mirror(&self, medium: &mut dyn Medium) -> io::Result<()> {
         let mut copy = vec![0; COMPARE_BYTES];
         for fat in 1..self.geometry.fats {
@@ -146,12 +146,7 @@ impl Table {
         let mut changed = false;
         for (number, (there, here)) in there.chunks_mut(4).zip(here.chunks(4)).enumerate() {
             let cluster = u32::try_from(at / 4 + number).unwrap_or(0);
-            let mine = match self.owner(cluster) {
-                Owner::Ours => true,
-                Owner::Nobody => self.next(cluster) == Next::Free,
-                Owner::Other => false,
-            };
-            if mine && there != here {
+            if self.owner(cluster) != Owner::Other && there != here {
                 there.copy_from_slice(here);
                 changed = true;
             }
