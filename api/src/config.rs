@@ -95,7 +95,7 @@ pub(crate) async fn change(
 }
 
 /// The whole body, which must be a config's size.
-async fn read(mut body: Incoming) -> Result<Vec<u8>, Refusal> {
+pub(crate) async fn read(mut body: Incoming) -> Result<Vec<u8>, Refusal> {
     let mut text = Vec::new();
     while let Some(part) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let part = part.map_err(|error| Refusal::new("bad-request", error.to_string()))?;

@@ -34,6 +34,7 @@ pub mod logs;
 pub mod metrics;
 mod respond;
 pub mod routes;
+pub mod run;
 pub mod server;
 pub mod spki;
 pub mod stats;

@@ -12,7 +12,8 @@ pub use format::{Format, Line, Query, Stream};
 use crate::limits;
 use crate::respond::Refusal;
 use crate::routes::{Shared, unexpected};
-use berth_units::control::{Reply, Request};
+use berth_units::control::{Reply, Request, UnitStatus};
+use berth_units::lifecycle::NO_IMAGE;
 use hyper::body::Bytes;
 use segment::Segment;
 use std::collections::VecDeque;
@@ -99,7 +100,15 @@ impl Log {
                 () = self.to.closed() => return Err(Closed),
                 _ = ticks.tick() => {}
             }
+            let over = self.query.until_end && self.has_ended().await;
+            // What it wrote before its end is there by now.
             let grew = self.pump_newest().await?;
+            if over && !grew {
+                if let Some(mut last) = self.segments.pop_front() {
+                    self.finish(&mut last).await?;
+                }
+                return Ok(false);
+            }
             quiet = if grew { 0 } else { quiet + 1 };
             let full = self.segments.front().is_some_and(Segment::is_nearly_full);
             if grew || !(full || quiet % limits::LOG_REASK_TICKS == 0) {
@@ -123,6 +132,20 @@ impl Log {
             }
             self.change_over(known, generation, segments).await?;
             return Ok(true);
+        }
+    }
+
+    /// The unit has run to its end, or will never run.
+    async fn has_ended(&self) -> bool {
+        match self.shared.ask(Request::Inspect { unit: self.unit.clone() }).await {
+            Ok((Reply::Unit(unit), _)) => {
+                let UnitStatus { state, reason, .. } = unit.status;
+                // Without its image it would be tried for ever.
+                matches!(state.as_str(), "finished" | "failed" | "stopped")
+                    || state == "backoff" && reason.starts_with(NO_IMAGE)
+            }
+            Ok(_) => false,
+            Err(refusal) => refusal.kind == "not-found",
         }
     }
 

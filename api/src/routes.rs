@@ -8,6 +8,7 @@ use crate::limits;
 use crate::logs::{self, Format, Query};
 use crate::metrics::{self, Facts};
 use crate::respond::{Body, Refusal, json, with_type};
+use crate::run;
 use crate::stats::{Sources, Stats};
 use crate::upload;
 use berth_units::control::client::Client;
@@ -159,6 +160,10 @@ enum Route {
     Units { only_look: bool },
     Rollback { only_look: bool },
     ConfigText,
+    Run,
+    Remove(String),
+    Volumes(Option<String>),
+    VolumeRemove(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,6 +195,9 @@ enum Act {
     ConfigConfirm,
 }
 
+/// PID 1's own log, which no unit is called as.
+const OWN_LOG: &str = "berth";
+
 /// The table of routes: `Err` is 404 or 405.
 fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
     let words: Vec<&str> = path.trim_start_matches('/').split('/').collect();
@@ -198,7 +206,13 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         ["metrics"] => ("GET", Route::Metrics),
         ["v1", "stats"] => ("GET", Route::Stats),
         ["v1", "units"] => ("GET", Route::Ask(AskKind::Units)),
+        ["v1", "volumes"] => ("GET", Route::Volumes(None)),
+        ["v1", "volumes", name] => ("GET", Route::Volumes(Some(volume_name(name)?))),
+        ["v1", "volumes", name, "remove"] => ("POST", Route::VolumeRemove(volume_name(name)?)),
+        ["v1", "run"] => ("POST", Route::Run),
+        ["v1", "units", name, "remove"] => ("POST", Route::Remove(unit_name(name)?)),
         ["v1", "units", name] => ("GET", Route::Ask(AskKind::Unit(unit_name(name)?))),
+        ["v1", "units", OWN_LOG, "logs"] => ("GET", Route::Logs(OWN_LOG.to_owned())),
         ["v1", "units", name, "logs"] => ("GET", Route::Logs(unit_name(name)?)),
         ["v1", "units", name, "exec"] => ("POST", Route::Exec(unit_name(name)?)),
         ["v1", "units", name, "start"] => ("POST", Route::Drive(unit_name(name)?, Drive::Start)),
@@ -237,9 +251,9 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         _ => {
             return Err(Refusal::new(
                 "not-found",
-                "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/stats, /v1/images, /v1/jobs, \
+                "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/stats, /v1/images, /v1/volumes, /v1/jobs, \
                  /v1/boot-times, /v1/slots, /v1/config, /v1/config/text, /v1/history, /v1/machine, /v1/update, /v1/version, /metrics and POST /v1/units/NAME/start, \
-                 /stop, /restart, /exec, /v1/images/pull, /load, /remove, /prune, /v1/config/apply, /diff, /units, /rollback, /confirm, /reload, /v1/update/check, /fetch, /apply, /reboot, /cancel, /rollback, /v1/reboot, \
+                 /stop, /restart, /exec, /remove, /v1/run, /v1/volumes/NAME/remove, /v1/images/pull, /load, /remove, /prune, /v1/config/apply, /diff, /units, /rollback, /confirm, /reload, /v1/update/check, /fetch, /apply, /reboot, /cancel, /rollback, /v1/reboot, \
                  /v1/poweroff, /v1/halt",
             ));
         }
@@ -263,6 +277,17 @@ fn unit_name(name: &str) -> Result<String, Refusal> {
     Err(Refusal::new("bad-request", message))
 }
 
+fn volume_name(name: &str) -> Result<String, Refusal> {
+    if berth_units::schema::is_unit_name(name) {
+        return Ok(name.to_owned());
+    }
+    let shown: String = name.chars().take(80).collect();
+    Err(Refusal::new(
+        "bad-request",
+        format!("{shown:?} is not a volume's name: a-z, 0-9 and \"-\", at most 63"),
+    ))
+}
+
 /// Answers one request of an authorised peer, `who` for the log.
 pub async fn answer(shared: Arc<Shared>, who: &str, request: Request<Incoming>) -> Response<Body> {
     match try_answer(shared, who, request).await {
@@ -279,7 +304,10 @@ async fn try_answer(
     let route = route(request.method(), request.uri().path())?;
     let body = request.body().size_hint().lower();
     if body > limits::BODY_BYTES
-        && !matches!(route, Route::Load | Route::Config { .. } | Route::Units { .. } | Route::Exec(_))
+        && !matches!(
+            route,
+            Route::Load | Route::Config { .. } | Route::Units { .. } | Route::Run | Route::Exec(_)
+        )
     {
         let message = format!("the request's body has {body} bytes; none is expected");
         return Err(Refusal { status: 413, ..Refusal::new("bad-request", message) });
@@ -292,6 +320,8 @@ async fn try_answer(
             | Route::Units { .. }
             | Route::Rollback { .. }
             | Route::Update(_)
+            | Route::Run
+            | Route::Remove(_)
             | Route::Image(ImageWord::Pull | ImageWord::Remove)
     );
     if !takes_query && !query.is_empty() {
@@ -380,6 +410,24 @@ async fn try_answer(
             is_no_web_page(&request)?;
             let (to, confirm_s) = config::rollback_in(query)?;
             config::roll_back(&shared, who, Ask::Rollback { to, confirm_s, only_look }).await
+        }
+        Route::Run => {
+            is_no_web_page(&request)?;
+            let name = run::name_in(query)?;
+            run::begin(&shared, who, request.into_body(), name).await
+        }
+        Route::Remove(unit) => {
+            let force = run::force_in(query)?;
+            let word = format!("remove {unit}");
+            change(&shared, who, &request, word, Ask::Remove { unit, force }).await
+        }
+        Route::Volumes(inspect) => match shared.ask(Ask::Volumes { inspect }).await?.0 {
+            Reply::Volumes(list) => Ok(json(StatusCode::OK, &list)),
+            other => Err(unexpected(&other)),
+        },
+        Route::VolumeRemove(volume) => {
+            let word = format!("remove volume {volume}");
+            change(&shared, who, &request, word, Ask::VolumeRemove { volume }).await
         }
         Route::ConfigText => config::text(&shared).await,
         Route::Exec(unit) => {
@@ -486,6 +534,8 @@ pub(crate) fn unexpected(reply: &Reply) -> Refusal {
         Reply::ConfigChange(_) => "config-change",
         Reply::ConfigStatus(_) => "config-status",
         Reply::ConfigText => "config-text",
+        Reply::Name(_) => "name",
+        Reply::Volumes(_) => "volumes",
         Reply::History(_) => "history",
         Reply::Machine(_) => "machine",
         Reply::Job(_) => "job",
@@ -526,6 +576,8 @@ mod tests {
         for (method, path, code) in [
             (Method::GET, "/v1/units", 200),
             (Method::GET, "/v1/units/web", 200),
+            (Method::GET, "/v1/units/berth/logs", 200),
+            (Method::GET, "/v1/units/berth", 400),
             (Method::POST, "/v1/units", 405),
             (Method::GET, "/v1/reboot", 405),
             (Method::POST, "/v1/config/reload", 200),
@@ -544,6 +596,12 @@ mod tests {
             (Method::GET, "/v1/jobs", 200),
             (Method::POST, "/v1/units/web/restart", 200),
             (Method::GET, "/v1/units/web/stop", 405),
+            (Method::POST, "/v1/units/run-1/remove", 200),
+            (Method::POST, "/v1/run", 200),
+            (Method::GET, "/v1/volumes", 200),
+            (Method::GET, "/v1/volumes/data", 200),
+            (Method::GET, "/v1/volumes/..", 400),
+            (Method::POST, "/v1/volumes/data/remove", 200),
             (Method::POST, "/v1/units/../stop", 400),
             (Method::POST, "/v1/units/web/kill", 404),
             (Method::GET, "/metrics", 200),

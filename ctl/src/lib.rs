@@ -24,7 +24,7 @@ pub use operator::{
     home::{Context, Home, HomeError, ensure_key, home, public_key_line, write_context},
     private,
     private::PrivateKey,
-    render,
+    render, support,
 };
 
 use std::process::ExitCode;

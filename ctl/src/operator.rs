@@ -7,6 +7,7 @@ pub mod home;
 mod pem;
 pub mod private;
 pub mod render;
+pub mod support;
 mod tls;
 mod upload;
 

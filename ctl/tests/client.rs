@@ -131,7 +131,7 @@ fn line(text: &str) -> String {
 fn a_followed_log_goes_on_over_rotations() {
     let (_me, fake, client) = known();
     fake.log(&[&line("one"), &line("two")]);
-    let mut logs = client.logs("web", LogOptions { follow: true, tail: Some(1) }).unwrap();
+    let mut logs = client.logs("web", LogOptions { follow: true, until_end: false, tail: Some(1) }).unwrap();
     let mut next = || logs.next().unwrap().unwrap();
     assert_eq!(next().text, "two");
     fake.log(&[&line("three")]);
@@ -160,7 +160,7 @@ fn a_followed_log_goes_on_over_rotations() {
 fn a_reader_that_is_too_slow_is_told_what_it_missed() {
     let (_me, fake, client) = known();
     fake.log(&[&line("one")]);
-    let mut logs = client.logs("web", LogOptions { follow: true, tail: None }).unwrap();
+    let mut logs = client.logs("web", LogOptions { follow: true, until_end: false, tail: None }).unwrap();
     assert_eq!(logs.next().unwrap().unwrap().text, "one");
     // Rotated three times between two looks, without being full.
     for n in 0..3 {
@@ -178,7 +178,7 @@ fn a_reader_that_is_too_slow_is_told_what_it_missed() {
 fn a_key_that_is_taken_away_loses_its_connections() {
     let (_me, fake, client) = known();
     fake.log(&[&line("one")]);
-    let mut logs = client.logs("web", LogOptions { follow: true, tail: None }).unwrap();
+    let mut logs = client.logs("web", LogOptions { follow: true, until_end: false, tail: None }).unwrap();
     assert_eq!(logs.next().unwrap().unwrap().text, "one");
     fake.authorise(&[]);
     match logs.next() {
@@ -191,7 +191,7 @@ fn a_key_that_is_taken_away_loses_its_connections() {
 fn a_log_ends_with_its_unit() {
     let (_me, fake, client) = known();
     fake.log(&[&line("one")]);
-    let mut logs = client.logs("web", LogOptions { follow: true, tail: None }).unwrap();
+    let mut logs = client.logs("web", LogOptions { follow: true, until_end: false, tail: None }).unwrap();
     assert_eq!(logs.next().unwrap().unwrap().text, "one");
     let gone = Reply::Error { kind: "not-found".into(), message: "there is no unit \"web\"".into() };
     fake.reply(&Request::Logs { unit: "web".into() }, gone);

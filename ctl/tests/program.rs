@@ -6,7 +6,7 @@
 mod fake;
 
 use berth_ctl::Home;
-use berth_units::control::{ImageOrder, JobStatus, Request};
+use berth_units::control::{ImageOrder, JobStatus, Reply, Request};
 use berth_units::generation::History;
 use fake::Fake;
 use std::fs;
@@ -658,6 +658,60 @@ fn config_apply() {
 }
 
 #[test]
+fn run() {
+    let (laptop, fake) = acquainted();
+    assert_eq!(laptop.prints(&["run", "-d", "example.org/web:1"]), "run-1\n");
+    assert_eq!(laptop.prints(&["run", "-d", "--name", "job", "example.org/web:1", "serve"]), "job\n");
+    assert_eq!(laptop.prints(&["rm", "-f", "run-1", "job"]), "run-1 removed\njob removed\n");
+    assert!(laptop.berth(&["rm", "web"]).err.contains("stop it first, or remove it with -f"));
+    // Attached: what it says until its end, and its exit code.
+    fake.log(&["1709164800.500000000 o hello\n", "1709164800.600000000 e trouble\n"]);
+    let mut ended = fake::detail();
+    ended.status.state = "failed".into();
+    ended.exit_code = Some(7);
+    fake.reply(&Request::Inspect { unit: "web".into() }, Reply::Unit(Box::new(ended)));
+    let Output { code, out, err } = laptop.berth(&["run", "--rm", "--name", "web", "example.org/web:1"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (7, "hello\n", "trouble\n"));
+    assert!(fake.asked().contains(&format!("{:?}", Request::Remove { unit: "web".into(), force: true })));
+    assert_eq!(laptop.berth(&["run", "--rm", "-d", "example.org/web:1"]).code, 2);
+    assert_eq!(laptop.berth(&["run", "--save", "example.org/web:1"]).code, 2);
+    let saved = laptop.prints(&["run", "--save", "--name", "web", "example.org/web:1"]);
+    assert!(saved.contains("~ unit web"), "{saved}");
+}
+
+#[test]
+fn volumes() {
+    let (laptop, fake) = acquainted();
+    assert_eq!(laptop.prints(&["volume", "ls"]), "NAME  USED BY\nshop  db, web\nold   -\n");
+    assert_eq!(
+        laptop.prints(&["volume", "inspect", "shop"]),
+        "NAME  SIZE     USED BY\nshop  3.0 MiB  db, web\n"
+    );
+    assert_eq!(laptop.prints(&["volume", "rm", "old"]), "volume old removed\n");
+    assert_eq!(laptop.berth(&["volume", "rm", "shop"]).err, "berth: volume shop is used by db, web\n");
+    assert!(fake.asked().contains(&format!("{:?}", Request::VolumeRemove { volume: "old".into() })));
+}
+
+#[test]
+fn support() {
+    let (laptop, fake) = acquainted();
+    fake.log(&["1709164800.500000000 o hello\n"]);
+    let file = laptop.folder.path().join("support.tar.gz");
+    let said = laptop.prints(&["support", file.to_str().unwrap()]);
+    assert!(said.contains("support.tar.gz written, "), "{said}");
+    let list = Command::new("tar").arg("-tzf").arg(&file).output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    for name in
+        ["version.json", "history.json", "config.toml", "metrics.txt", "units/web.json", "logs/web.txt"]
+    {
+        assert!(list.lines().any(|line| line == format!("support-web1/{name}")), "no {name} in {list}");
+    }
+    // What a machine does not answer is said in its place.
+    assert!(list.contains("support-web1/logs/berth.txt.missing"), "{list}");
+    assert_eq!(laptop.berth(&["support", file.to_str().unwrap()]).code, 2, "not written over");
+}
+
+#[test]
 fn units_and_configs_of_before() {
     let (laptop, fake) = acquainted();
     let file = laptop.folder.path().join("web.toml");
@@ -766,6 +820,8 @@ fn help() {
         "stop",
         "start",
         "restart",
+        "run",
+        "rm",
         "inspect",
         "machine",
         "boot-times",
@@ -793,6 +849,11 @@ fn help() {
         "unit diff",
         "unit apply",
         "unit rm",
+        "volume",
+        "volume ls",
+        "volume inspect",
+        "volume rm",
+        "support",
         "reboot",
         "poweroff",
         "halt",

@@ -2,7 +2,8 @@
 //! order in which they come and go.
 
 use anyhow::{Context, Result};
-use berth_ctl::{Outcome, Streams};
+use berth_ctl::support::Bundle;
+use berth_ctl::{LogOptions, Outcome, Streams};
 use berth_tests::{Event, Firmware, Guest, Plan, SOON};
 use berth_units::config::edit::Edit;
 use berth_units::control::{Drive, ExecRequest};
@@ -209,7 +210,7 @@ fn volumes_outlive_their_containers_and_are_shared() -> Result<()> {
         format!("{:?}", guest.client()?.unit("keeper")?),
         format!("{:?}", guest.client()?.config_status()?),
         guest.log("keeper")?.concat(),
-        guest.log("berth").unwrap_or_default().concat(),
+        guest.log("berth")?.concat(),
         guest.running().console().lines().iter().map(|line| line.text.as_str()).collect(),
     ];
     assert!(!told.iter().any(|text| text.contains("hunter2")), "a secret is told: {told:?}");
@@ -425,6 +426,60 @@ fn operators_run_commands_in_units() -> Result<()> {
     Ok(())
 }
 
+/// What is in no config: run to its end, in the background, over a reboot.
+#[test]
+fn a_unit_is_run_without_a_config_and_gone_at_the_next_boot() -> Result<()> {
+    let mut guest = plan(&[shell("web", "exec $b sleep 1000", "")])?.boot()?;
+    guest.ready()?;
+    guest.healthy("web")?;
+    let file = |line: &str| {
+        format!(
+            "[container]\nimage = \"berth.example/web:1\"\nuser = \"root\"\n\
+             command = [\"/bin/sh\", \"-c\", \"{line}\"]\nvolumes = [\"kept:/kept\"]\n[restart]\npolicy = \"no\"\n"
+        )
+    };
+    let client = guest.client()?;
+    let unit = client.run(None, file("echo left > /left; echo kept > /kept/file; echo hello; exit 7"))?.unit;
+    assert_eq!(unit, "run-1");
+    // The log ends with the unit.
+    let options = LogOptions { follow: true, until_end: true, tail: None };
+    let lines = client.logs(&unit, options)?.map(|line| Ok(line?.text)).collect::<Result<Vec<_>>>()?;
+    assert_eq!(lines, ["hello"]);
+    let ended = client.unit(&unit)?;
+    assert_eq!((ended.status.state.as_str(), ended.exit_code, ended.transient), ("failed", Some(7), true));
+    client.remove(&unit, false)?;
+    guest.wait_for("run-1    removed")?;
+    // Another one of this name has nothing of it.
+    let look = file(
+        "[ -e /left ] || echo nothing left $(/bin/busybox cat /kept/file); exec /bin/busybox sleep 1000",
+    );
+    let end = Instant::now() + SOON;
+    while let Err(why) = guest.client()?.run(Some("run-1"), look.clone()) {
+        anyhow::ensure!(Instant::now() < end, "the name is never free again: {why}");
+    }
+    guest.said("run-1", "nothing left kept")?;
+    assert!(guest.client()?.remove("run-1", false).is_err(), "it runs");
+    let volume = guest.client()?.volume("kept")?.remove(0);
+    assert!(volume.whole && volume.bytes.is_some_and(|bytes| bytes > 0), "{volume:?}");
+    assert_eq!(volume.used_by, ["run-1"]);
+    let why = guest.client()?.remove_volume("kept").map(drop).unwrap_err().to_string();
+    assert!(why.contains("used by run-1"), "{why}");
+    guest.client()?.remove("run-1", true)?;
+    guest.wait_for("run-1    removed")?;
+    guest.client()?.remove_volume("kept")?;
+    assert_eq!(guest.client()?.volumes()?, []);
+    let why = guest.client()?.remove_volume("kept").map(drop).unwrap_err().to_string();
+    assert!(why.contains("there is no volume"), "{why}");
+    let again = guest.client()?.run(None, file("exec /bin/busybox sleep 1000"))?.unit;
+    guest.until(&again, |state, _| state == "healthy")?;
+    guest.client()?.reboot()?;
+    guest.rebooted();
+    guest.ready()?;
+    guest.healthy("web")?;
+    assert!(guest.unit(&again).is_err());
+    Ok(())
+}
+
 #[test]
 fn another_config_is_put_in_force_without_a_reboot_and_can_go_back() -> Result<()> {
     let sleeper = |name: &str| shell(name, "exec $b sleep 1000", "");
@@ -489,6 +544,12 @@ fn another_config_is_put_in_force_without_a_reboot_and_can_go_back() -> Result<(
     let shown = guest.client()?.config_text()?;
     assert!(shown.contains("echo three") && shown.contains("[units.db.container]"), "{shown}");
     assert!(shown.contains("word = \"(not shown)\"") && !shown.contains("geheim"), "{shown}");
+    let bundle = Bundle::gather(&guest.client()?)?;
+    for (name, bytes) in bundle.files() {
+        assert!(!name.ends_with(".missing"), "{name}: {}", String::from_utf8_lossy(bytes));
+        assert!(!String::from_utf8_lossy(bytes).contains("geheim"), "{name} has a secret");
+    }
+    assert!(bundle.files().any(|(name, bytes)| name == "logs/web.txt" && bytes.ends_with(b"three\n")));
     let change = guest.client()?.roll_back(None, None, false)?;
     assert_eq!((change.changed.len(), change.changed[0].unit.as_str()), (1, "web"));
     guest.wait_for("config   back to generation 2")?;

@@ -107,6 +107,29 @@ pub enum Request {
         /// As there.
         only_look: bool,
     },
+    /// Run a transient unit; its unit file rides along as a [`sealed`] memory file. Accepted at once; the unit's state
+    /// tells how it goes.
+    Run {
+        /// What it is called; `None`: PID 1 finds a name.
+        name: Option<String>,
+    },
+    /// Remove a transient unit.
+    Remove {
+        /// Its name.
+        unit: String,
+        /// Also if it runs.
+        force: bool,
+    },
+    /// The volumes on the state partition.
+    Volumes {
+        /// Only this one, and how large it is.
+        inspect: Option<String>,
+    },
+    /// Remove a volume that no unit uses.
+    VolumeRemove {
+        /// Its name.
+        volume: String,
+    },
     /// The text of the machine config in force, without its secrets.
     ConfigShow,
     /// What has been changed on the machine, and what came of it.
@@ -230,6 +253,10 @@ pub enum Reply {
     ConfigStatus(ConfigStatus),
     /// To [`Request::History`].
     History(Box<History>),
+    /// To [`Request::Volumes`].
+    Volumes(Vec<VolumeStatus>),
+    /// To [`Request::Run`]: what the unit is called.
+    Name(String),
     /// To [`Request::ConfigShow`]: the text rides along as a [`sealed`] memory file.
     ConfigText,
     /// To [`Request::UpdateStatus`].

@@ -69,6 +69,9 @@ use std::fmt;
 use std::time::Duration;
 use table::{Next, When};
 
+/// The beginning of the reason of a unit that has no image.
+pub const NO_IMAGE: &str = "image not available";
+
 /// Where a unit is. `Display` gives the word that `berth ps` shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
@@ -369,7 +372,7 @@ impl Life {
             (Cause::Lost, _) => "ended without an exit status".to_owned(),
             (Cause::StartFailed, _) => "start failed".to_owned(),
             (Cause::StartLimit, _) => format!("not started within {} s", limits::START_LIMIT.as_secs()),
-            (Cause::NoImage, _) => "image not available".to_owned(),
+            (Cause::NoImage, _) => NO_IMAGE.to_owned(),
             (Cause::Requirement, _) => "a required unit failed".to_owned(),
             (Cause::Unhealthy, _) => "unhealthy".to_owned(),
         };

@@ -54,6 +54,9 @@ pub struct Unit {
     pub ready: Option<Ready>,
     /// `[system]`, only for [`Origin::System`].
     pub system: Option<SystemGrants>,
+    /// It is in no config, and gone when the machine starts again; the number tells its writable layer from those of
+    /// earlier units of its name.
+    pub transient: Option<u128>,
     /// Where in its file things stand, for messages of later checks.
     pub places: Places,
 }

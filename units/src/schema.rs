@@ -35,6 +35,11 @@ pub fn parse_time(text: &str) -> Result<std::time::Duration, String> {
     values::time(text)
 }
 
+/// A unit's name, as its file is called: `web`.
+pub fn is_unit_name(text: &str) -> bool {
+    values::unit_name(text).is_ok()
+}
+
 /// Reads one unit file. `file_name` is for messages; `unit_name` is what the file is called without `.toml`.
 pub fn parse_unit(file_name: &str, unit_name: &str, text: &[u8], origin: Origin) -> Result<Unit, Report> {
     let source = text::source(file_name, text)?;
@@ -106,6 +111,7 @@ pub(crate) fn blank(name: &str, origin: Origin, place: Place) -> Unit {
         restart: Restart::default(),
         health: None,
         ready: None,
+        transient: None,
         system: (origin == Origin::System).then(SystemGrants::default),
         places: Places { unit: place, ..Places::default() },
     }

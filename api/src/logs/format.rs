@@ -91,6 +91,8 @@ impl Format {
 pub struct Query {
     /// Go on when everything has been sent.
     pub follow: bool,
+    /// Until the unit has ended.
+    pub until_end: bool,
     /// Only the last so many lines of what is there.
     pub tail: Option<u64>,
     /// `format=text|json`; else JSON where `Accept` says `ndjson`, else text.
@@ -101,17 +103,18 @@ impl Query {
     /// From the query part of the address and the header `Accept`.
     pub(crate) fn parse(query: &str, accept: &str) -> Result<Self, Refusal> {
         let format = if accept.contains("ndjson") { Format::Json } else { Format::Text };
-        let mut all = Self { follow: false, tail: None, format };
+        let mut all = Self { follow: false, until_end: false, tail: None, format };
         for (name, value) in
             query.split('&').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap_or((p, "")))
         {
             match (name, value) {
                 ("follow", "1" | "true" | "") => all.follow = true,
+                ("follow", "end") => (all.follow, all.until_end) = (true, true),
                 ("follow", "0" | "false") => all.follow = false,
                 ("format", "text") => all.format = Format::Text,
                 ("format", "json") => all.format = Format::Json,
                 ("tail", number) if number.parse::<u64>().is_ok() => all.tail = number.parse().ok(),
-                ("follow", _) => return Err(wrong(name, value, "0 or 1")),
+                ("follow", _) => return Err(wrong(name, value, "0, 1 or end")),
                 ("format", _) => return Err(wrong(name, value, "text or json")),
                 ("tail", _) => return Err(wrong(name, value, "a number of lines")),
                 _ => return Err(wrong(name, value, "follow=, tail= or format=")),
@@ -160,7 +163,8 @@ mod tests {
     #[test]
     fn queries() {
         let query = Query::parse("follow=1&tail=20", "application/x-ndjson").unwrap();
-        assert_eq!(query, Query { follow: true, tail: Some(20), format: Format::Json });
+        assert_eq!(query, Query { follow: true, until_end: false, tail: Some(20), format: Format::Json });
+        assert!(Query::parse("follow=end", "").unwrap().until_end);
         assert_eq!(Query::parse("format=text", "application/x-ndjson").unwrap().format, Format::Text);
         for bad in ["tail=-1", "tail=", "follow=yes", "lines=3", "format=xml"] {
             let refusal = Query::parse(bad, "").unwrap_err();

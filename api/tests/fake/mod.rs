@@ -10,7 +10,7 @@ use berth_api::stats::Sources;
 use berth_units::control::{
     BootTimes, ClockStatus, ConfigChange, ConfigReload, ConfigStatus, FromWorker, ImageOrder, JobStatus,
     MachineStatus, Reply, Request, SlotStatus, SlotsStatus, StepTime, ToInit, ToWorker, UnitChange,
-    UnitDetail, UnitStatus, UpdateStatus, packet, sealed,
+    UnitDetail, UnitStatus, UpdateStatus, VolumeStatus, packet, sealed,
 };
 use berth_units::generation::{Generation, History, Verdict, What};
 use berth_units::model::{NetworkMode, Origin, Port, Protocol};
@@ -322,6 +322,18 @@ impl State {
             Request::Rollback { to: Some(9), .. } => {
                 Reply::Error { kind: "not-found".into(), message: "there is no generation 9".into() }
             }
+            Request::Volumes { inspect: None } => Reply::Volumes(volumes(false)),
+            Request::Volumes { .. } => Reply::Volumes(vec![volumes(true).remove(0)]),
+            Request::VolumeRemove { volume } if volume == "shop" => {
+                Reply::Error { kind: "busy".into(), message: "volume shop is used by db, web".into() }
+            }
+            Request::VolumeRemove { .. } => Reply::Done,
+            Request::Run { name } => Reply::Name(name.clone().unwrap_or_else(|| "run-1".into())),
+            Request::Remove { unit, force: false } if unit == "web" => Reply::Error {
+                kind: "busy".into(),
+                message: "web runs; stop it first, or remove it with -f".into(),
+            },
+            Request::Remove { .. } => Reply::Done,
             Request::Rollback { .. } => Reply::ConfigChange(Box::new(change())),
             Request::ConfigShow => {
                 let text = b"format = 1\n[secrets]\ndb = \"(not shown)\"\n";
@@ -508,6 +520,8 @@ pub fn detail() -> UnitDetail {
         network: NetworkMode::Bridge,
         uid_base: Some(1_114_112),
         cgroup: "/sys/fs/cgroup/units/web".into(),
+        exit_code: Some(1),
+        transient: false,
         exits: vec!["2026-11-24T08:00:00Z exit code 1".into()],
     }
 }
@@ -609,6 +623,17 @@ pub fn history() -> History {
             generation(4, What::Config, "sent by an operator", "0.1.0", Verdict::Committed, ""),
         ],
     }
+}
+
+/// What `volume ls` shows, or `volume inspect`.
+pub fn volumes(counted: bool) -> Vec<VolumeStatus> {
+    let volume = |name: &str, used_by: &[&str]| VolumeStatus {
+        name: name.into(),
+        used_by: used_by.iter().map(|unit| (*unit).to_owned()).collect(),
+        bytes: counted.then_some(3 << 20),
+        whole: counted,
+    };
+    vec![volume("shop", &["db", "web"]), volume("old", &[])]
 }
 
 /// What `machine` shows.

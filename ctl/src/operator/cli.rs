@@ -120,6 +120,18 @@ first; without a limit of the unit's own it is compared with the machine's. --js
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// Run an image as a unit that is in no config, and gone when the machine starts again
+    #[command(after_help = RUN_HELP)]
+    Run(RunArgs),
+    /// Remove units that "berth run" has made; their volumes stay
+    Rm {
+        /// Also those that run
+        #[arg(short, long)]
+        force: bool,
+        /// The units
+        #[arg(required = true, value_name = "UNIT")]
+        units: Vec<String>,
+    },
     /// Show everything about one unit
     Inspect {
         /// The unit
@@ -152,6 +164,9 @@ first; without a limit of the unit's own it is compared with the machine's. --js
     /// Images; the short forms are images, pull, load and rmi
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Volumes: what units keep
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Show the machine: name, versions, addresses, memory, clock
     Machine,
     /// Show how long each step of the last boot took
@@ -186,6 +201,14 @@ restarted, as with \"berth config apply\". Volumes never go back.")]
     /// Unit files
     #[command(subcommand)]
     Unit(UnitCommand),
+    /// Write all that the machine tells of itself into one file, for whoever is to help
+    #[command(after_help = "\
+A tar.gz of what other commands print: versions, slots, boot, history, config, units, logs, figures. Secrets of the
+config are not in it; what units write to their logs is.")]
+    Support {
+        /// The file to write [default: support-NAME.tar.gz]
+        file: Option<PathBuf>,
+    },
     /// Stop all units and reboot
     Reboot,
     /// Stop all units and power off
@@ -203,6 +226,57 @@ restarted, as with \"berth config apply\". Volumes never go back.")]
     /// Repositories of updates: make one, sign, publish a release
     #[command(subcommand)]
     Repo(RepoCommand),
+}
+
+const RUN_HELP: &str = "\
+What it prints is printed here until it ends, and its exit code is berth's; 125: it could not be run. Ctrl-C ends
+berth, not the unit. An image that is not there is pulled. A unit that has ended stays in \"berth ps\" until
+\"berth rm\" or the machine's next start.";
+
+/// `berth run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// What the unit is called [default: run-1, run-2, …]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Set a variable of its environment
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// A port of the machine that leads into it
+    #[arg(short, long, value_name = "[ADDRESS:]PORT:PORT[/udp]")]
+    pub publish: Vec<String>,
+    /// A volume
+    #[arg(short, long, value_name = "VOLUME:PATH[:ro]")]
+    pub volume: Vec<String>,
+    /// Its memory at most, such as 64m
+    #[arg(short, long)]
+    pub memory: Option<String>,
+    /// Its network: bridge, host or none
+    #[arg(long)]
+    pub network: Option<String>,
+    /// As this user, by name or number
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// In this folder
+    #[arg(short, long, value_name = "FOLDER")]
+    pub workdir: Option<String>,
+    /// Whether it is started again when it ends: no, on-failure or always [default: no]
+    #[arg(long, value_name = "POLICY")]
+    pub restart: Option<String>,
+    /// Do not wait for its end; print its name
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Remove it when it has ended
+    #[arg(long, conflicts_with_all = ["detach", "save"])]
+    pub rm: bool,
+    /// Put it into the machine's config instead, as "berth unit apply" does
+    #[arg(long)]
+    pub save: bool,
+    /// The image
+    pub image: String,
+    /// Instead of the arguments that the image has
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
 }
 
 /// `berth repo`.
@@ -359,6 +433,24 @@ machine goes back to the old one by itself, and \"berth update status\" says why
     Cancel,
     /// Reboot into the version in the other slot; the one that runs is not taken again, unless with --again
     Rollback,
+}
+
+/// `berth volume`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum VolumeCommand {
+    /// List them, and who uses them
+    Ls,
+    /// Show one, and how much it holds
+    Inspect {
+        /// Its name
+        volume: String,
+    },
+    /// Remove some that no unit uses, with all that is in them
+    Rm {
+        /// Their names
+        #[arg(required = true, value_name = "VOLUME")]
+        volumes: Vec<String>,
+    },
 }
 
 /// `berth config`.

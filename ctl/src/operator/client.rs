@@ -12,11 +12,12 @@ use super::private::PrivateKey;
 use berth_api::images::Image;
 use berth_api::logs::Line;
 use berth_api::routes::{Accepted, Version};
+use berth_api::run::Begun;
 use berth_api::stats::Stats;
 use berth_units::config::edit::Edit;
 use berth_units::control::{
     BootTimes, ConfigChange, ConfigReload, ConfigStatus, Drive, ImageOrder, JobStatus, MachineStatus,
-    SlotsStatus, UnitDetail, UnitStatus, UpdateOrder, UpdateStatus,
+    SlotsStatus, UnitDetail, UnitStatus, UpdateOrder, UpdateStatus, VolumeStatus,
 };
 use berth_units::generation::History;
 pub use exec::{Outcome, Streams};
@@ -139,6 +140,8 @@ impl ClientError {
 pub struct LogOptions {
     /// Go on when what is there has been read.
     pub follow: bool,
+    /// Then until the unit has ended.
+    pub until_end: bool,
     /// Only so many lines of what is there.
     pub tail: Option<u64>,
 }
@@ -214,7 +217,7 @@ impl Client {
     pub fn logs(&self, name: &str, options: LogOptions) -> Result<Logs, ClientError> {
         let mut path = format!("/v1/units/{}/logs?format=json", escape(name));
         if options.follow {
-            path.push_str("&follow=1");
+            path.push_str(if options.until_end { "&follow=end" } else { "&follow=1" });
         }
         if let Some(tail) = options.tail {
             path.push_str(&format!("&tail={tail}"));
@@ -341,6 +344,39 @@ impl Client {
     /// `GET /v1/config/text`: the config in force, without its secrets.
     pub fn config_text(&self) -> Result<String, ClientError> {
         Ok(String::from_utf8_lossy(&self.http.whole("GET", "/v1/config/text")?).into_owned())
+    }
+
+    /// `GET /v1/volumes`.
+    pub fn volumes(&self) -> Result<Vec<VolumeStatus>, ClientError> {
+        self.get("/v1/volumes")
+    }
+
+    /// `GET /v1/volumes/NAME`: that one, with its size.
+    pub fn volume(&self, name: &str) -> Result<Vec<VolumeStatus>, ClientError> {
+        self.get(&format!("/v1/volumes/{}", escape(name)))
+    }
+
+    /// `POST /v1/volumes/NAME/remove`.
+    pub fn remove_volume(&self, name: &str) -> Result<Accepted, ClientError> {
+        self.post(&format!("/v1/volumes/{}/remove", escape(name)))
+    }
+
+    /// `GET /metrics`.
+    pub fn metrics(&self) -> Result<String, ClientError> {
+        Ok(String::from_utf8_lossy(&self.http.whole("GET", "/metrics")?).into_owned())
+    }
+
+    /// `POST /v1/run`: a transient unit, `file` being its unit file.
+    pub fn run(&self, name: Option<&str>, file: String) -> Result<Begun, ClientError> {
+        let query = name.map_or(String::new(), |name| format!("?name={}", escape(name)));
+        let text = Box::new(std::io::Cursor::new(file.into_bytes()));
+        self.understand(&self.http.send(&format!("/v1/run{query}"), text, &|_| ())?)
+    }
+
+    /// `POST /v1/units/NAME/remove`.
+    pub fn remove(&self, unit: &str, force: bool) -> Result<Accepted, ClientError> {
+        let query = if force { "?force=1" } else { "" };
+        self.post(&format!("/v1/units/{}/remove{query}", escape(unit)))
     }
 
     /// `POST /v1/config/confirm`.

@@ -6,6 +6,7 @@ mod images;
 mod local;
 mod remote;
 mod repo;
+mod run;
 mod update;
 
 use super::cli::{Cli, Command, ConfigCommand, ContextCommand, Global, UnitCommand};

@@ -9,5 +9,6 @@ pub mod style;
 pub mod table;
 pub mod units;
 pub mod update;
+pub mod volumes;
 
 pub use style::Style;

@@ -1,11 +1,10 @@
 //! Answers that come from the machine itself rather than from the supervisor.
 
-use super::console;
 use super::kernel::Kernel as _;
 use super::machine::{Machine, OWN_LOG, now};
 use super::peers;
 use super::supervisor::{API, Supervisor, Trial, refuse};
-use super::text;
+use super::{console, limits, text};
 use crate::early::{Booted, Content, State, files};
 use berth_units::control::{
     BootTimes, ExecRequest, ImageOrder, MachineStatus, Reply, Request, SlotStatus, SlotsStatus,
@@ -43,6 +42,23 @@ pub fn answer(
         Request::Rollback { to, confirm_s, only_look } => {
             let trial = Trial { confirm: confirm_s.map(Duration::from_secs), only_look: *only_look };
             supervisor.roll_back(peer, *to, trial, machine).and_then(alone)
+        }
+        Request::Run { name } => {
+            let text = peers::config_of(first, API);
+            alone(supervisor.run_unit(name.as_deref(), text, now(), machine))
+        }
+        Request::Volumes { inspect } => {
+            let used = supervisor.volumes_in_use();
+            let listed = machine.list_volumes(peer, inspect.clone(), used);
+            listed.err().map(|why| refuse("failed", why)).and_then(alone)
+        }
+        Request::VolumeRemove { volume } => {
+            if let Some(units) = supervisor.volumes_in_use().get(volume) {
+                let message = format!("volume {volume} is used by {}", units.join(", "));
+                return alone(refuse("busy", text::bounded(&message, limits::TEXT_BYTES)));
+            }
+            let removed = machine.remove_volume(peer, volume);
+            removed.err().map(|why| refuse("failed", why)).and_then(alone)
         }
         Request::ConfigShow => {
             let shown = match supervisor.generation_in_force() {

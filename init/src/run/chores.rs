@@ -21,6 +21,12 @@ pub enum Job {
     MakeConfig,
     /// Makes the text of the config for this operator.
     ShowConfig(u64),
+    /// Lists volumes for this operator; only this one.
+    Volumes(u64, Option<String>),
+    /// Removes this volume for this operator.
+    RemoveVolume(u64, String),
+    /// Empties the volumes' trash.
+    EmptyTrash,
     /// Keeps the id table.
     Ids,
     /// Opens disks for this unit.
@@ -47,6 +53,8 @@ pub enum Job {
     Hotplug,
     /// Modules for devices that were there at the start.
     Coldplug,
+    /// Removes what this transient unit wrote.
+    Discard(String),
     /// Keeps the time, as the floor of the next boot's clock.
     Clock,
     /// Locks the kernel down.

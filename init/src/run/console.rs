@@ -133,6 +133,16 @@ pub fn unit_gone(unit: &str) -> String {
     line(unit, "is not in the config any more")
 }
 
+/// A transient unit is down, and nothing of it left.
+pub fn removed(unit: &str) -> String {
+    line(unit, "removed")
+}
+
+/// An operator has removed a volume.
+pub fn volume_removed(volume: &str) -> String {
+    line("berth", format_args!("volume {volume} removed by an operator"))
+}
+
 /// Another config takes the place of the kept one.
 pub fn config_kept(source: &str, sha256: &str) -> String {
     let short = short(sha256);
@@ -152,6 +162,11 @@ pub fn config_not_found_again() -> String {
 /// The source could not be asked again, or its config not be kept.
 pub fn config_reload_failed(why: &str) -> String {
     line("config", format_args!("not replaced: {why}"))
+}
+
+/// A transient unit.
+pub fn run(unit: &str, image: &str) -> String {
+    line(unit, format_args!("run by an operator (image {image}), until the machine starts again"))
 }
 
 /// A unit's program runs.

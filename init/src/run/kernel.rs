@@ -44,8 +44,9 @@ pub trait Kernel {
     fn kill(&mut self, unit: &str);
     /// Nothing of this run is left: drops its descriptors and its cgroup, and every [`Input`] about it that is still to come.
     fn cleanup(&mut self, unit: &str);
-    /// The unit is not in the config any more: drops its log.
-    fn forget(&mut self, unit: &str);
+    /// There is no such unit any more: drops its log, and if nothing else shall be left (`all`), what it wrote outside of
+    /// volumes; then answered by [`Input::Discarded`].
+    fn forget(&mut self, unit: &str, all: bool);
     /// Looks at the unit from inside, for at most `timeout`; answered by [`Input::Checked`]. At most one look at a unit is
     /// under way.
     fn check(&mut self, order: &Order<'_>, check: &Check, timeout: Duration);
@@ -184,6 +185,11 @@ pub enum Input {
     },
     /// The records say that this boot was healthy, or could not be written.
     Confirmed(Result<(), String>),
+    /// Nothing is left of a unit, or this is tried again when its name is used again.
+    Discarded {
+        /// Unit name.
+        unit: String,
+    },
     /// Another config's text, or why there is none.
     ConfigMade(Result<Vec<u8>, String>),
     /// The boot record says so now, or could not be written.

@@ -64,6 +64,8 @@ pub const DISK_OPEN: Duration = Duration::from_secs(3);
 pub const CHILD_DISKS: Duration = Duration::from_secs(5);
 /// A short-lived child that stores a config or an id table: an fsync on a busy disk.
 pub const CHILD_STORE: Duration = Duration::from_secs(20);
+/// A child that removes what a transient unit wrote: gigabytes of small files. What is left is removed when the name is used again.
+pub const CHILD_DISCARD: Duration = Duration::from_secs(240);
 /// A short-lived child that writes the step record or the boot record: one sector.
 pub const CHILD_RECORD: Duration = Duration::from_secs(10);
 /// A child that loads kernel modules; some drivers wait for their device.
@@ -124,5 +126,11 @@ pub const GENERATIONS: usize = 20;
 pub const RECORD_BYTES: usize = 1 << 19;
 /// Writes of generations that wait for a slow disk.
 pub const GENERATION_WRITES: usize = 16;
+/// Volumes that are listed.
+pub const VOLUMES: usize = 1000;
+/// So long what lies in a volume is counted: less than an operator's connection waits.
+pub const VOLUME_COUNT: Duration = Duration::from_secs(5);
+/// Folders that wait to be counted.
+pub const VOLUME_FOLDERS: usize = 100_000;
 /// Units with an id range of their own, ever; the ranges must fit below 2^31.
 pub const IDS: u32 = 30_000;

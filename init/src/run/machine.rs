@@ -11,10 +11,10 @@ use super::last::Doing;
 use super::peers::Peers;
 use super::reactor::Reactor;
 use super::supervisor::{API, META, refuse};
-use super::{files, limits};
+use super::{files, limits, volumes};
 use crate::early::{Booted, Coldplug, Content, RecordStore, console, is_settled, modules, settle};
 use berth_units::config::edit;
-use berth_units::control::{ExecRequest, Reply, ToWorker, sealed};
+use berth_units::control::{ExecRequest, Reply, ToWorker, VolumeStatus, sealed};
 use berth_units::image::PreparedImage;
 use berth_units::logs::Stream;
 use berth_units::model::{Check, NetworkMode, Origin, SYSTEM_IMAGE, Unit};
@@ -302,6 +302,69 @@ impl Machine {
         self.make_text(Job::ShowConfig(peer), work)
     }
 
+    /// Lists the volumes for an operator, or one of them with its size.
+    pub fn list_volumes(
+        &mut self,
+        peer: u64,
+        inspect: Option<String>,
+        used: BTreeMap<String, Vec<String>>,
+    ) -> Result<(), String> {
+        let name = inspect.clone();
+        let work = move || {
+            let folder = Path::new(paths::STATE_VOLUMES);
+            let list = match &name {
+                Some(name) => volumes::inspect(folder, name, &used)?,
+                None => volumes::list(folder, &used)?,
+            };
+            serde_json::to_vec(&list).map_err(|error| error.to_string())
+        };
+        self.make_text(Job::Volumes(peer, inspect), work)
+    }
+
+    fn volumes_listed(&mut self, job: &Job, outcome: Outcome) {
+        let Job::Volumes(peer, inspect) = job else { return };
+        let list = self.made_text(job, outcome);
+        let list = list.and_then(|text| {
+            serde_json::from_slice::<Vec<VolumeStatus>>(&text).map_err(|error| error.to_string())
+        });
+        let reply = match (list, inspect) {
+            (Ok(list), Some(name)) if list.is_empty() => no_volume(name),
+            (Ok(list), _) => Reply::Volumes(list),
+            (Err(why), _) => refuse("failed", why),
+        };
+        self.answer(*peer, reply);
+    }
+
+    /// Removes a volume that no unit uses for an operator.
+    pub fn remove_volume(&mut self, peer: u64, name: &str) -> Result<(), String> {
+        if !berth_units::schema::is_unit_name(name) {
+            return Err("this is no volume's name".into());
+        }
+        let of = name.to_owned();
+        let work = move || {
+            let there = volumes::remove(Path::new(paths::STATE_VOLUMES), &of)?;
+            Ok(if there { "removed".to_owned() } else { String::new() })
+        };
+        let job = Job::RemoveVolume(peer, name.to_owned());
+        self.chores.start(&mut self.reactor, job, limits::CHILD_STORE, now(), work)
+    }
+
+    fn volume_removed(&mut self, peer: u64, name: &str, outcome: Outcome) {
+        let reply = match outcome {
+            Ok(found) if found.is_empty() => no_volume(name),
+            Ok(_) => Reply::Done,
+            Err(why) => refuse("failed", why),
+        };
+        if matches!(reply, Reply::Done) {
+            self.say(super::console::volume_removed(name));
+            if !self.chores.busy(&Job::EmptyTrash) {
+                let work = || volumes::empty_trash(Path::new(paths::STATE_VOLUMES)).map(|()| String::new());
+                self.start(Job::EmptyTrash, limits::CHILD_DISCARD, work);
+            }
+        }
+        self.answer(peer, reply);
+    }
+
     fn config_shown(&mut self, peer: u64, outcome: Outcome) {
         let text = self.made_text(&Job::ShowConfig(peer), outcome);
         let text =
@@ -375,6 +438,9 @@ impl Machine {
                 let made = self.made_text(&job, outcome);
                 self.inbox.push_back(Input::ConfigMade(made));
             }
+            Job::Volumes(..) => self.volumes_listed(&job, outcome),
+            Job::RemoveVolume(peer, name) => self.volume_removed(peer, &name, outcome),
+            Job::EmptyTrash => complain("removed volumes are still on the disk", &outcome),
             Job::ShowConfig(peer) => self.config_shown(peer, outcome),
             Job::Confirm => {
                 if let Ok(text) = &outcome {
@@ -423,6 +489,10 @@ impl Machine {
                 if !more.is_empty() {
                     self.hotplug(more);
                 }
+            }
+            Job::Discard(unit) => {
+                complain("what a unit wrote is not removed", &outcome);
+                self.inbox.push_back(Input::Discarded { unit });
             }
             Job::Clock => complain("time not kept for the next boot", &outcome),
             Job::Settle => complain("the kernel is not locked down", &outcome),
@@ -477,6 +547,11 @@ fn record_text(record: &RecordStore) -> Outcome {
     }
 }
 
+fn no_volume(name: &str) -> Reply {
+    let name = super::text::bounded(name, limits::TEXT_BYTES);
+    refuse("not-found", format!("there is no volume {name:?}; \"berth volume ls\" lists them"))
+}
+
 fn complain(what: &str, outcome: &Outcome) {
     if let Err(why) = outcome {
         log::warn!("{what}: {why}");
@@ -524,8 +599,15 @@ impl Kernel for Machine {
         self.containers.kill(unit, &mut self.inbox);
     }
 
-    fn forget(&mut self, unit: &str) {
+    fn forget(&mut self, unit: &str, all: bool) {
         self.containers.forget(unit);
+        if all {
+            let folder = Path::new(paths::STATE_UNITS).join(unit);
+            self.start(Job::Discard(unit.to_owned()), limits::CHILD_DISCARD, move || {
+                let gone = berth_units::launch::discard(&folder);
+                gone.map(|()| String::new()).map_err(|error| format!("{}: {error}", folder.display()))
+            });
+        }
     }
 
     fn check(&mut self, order: &Order<'_>, check: &Check, timeout: Duration) {

@@ -36,5 +36,6 @@ pub mod text;
 pub mod trials;
 mod turn;
 mod visit;
+mod volumes;
 
 pub use turn::main;

@@ -27,6 +27,7 @@ mod status;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod transient;
 mod trial;
 mod update;
 mod waiting;
@@ -193,6 +194,8 @@ pub struct Supervisor {
     history: generations::Generations,
     /// A config whose text is being made.
     making: Option<apply::Making>,
+    /// Transient units that are gone, whose files are being removed.
+    discarding: BTreeSet<String>,
     applying: Option<apply::Applying>,
     /// Units of a config that is in force, which start once those that it does not have are down.
     coming: Vec<Unit>,
@@ -245,6 +248,7 @@ impl Supervisor {
             storing_config: None,
             history: generations::Generations::default(),
             making: None,
+            discarding: BTreeSet::new(),
             applying: None,
             coming: Vec::new(),
             unconfirmed: None,
@@ -339,6 +343,9 @@ impl Supervisor {
             }
             Input::DisksChanged => self.disks_changed(),
             Input::GenerationWritten { number, result } => self.generation_written(number, result, k),
+            Input::Discarded { unit } => {
+                self.discarding.remove(&unit);
+            }
             Input::ConfigMade(result) => self.config_made(result, now, k),
             Input::Confirmed(result) => self.confirmed(result, now, k),
             Input::TrialSet(result) => self.trial_set(result, now, k),

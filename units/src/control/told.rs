@@ -59,6 +59,12 @@ pub struct UnitDetail {
     pub uid_base: Option<u32>,
     /// Its cgroup.
     pub cgroup: String,
+    /// How the last run ended, if one has: its exit code; killed by a signal, 128 and the signal's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// It is in no config, and gone when the machine starts again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transient: bool,
     /// The last exits, newest last, at most eight: `2026-11-24T08:00:00Z exit code 1`.
     pub exits: Vec<String>,
 }
@@ -235,6 +241,19 @@ pub struct UnitChange {
     pub tables: Vec<String>,
     /// It is stopped and started for that.
     pub restarts: bool,
+}
+
+/// One of `berth volume ls`, or `inspect`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    /// Its name.
+    pub name: String,
+    /// Units that name it, running or not.
+    pub used_by: Vec<String>,
+    /// Bytes that it takes on the disk, if they were counted.
+    pub bytes: Option<u64>,
+    /// They are all; else there was no time to count the rest.
+    pub whole: bool,
 }
 
 /// What came of `berth config reload`.

@@ -48,6 +48,17 @@ use nix::unistd::pipe2;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// Removes what a unit that is gone for good has written outside of volumes, `folder` being its own below
+/// [`crate::paths::STATE_UNITS`]. Blocks.
+pub fn discard(folder: &std::path::Path) -> io::Result<()> {
+    writable::discard(folder)
+}
+
+/// Removes a folder with all that containers have written into it, however deep. Blocks.
+pub fn empty(folder: &std::path::Path) -> io::Result<()> {
+    writable::empty(folder)
+}
+
 /// Why a container could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {

@@ -58,7 +58,7 @@ pub enum Root {
         /// The unit's own folder, in which `upper` and `work` are kept as long as the image stays the same; `None`:
         /// the root is read-only.
         writable: Option<PathBuf>,
-        /// Manifest digest: another one means another writable layer.
+        /// Manifest digest, of a transient unit with its number: another one means another writable layer.
         digest: String,
     },
     /// The verified root, read-only, with small tmpfs at `/run`, `/var`, `/etc` and `/tmp`.
@@ -217,7 +217,10 @@ impl Plan {
             Some(image) => Root::Image {
                 layers: image.layers.iter().map(|hex| place.images.join("layers").join(hex)).collect(),
                 writable: (!container.read_only).then(|| own_folder.clone()),
-                digest: image.digest.clone(),
+                digest: match unit.transient {
+                    None => image.digest.clone(),
+                    Some(number) => format!("{} {number}", image.digest),
+                },
             },
             None => return Err(fail(format!("image {:?} has not been prepared", container.image))),
         };

@@ -45,6 +45,28 @@ pub(super) fn ready(folder: &Path, digest: &str) -> Step<()> {
     Ok(())
 }
 
+/// Removes all that a unit has written there. Cut off, the unit's next start does the rest.
+pub(super) fn discard(folder: &Path) -> io::Result<()> {
+    let trash = folder.join("trash");
+    for name in ["image", "upper", "work"] {
+        let at = folder.join(name);
+        match fs::symlink_metadata(&at) {
+            Ok(found) if found.is_dir() => {
+                fs::create_dir_all(&trash)?;
+                fs::rename(&at, free_name(&trash, name))?;
+            }
+            Ok(_) => fs::remove_file(&at)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let gone = match empty(&trash) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => fs::remove_dir(folder),
+    };
+    gone.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
 fn free_name(folder: &Path, name: &str) -> std::path::PathBuf {
     let mut n = 0_u32;
     loop {
@@ -58,7 +80,7 @@ fn free_name(folder: &Path, name: &str) -> std::path::PathBuf {
 
 /// Removes `trash` with everything in it. Containers wrote what is in there: folders may be nested deeper than any
 /// recursion goes, so each is first moved up to the top.
-fn empty(trash: &Path) -> io::Result<()> {
+pub(super) fn empty(trash: &Path) -> io::Result<()> {
     let mut n = 0_u64;
     loop {
         let Some(entry) = fs::read_dir(trash)?.next() else { break };
@@ -117,6 +139,18 @@ mod tests {
         ready(dir.path(), "sha256:b").unwrap();
         assert!(!dir.path().join("upper/old").exists());
         assert!(!dir.path().join("trash").exists());
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_is_discarded() {
+        let dir = tempfile::tempdir().unwrap();
+        let unit = dir.path().join("run-1");
+        discard(&unit).unwrap();
+        ready(&unit, "sha256:a 1").unwrap();
+        fs::create_dir(unit.join("upper/folder")).unwrap();
+        fs::write(unit.join("upper/folder/file"), "x").unwrap();
+        discard(&unit).unwrap();
+        assert!(!unit.exists());
     }
 
     #[test]

@@ -60,6 +60,12 @@ pub(super) fn units(command: &UnitCommand, asker: &Asker, out: Out) -> Result<()
     in_force(&change, confirm, asker, out)
 }
 
+/// Puts units into the config, and in force.
+pub(super) fn put_units(edit: &Edit, asker: &Asker, out: Out) -> Result<(), Failure> {
+    let change = asker.ask(|client| client.units_change(edit, None, false))?;
+    in_force(&change, None, asker, out)
+}
+
 /// Unit files, each under the name of its unit.
 fn read_units(files: &[PathBuf]) -> Result<Edit, Failure> {
     let mut edit = Edit::default();

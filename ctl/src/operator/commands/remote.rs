@@ -1,11 +1,13 @@
 //! Commands that ask a machine.
 
 use super::{Failure, Out, home_of, images, output, remark};
-use crate::operator::cli::{Command, ConfigCommand, ContextCommand, Global, ImageCommand};
+use crate::operator::cli::{Command, ConfigCommand, ContextCommand, Global, ImageCommand, VolumeCommand};
 use crate::operator::client::{Client, LOOK_AGAIN, LogOptions};
 use crate::operator::home::{Home, HomeError};
 use crate::operator::render::style::clean_log;
-use crate::operator::render::{Style, history, stats as table, status, units};
+use crate::operator::render::volumes as table_of;
+use crate::operator::render::{Style, history, human, stats as table, status, units};
+use crate::operator::support::Bundle;
 use berth_api::logs::{Line, Stream};
 use berth_api::routes::{Accepted, Version};
 use berth_api::stats::Stats;
@@ -14,7 +16,10 @@ use berth_units::instances;
 use berth_units::model::Origin;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long `stop`, `start` and `restart` wait; the machine goes on by itself.
@@ -52,9 +57,11 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
             asker.ask(|client| client.unit(unit)).and_then(|unit| out.show(&unit, units::inspect))
         }
         Command::Logs { unit, follow, tail, timestamps } => {
-            let options = LogOptions { follow: *follow, tail: *tail };
+            let options = LogOptions { follow: *follow, tail: *tail, until_end: false };
             logs(&asker, unit, options, *timestamps, out)
         }
+        Command::Run(args) => super::run::run(args, &asker, out),
+        Command::Rm { force, units } => super::run::remove(units, *force, &asker, out),
         Command::Exec { .. } => super::exec::run(command, &asker),
         Command::Stop { unit } => drive(&asker, unit, Drive::Stop, out),
         Command::Start { unit } => drive(&asker, unit, Drive::Start, out),
@@ -83,6 +90,8 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
         Command::Rollback { generation, diff, confirm } => {
             super::config::roll_back(*generation, *diff, confirm.as_deref(), &asker, out)
         }
+        Command::Volume(command) => volume(command, &asker, out),
+        Command::Support { file } => support(&asker, file.as_deref(), out),
         Command::Reboot => act(&asker, Client::reboot, "stops its units and reboots", out),
         Command::Poweroff => act(&asker, Client::poweroff, "stops its units and powers off", out),
         Command::Halt => act(&asker, Client::halt, "stops its units and halts", out),
@@ -228,7 +237,51 @@ fn reload(asker: &Asker, out: Out) -> Result<(), Failure> {
     if reload.state == "kept" { Ok(()) } else { Err(Failure::Said) }
 }
 
-fn logs(asker: &Asker, unit: &str, options: LogOptions, timestamps: bool, out: Out) -> Result<(), Failure> {
+/// `berth volume`.
+fn volume(command: &VolumeCommand, asker: &Asker, out: Out) -> Result<(), Failure> {
+    match command {
+        VolumeCommand::Ls => asker
+            .ask(Client::volumes)
+            .and_then(|list| out.show(&list, |list, style| table_of::volumes(list, style))),
+        VolumeCommand::Inspect { volume } => asker
+            .ask(|client| client.volume(volume))
+            .and_then(|list| out.show(&list, |list, style| table_of::volumes(list, style))),
+        VolumeCommand::Rm { volumes } => volumes.iter().try_for_each(|volume| {
+            let accepted = asker.ask(|client| client.remove_volume(volume))?;
+            out.show(&accepted, |_, _| format!("volume {volume} removed\n"))
+        }),
+    }
+}
+
+/// `berth support`.
+fn support(asker: &Asker, file: Option<&Path>, out: Out) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Written {
+        file: String,
+        bytes: usize,
+    }
+    let bundle = asker.ask(Bundle::gather)?;
+    let archive = bundle.archive().map_err(Failure::Output)?;
+    let name = format!("{}.tar.gz", bundle.name());
+    let path = file.unwrap_or(Path::new(&name));
+    // Somebody else's file is not written over, and nobody else reads what logs may hold.
+    let mut options = OpenOptions::new();
+    let made = options.write(true).create_new(true).mode(0o600).open(path);
+    made.and_then(|mut to| to.write_all(&archive))
+        .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+    let written = Written { file: path.display().to_string(), bytes: archive.len() };
+    out.show(&written, |written, _| {
+        format!("{} written, {}\n", written.file, human::bytes(written.bytes as u64))
+    })
+}
+
+pub(super) fn logs(
+    asker: &Asker,
+    unit: &str,
+    options: LogOptions,
+    timestamps: bool,
+    out: Out,
+) -> Result<(), Failure> {
     let lines = asker.ask(|client| client.logs(unit, options))?;
     let (mut to_out, mut to_err) = (io::stdout().lock(), io::stderr().lock());
     let (out_terminal, err_terminal) = (to_out.is_terminal(), to_err.is_terminal());

@@ -182,6 +182,12 @@ impl Supervisor {
                 return refuse("bad-request", text::bounded_lines(&report, limits::REPORT_BYTES));
             }
         };
+        if let Some(name) = self.taken_by_transient(&config) {
+            let message = format!(
+                "a transient unit is called {name}, as one of the config; \"berth rm -f {name}\" first"
+            );
+            return refuse("busy", message);
+        }
         let change = self.change(&config, &text);
         if only_look {
             return Reply::ConfigChange(Box::new(change));
@@ -285,7 +291,7 @@ impl Supervisor {
     }
 
     /// The config as it would have to be to make what is there.
-    fn config_in_force(&self) -> MachineConfig {
+    pub(super) fn config_in_force(&self) -> MachineConfig {
         let mut units: BTreeMap<String, Unit> = BTreeMap::new();
         for unit in self.to_be() {
             let name = unit.service().to_owned();
@@ -303,9 +309,10 @@ impl Supervisor {
         }
     }
 
-    /// The user's units as they are, or become.
+    /// The config's units as they are, or become.
     fn to_be(&self) -> impl Iterator<Item = &Unit> {
-        self.users().filter_map(Run::to_be).chain(&self.coming)
+        let of_config = self.users().filter(|run| run.unit.transient.is_none());
+        of_config.filter_map(Run::to_be).chain(&self.coming)
     }
 
     fn put_in_force(&mut self, config: MachineConfig, source: &str, sha256: String, k: &mut dyn Kernel) {
@@ -321,8 +328,11 @@ impl Supervisor {
         }
         let mut after: BTreeMap<String, Unit> =
             instances::expand(units).into_iter().map(|unit| (unit.name.clone(), unit)).collect();
-        self.take_order(Graph::new(self.system_units().iter().chain(after.values())));
-        let names: Vec<String> = self.users().map(|run| run.unit.name.clone()).collect();
+        let transients: Vec<Unit> = self.transients().map(|run| run.unit.clone()).collect();
+        let order = Graph::new(self.system_units().iter().chain(after.values()).chain(&transients));
+        self.take_order(order);
+        let of_config = self.users().filter(|run| run.unit.transient.is_none());
+        let names: Vec<String> = of_config.map(|run| run.unit.name.clone()).collect();
         for name in names {
             self.change_unit(&name, after.remove(&name));
         }
@@ -370,8 +380,15 @@ impl Supervisor {
                     }
                 }
                 Some(Becomes::Nothing) | None => {
-                    k.say(console::unit_gone(&name));
-                    k.forget(&name);
+                    k.say(match run.unit.transient {
+                        Some(_) => console::removed(&name),
+                        None => console::unit_gone(&name),
+                    });
+                    let all = run.unit.transient.is_some();
+                    if all {
+                        self.discarding.insert(name.clone());
+                    }
+                    k.forget(&name, all);
                 }
             }
             self.look_again = true;
@@ -431,6 +448,15 @@ impl Supervisor {
 }
 
 impl Run {
+    /// The unit that it is, and what it becomes.
+    pub(super) fn is_and_becomes(&self) -> impl Iterator<Item = &Unit> {
+        let becomes = match &self.becomes {
+            Some(Becomes::Unit(unit, _)) => Some(unit.as_ref()),
+            _ => None,
+        };
+        std::iter::once(&self.unit).chain(becomes)
+    }
+
     /// The unit that it is, or becomes.
     fn to_be(&self) -> Option<&Unit> {
         match &self.becomes {

@@ -4,7 +4,7 @@ use super::{Run, Supervisor};
 use crate::run::kernel::{Halt, Kernel, Order};
 use crate::run::{console, limits};
 use berth_units::control::{ConfigStatus, Drive, Reply, Request, StepTime, UnitDetail, UnitStatus};
-use berth_units::lifecycle::{Event, State};
+use berth_units::lifecycle::{Event, Exit, State};
 use berth_units::model::{NetworkMode, Origin};
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ impl Supervisor {
                 let left = self.next_revert().map(|until| until.saturating_sub(now).as_secs());
                 Reply::ConfigStatus(ConfigStatus { unconfirmed_s: left, ..self.config_status.clone() })
             }
+            Request::Remove { unit, force } => self.remove_unit(unit, *force, now, k),
             Request::History => self.history(),
             Request::Update { order, again } => self.order_update(*order, *again, now, k),
             Request::UpdateStatus => Reply::Update(Box::new(self.update_status(now))),
@@ -52,6 +53,9 @@ impl Supervisor {
             | Request::ConfigApply { .. }
             | Request::UnitsApply { .. }
             | Request::Rollback { .. }
+            | Request::Run { .. }
+            | Request::Volumes { .. }
+            | Request::VolumeRemove { .. }
             | Request::ConfigShow
             | Request::Exec(_)
             | Request::Machine
@@ -200,6 +204,11 @@ impl Supervisor {
             network: unit.network.mode,
             uid_base: if host_users { None } else { self.ids.get(&unit.name) },
             cgroup: berth_units::paths::cgroup(unit.origin, &unit.name),
+            exit_code: run.life.last_exit.map(|exit| match exit {
+                Exit::Code(code) => code,
+                Exit::Signal(number) => 128_i32.saturating_add(number),
+            }),
+            transient: unit.transient.is_some(),
             exits: run.exits.iter().cloned().collect(),
         }
     }

@@ -5,6 +5,7 @@ mod config;
 pub(super) mod fake;
 mod generations;
 mod images;
+mod transient;
 mod update;
 
 use super::*;

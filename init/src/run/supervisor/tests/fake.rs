@@ -105,8 +105,12 @@ impl Kernel for Fake {
         };
         self.inbox.push_back(Input::Checked { unit, found });
     }
-    fn forget(&mut self, unit: &str) {
+    fn forget(&mut self, unit: &str, all: bool) {
         assert!(!self.processes.contains_key(unit));
+        self.calls.push(format!("forget {unit}{}", if all { " and all of it" } else { "" }));
+        if all {
+            self.inbox.push_back(Input::Discarded { unit: unit.into() });
+        }
     }
     fn end_check(&mut self, unit: &str) {
         self.inbox.retain(|input| !matches!(input, Input::Checked { unit: of, .. } if of == unit));
