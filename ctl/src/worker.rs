@@ -1,5 +1,6 @@
 //! `berth worker NAME`: the machine's own services, one process each.
 
+mod copy;
 mod probe;
 
 use std::ffi::OsString;
@@ -16,6 +17,9 @@ pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
     if name == Some("probe") {
         // Before the handler below: a signal is no sign of health.
         return probe::run(words);
+    }
+    if name == Some("copy") {
+        return copy::run(words);
     }
     if name != Some("api")
         && let Err(error) = signal_hook::flag::register_conditional_shutdown(

@@ -820,6 +820,7 @@ fn help() {
         "stop",
         "start",
         "restart",
+        "cp",
         "run",
         "rm",
         "inspect",

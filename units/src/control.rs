@@ -19,7 +19,7 @@ pub mod update;
 
 use crate::generation::History;
 use crate::model::{MachineNetwork, Port, RegistrySettings};
-pub use exec::{ExecEvent, ExecRequest};
+pub use exec::{Copy, ExecEvent, ExecRequest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;

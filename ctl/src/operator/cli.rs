@@ -132,6 +132,16 @@ first; without a limit of the unit's own it is compared with the machine's. --js
         #[arg(required = true, value_name = "UNIT")]
         units: Vec<String>,
     },
+    /// Copy a file out of a unit that runs, or into it
+    #[command(after_help = "\
+One side is UNIT:PATH, the other a file here, or - for standard output. Folders are not copied. The unit needs no
+program for it; what is copied into it belongs to its root.")]
+    Cp {
+        /// UNIT:PATH, or a file
+        from: String,
+        /// The same; a folder that is there gets the file by its name
+        to: String,
+    },
     /// Show everything about one unit
     Inspect {
         /// The unit

@@ -1,6 +1,7 @@
 //! What each command does, and the only place that prints.
 
 mod config;
+mod cp;
 mod exec;
 mod images;
 mod local;

@@ -97,7 +97,11 @@ fn at_once(
 /// Runs a command in a unit of the user's.
 fn exec(supervisor: &Supervisor, machine: &mut Machine, what: &ExecRequest) -> (Reply, Vec<OwnedFd>) {
     let refused = |reply| (reply, Vec::new());
-    if what.command.first().is_none_or(String::is_empty) {
+    let is_text = |text: &String| !text.contains('\0');
+    if what.copy.as_ref().is_some_and(|copy| !copy.words().iter().all(is_text)) {
+        return refused(refuse("bad-request", "there are no such paths"));
+    }
+    if what.copy.is_none() && what.command.first().is_none_or(String::is_empty) {
         return refused(refuse("bad-request", "no program to run was named"));
     }
     if supervisor.is_system(&what.unit) {
@@ -107,7 +111,10 @@ fn exec(supervisor: &Supervisor, machine: &mut Machine, what: &ExecRequest) -> (
     let Some(order) = supervisor.order_of(&what.unit) else { return refused(supervisor.no_unit(&what.unit)) };
     match machine.exec(&order, what) {
         Ok(fds) => {
-            machine.say(console::entered(&what.unit, &what.command));
+            machine.say(match &what.copy {
+                Some(copy) => console::copied(&what.unit, copy),
+                None => console::entered(&what.unit, &what.command),
+            });
             (Reply::Exec, fds)
         }
         Err(why) => refused(refuse("failed", why)),

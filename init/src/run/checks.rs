@@ -3,14 +3,12 @@
 
 use super::kernel::Input;
 use super::reactor::{Reactor, Source, Watch};
-use super::visit::{Inside, Step, Visit, watched};
+use super::visit::{Inside, Step, Visit, own_program, watched};
 use super::{limits, text};
 use berth_units::launch::Entry;
 use berth_units::lifecycle::Exit;
 use berth_units::model::Check;
-use berth_units::{limits as bounds, paths, terminal};
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use berth_units::{limits as bounds, terminal};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
@@ -61,9 +59,7 @@ impl Looks {
         let (mut entry, grace) = match check {
             Check::Command(words) => (Entry::command(words.clone()), Duration::ZERO),
             Check::Probe(target) => {
-                let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-                program = open(paths::BERTH, flags, Mode::empty())
-                    .map_err(|error| format!("{}: {error}", paths::BERTH))?;
+                program = own_program()?;
                 let mut words = ["berth", "worker", "probe"].map(str::to_owned).to_vec();
                 words.extend([target.to_string(), "--timeout".into(), timeout.as_millis().to_string()]);
                 // It says itself what was late.

@@ -3,7 +3,7 @@
 
 use super::kernel::Halt;
 use super::text;
-use berth_units::control::{Drive, ImageOrder};
+use berth_units::control::{Copy, Drive, ImageOrder};
 use std::time::Duration;
 
 /// Bytes of a program's name that are shown.
@@ -183,6 +183,15 @@ pub fn healthy(unit: &str) -> String {
 pub fn entered(unit: &str, command: &[String]) -> String {
     let program = text::bounded(command.first().map_or("", String::as_str), PROGRAM_BYTES);
     line(unit, format_args!("{program:?} run in it by an operator"))
+}
+
+/// An operator copies a file.
+pub fn copied(unit: &str, copy: &Copy) -> String {
+    let (word, path) = match copy {
+        Copy::Read { path } => ("read by", path),
+        Copy::Write { path, .. } => ("written by", path),
+    };
+    line(unit, format_args!("{:?} {word} an operator", text::bounded(path, PROGRAM_BYTES)))
 }
 
 /// Any other state.

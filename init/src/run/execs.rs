@@ -4,7 +4,7 @@
 use super::limits;
 use super::reactor::{Reactor, Source, Watch};
 use super::text;
-use super::visit::{Inside, Step, Visit, watched};
+use super::visit::{Inside, Step, Visit, own_program, watched};
 use berth_units::control::packet;
 use berth_units::control::{ExecEvent, ExecRequest};
 use berth_units::launch::Entry;
@@ -46,13 +46,22 @@ impl Execs {
             return Err(format!("{} commands run in units already", self.execs.len()));
         }
         let failed = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-        let mut entry = Entry::command(request.command.clone());
-        entry.env.clone_from(&request.env);
-        entry.user.clone_from(&request.user);
-        entry.cwd.clone_from(&request.workdir);
-        entry.terminal = request.terminal;
+        let program;
+        let mut entry = match &request.copy {
+            Some(copy) => {
+                program = own_program()?;
+                Entry::own(program.as_fd(), copy.words())
+            }
+            None => Entry::command(request.command.clone()),
+        };
+        if request.copy.is_none() {
+            entry.env.clone_from(&request.env);
+            entry.user.clone_from(&request.user);
+            entry.cwd.clone_from(&request.workdir);
+            entry.terminal = request.terminal;
+        }
         let (mut theirs, mut given) = (Vec::new(), Vec::new());
-        if !request.terminal {
+        if !entry.terminal {
             for number in 0..3 {
                 let (read, write) = io::pipe().map_err(failed("pipe"))?;
                 let (read, write) = (OwnedFd::from(read), OwnedFd::from(write));

@@ -4,6 +4,9 @@
 use super::reactor::{Reactor, Source, Watch};
 use berth_units::cgroup::Cgroup;
 use berth_units::launch::{self, Entered, Entry, Message, Plan};
+use berth_units::paths;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -114,6 +117,12 @@ impl Visit {
             reactor.forget(&entered.channel, watch);
         }
     }
+}
+
+/// Berth's program, to be run in a container.
+pub fn own_program() -> Result<OwnedFd, String> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    open(paths::BERTH, flags, Mode::empty()).map_err(|error| format!("{}: {error}", paths::BERTH))
 }
 
 /// A watch, or a complaint.

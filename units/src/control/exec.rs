@@ -13,8 +13,12 @@ pub struct ExecRequest {
     /// Unit name; of the user's own units.
     #[serde(default)]
     pub unit: String,
-    /// Program and arguments; at least the program.
+    /// Program and arguments; at least the program, unless something is copied.
+    #[serde(default)]
     pub command: Vec<String>,
+    /// Instead of a command, a file is copied; by the machine's own program, as the container's root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<Copy>,
     /// `KEY=value`; each replaces the unit's own.
     #[serde(default)]
     pub env: Vec<String>,
@@ -27,6 +31,40 @@ pub struct ExecRequest {
     /// It gets a terminal.
     #[serde(default)]
     pub terminal: bool,
+}
+
+/// One file between an operator and a unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Copy {
+    /// Its bytes come as standard output.
+    Read {
+        /// Path in the unit.
+        path: String,
+    },
+    /// Its bytes are standard input.
+    Write {
+        /// Path in the unit: of the file, or of a folder that is there.
+        path: String,
+        /// What it is called in a folder.
+        name: String,
+        /// How many there are; with fewer or more, nothing is changed.
+        bytes: u64,
+    },
+}
+
+impl Copy {
+    /// The command line of the machine's own program.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = ["berth", "worker", "copy"].map(str::to_owned).to_vec();
+        match self {
+            Self::Read { path } => words.extend(["read".to_owned(), path.clone()]),
+            Self::Write { path, name, bytes } => {
+                words.extend(["write".to_owned(), path.clone(), name.clone(), bytes.to_string()]);
+            }
+        }
+        words
+    }
 }
 
 /// What became of it. The last one is `Failed` or `Exited`.

@@ -51,6 +51,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Whom a check by Berth's own program runs as: `nobody`, who owns nothing in the container.
 const CHECKER: &str = "65534:65534";
+/// The container's root, who is nobody outside.
+const ROOT: &str = "0:0";
 /// `DEVPTS_SUPER_MAGIC`.
 const DEVPTS: FsType = FsType(0x1cd1);
 
@@ -108,6 +110,12 @@ impl<'a> Entry<'a> {
     pub fn check(file: BorrowedFd<'a>, argv: Vec<String>) -> Self {
         let program = Program::Berth { file, argv };
         Self { program, user: Some(CHECKER.to_owned()), caps: Caps(0), ..Self::command(Vec::new()) }
+    }
+
+    /// Berth's own program, as the container's root with the unit's capabilities.
+    pub fn own(file: BorrowedFd<'a>, argv: Vec<String>) -> Self {
+        let program = Program::Berth { file, argv };
+        Self { program, user: Some(ROOT.to_owned()), ..Self::command(Vec::new()) }
     }
 }
 

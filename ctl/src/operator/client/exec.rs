@@ -46,7 +46,7 @@ struct Talk {
     to: Sender<Bytes, Infallible>,
     begins: oneshot::Receiver<()>,
     terminal: bool,
-    input: bool,
+    input: Option<Box<dyn io::Read + Send>>,
     resized: Signal,
 }
 
@@ -59,9 +59,9 @@ impl Talk {
         if self.terminal {
             tell_size(&mut self.to).await;
         }
-        let mut typed = match self.input {
-            true => parts_of(Box::new(io::stdin()), FRAME_BYTES),
-            false => mpsc::channel(1).1,
+        let mut typed = match self.input.take() {
+            Some(from) => parts_of(from, FRAME_BYTES),
+            None => mpsc::channel(1).1,
         };
         let mut open = true;
         loop {
@@ -89,6 +89,16 @@ impl Talk {
 impl Client {
     /// `POST /v1/units/NAME/exec`. With a terminal, ours should be raw.
     pub fn exec(&self, request: &ExecRequest, streams: Streams<'_>) -> Result<Outcome, ClientError> {
+        self.exec_with(request, streams, Box::new(io::stdin()))
+    }
+
+    /// The same with another input than our standard one.
+    pub fn exec_with(
+        &self,
+        request: &ExecRequest,
+        streams: Streams<'_>,
+        input: Box<dyn io::Read + Send>,
+    ) -> Result<Outcome, ClientError> {
         let setup = |error: io::Error| ClientError::Setup(error.to_string());
         let path = format!("/v1/units/{}/exec", escape(&request.unit));
         let begin = serde_json::to_vec(request).map_err(|error| setup(error.into()))?;
@@ -99,7 +109,13 @@ impl Client {
             let resized = signal(SignalKind::window_change()).map_err(setup)?;
             // Apart from the answer: each goes on while the other waits.
             let (begun, begins) = oneshot::channel();
-            let talking = Talk { to, begins, terminal: request.terminal, input: streams.input, resized };
+            let talking = Talk {
+                to,
+                begins,
+                terminal: request.terminal,
+                input: streams.input.then_some(input),
+                resized,
+            };
             tokio::spawn(talking.run(frame(BEGIN, &begin)));
             let (mut answer, _driver) =
                 self.http.ask("POST", &path, body, &AtomicU64::new(0), &|_| ()).await?;

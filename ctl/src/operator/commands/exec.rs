@@ -30,6 +30,7 @@ pub(super) fn run(command: &Command, asker: &Asker) -> Result<(), Failure> {
         user: user.clone(),
         workdir: workdir.clone(),
         terminal: *tty,
+        copy: None,
     };
     let mut raw = None;
     let mut begins = || raw = if *tty && *interactive { Raw::begin() } else { None };
