@@ -855,6 +855,7 @@ fn help() {
         "volume inspect",
         "volume rm",
         "support",
+        "unit schema",
         "reboot",
         "poweroff",
         "halt",

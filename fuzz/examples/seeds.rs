@@ -191,6 +191,11 @@ fn main() -> Result<()> {
     {
         put("control", &n.to_string(), packet.as_bytes())?;
     }
+    for (n, notice) in
+        ["READY=1\nSTATUS=up", "RELOADING=1\nMONOTONIC_USEC=5", "STOPPING=1"].iter().enumerate()
+    {
+        put("notice", &n.to_string(), notice.as_bytes())?;
+    }
     Ok(())
 }
 

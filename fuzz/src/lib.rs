@@ -25,9 +25,10 @@
 //! | `certificate` | X.509 | anybody who reaches the API's port, before a key has been checked |
 //! | `key_line` | OpenSSH public keys | operators |
 //! | `control` | messages | workers, over PID 1's socket |
+//! | `notice` | notifications | units, over sockets of PID 1's |
 
 use berth_net::netlink::{Addr, Link, UserOption, wire};
-use berth_units::{config, control, image, model::Origin, schema};
+use berth_units::{config, control, image, limits, model::Origin, notify, schema};
 use berth_updater::{erofs, gpt, layout, record, steps, verity};
 use std::io::Cursor;
 use std::os::unix::fs::FileExt;
@@ -316,4 +317,11 @@ pub fn module_file(bytes: &[u8]) {
 /// A message about a device.
 pub fn uevent(bytes: &[u8]) {
     let _ = berth_init::early::uevents::parse(bytes);
+}
+
+/// What a unit says of itself.
+pub fn notice(bytes: &[u8]) {
+    let notice = notify::Notice::parse(bytes);
+    let said = notice.says().unwrap_or_default();
+    assert!(said.len() <= limits::NOTICE_STATUS_BYTES + 16 && !said.contains(char::is_control));
 }

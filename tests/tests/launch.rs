@@ -14,7 +14,7 @@ use std::path::Path;
 const MODULES: [&str; 5] = ["virtio_blk", "crc32c_generic", "quota_v2", "ext4", "overlay"];
 
 /// The checks by name; one that is missing in the output, or added to it, fails the test.
-const CHECKS: [&str; 19] = [
+const CHECKS: [&str; 30] = [
     "isolation",
     "ids and layers",
     "network modes",
@@ -28,11 +28,22 @@ const CHECKS: [&str; 19] = [
     "limits",
     "descriptors",
     "secrets",
+    "mounts and devices",
+    "setuid programs",
+    "privileged",
+    "reading and writing a disk",
     "entering",
     "entering as somebody else",
     "entering that fails",
     "what is seen of those that enter",
     "the end of those that enter",
+    "the starter's own program",
+    "leaked descriptors",
+    "masks",
+    "links that are swapped",
+    "helpers of the kernel",
+    "exhaustion",
+    "notifications",
     "time",
 ];
 

@@ -64,11 +64,45 @@ fn a_container_sees_itself_only_and_has_few_rights() -> Result<()> {
     let numbered = shell_as("1000:1001", "numbered", user, "");
     let unknown = shell_as("nobody", "unknown", user, "[units.unknown.restart]\npolicy = \"no\"\n");
 
-    let mut guest = plan(&[alone, host, named, numbered, unknown])?.boot()?;
+    let debug = shell(
+        "debug",
+        "set -- /proc/[0-9]*; [ $# -gt 10 ] && echo sees the processes; [ -e /proc/1/root/run/berth ] && echo reaches them; \
+         [ -e /host/usr/lib/berth ] && echo sees the root; $b grep CapEff /proc/self/status; exec $b sleep 1000",
+        "privileged = true\npid = \"host\"\nmounts = [\"/:/host\"]\n[units.debug.network]\nmode = \"host\"\n",
+    );
+    let given = shell(
+        "given",
+        "echo $($b cat /etc/given.conf); [ -c /dev/port ] && echo has the port; echo x > /dev/port || echo only to be read; \
+         $b cat /host/cgroup/units/given/io.max /host/cgroup/units/given/io.weight; exec $b sleep 1000",
+        "mounts = [\"given.conf:/etc/given.conf\", \"/sys/fs/cgroup:/host/cgroup\"]\n\
+         devices = [\"/dev/ttyS0:/dev/port:ro\"]\n\
+         [units.given.resources]\nio_weight = 50\nio_max = { read = \"1M\" }\n[files]\n\"given.conf\" = \"of the config\"\n",
+    );
+    let thief = shell(
+        "thief",
+        "exec $b sleep 1000",
+        "devices = [\"/dev/vda\"]\n[units.thief.restart]\npolicy = \"no\"\n",
+    );
+
+    let mut guest = plan(&[alone, host, named, numbered, unknown, debug, given, thief])?.boot()?;
     guest.ready()?;
-    for unit in ["alone", "host", "named", "numbered"] {
+    for unit in ["alone", "host", "named", "numbered", "debug", "given"] {
         guest.healthy(unit)?;
     }
+    says(&mut guest, "debug", &["sees the processes", "reaches them", "sees the root"])?;
+    says(&mut guest, "debug", &["CapEff:\t000001ffffffffff"])?;
+    // Each start is told.
+    guest.client()?.drive("debug", Drive::Restart)?;
+    guest.wait_for(
+        "debug    can do anything to this machine: privileged, host processes, host network, reads /",
+    )?;
+    assert_eq!(guest.unit("debug")?.privileges, ["privileged", "host processes", "host network", "reads /"]);
+    says(&mut guest, "given", &["of the config", "has the port", "only to be read", "default 50"])?;
+    let log = guest.log("given")?.join("\n");
+    assert!(log.contains(" rbps=1048576 wbps=max riops=max wiops=max"), "{log}");
+    assert_eq!(guest.unit("given")?.privileges, ["reads /sys/fs/cgroup", "reads /dev/ttyS0"]);
+    guest
+        .until("thief", |state, reason| state == "failed" && reason.contains("that Berth itself lies on"))?;
     let log = guest.log("alone")?.join("\n");
     let has = |text: &str| assert!(log.contains(text), "no {text:?} in:\n{log}");
     has("processes 1, mine is 1");

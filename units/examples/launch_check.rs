@@ -3,14 +3,20 @@
 //! the modules in `/modules`, also checks the limits, and powers the machine off.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::exit)]
 
+#[path = "launch_check/attempts.rs"]
+mod attempts;
 #[path = "launch_check/driver.rs"]
 mod driver;
 #[path = "launch_check/enter.rs"]
 mod enter;
+#[path = "launch_check/escapes.rs"]
+mod escapes;
 #[path = "launch_check/guest.rs"]
 mod guest;
 #[path = "launch_check/probe.rs"]
 mod probe;
+#[path = "launch_check/rights.rs"]
+mod rights;
 
 use berth_units::launch::{Caps, Root};
 use berth_units::model::NetworkMode;
@@ -61,11 +67,22 @@ const CHECKS: &[(&str, Check)] = &[
     ("limits", limits),
     ("descriptors", descriptors),
     ("secrets", secrets),
+    ("mounts and devices", rights::mounts_and_devices),
+    ("setuid programs", rights::setuid_programs),
+    ("privileged", rights::privileged),
+    ("reading and writing a disk", rights::disk),
     ("entering", enter::as_the_unit),
     ("entering as somebody else", enter::as_somebody_else),
     ("entering that fails", enter::failures),
     ("what is seen of those that enter", enter::seen_from_inside),
     ("the end of those that enter", enter::ends),
+    ("the starter's own program", escapes::own_program),
+    ("leaked descriptors", escapes::leaked_descriptors),
+    ("masks", escapes::masks),
+    ("links that are swapped", escapes::swapped_links),
+    ("helpers of the kernel", escapes::helpers_of_the_kernel),
+    ("exhaustion", escapes::exhaustion),
+    ("notifications", escapes::notifications),
     ("time", time),
 ];
 

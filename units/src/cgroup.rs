@@ -3,8 +3,9 @@
 //! PID 1 makes it before the setup child, which `clone3` puts straight into it; the unit has ended only when it is
 //! empty. Every operation here is one short read or write on cgroupfs and does not block.
 
+use crate::disks::Disk;
 use crate::figures::field;
-use crate::model::Resources;
+use crate::model::{IoMax, Resources};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use std::fs;
@@ -93,6 +94,23 @@ impl Cgroup {
         self.write("pids.max", &limits.pids.to_string(), true)
     }
 
+    /// Sets the limits on reading and writing `disk`. Without one there is nothing to be limited: the state is in memory.
+    pub fn limit_io(&self, limits: &Resources, disk: Option<Disk>) -> io::Result<()> {
+        let Some(disk) = disk else { return Ok(()) };
+        if let Some(weight) = limits.io_weight {
+            self.write("io.weight", &format!("default {weight}"), true)?;
+        }
+        let IoMax { read, write, read_ops, write_ops } = limits.io_max;
+        let rates = [("rbps", read), ("wbps", write), ("riops", read_ops), ("wiops", write_ops)];
+        let said: Vec<String> =
+            rates.iter().filter_map(|(key, rate)| rate.map(|rate| format!("{key}={rate}"))).collect();
+        if said.is_empty() {
+            Ok(())
+        } else {
+            self.write("io.max", &format!("{disk} {}", said.join(" ")), true)
+        }
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
@@ -169,6 +187,13 @@ impl Cgroup {
     fn about(&self, name: &str, error: io::Error) -> io::Error {
         about(&self.path.join(name), error)
     }
+}
+
+/// Has the kernel reckon what `disk` can do and share it out by `io.weight`, which it does for no disk by itself
+/// (Documentation/admin-guide/cgroup-v2.rst, `io.cost.qos`). `root`: where cgroup v2 is mounted.
+pub fn share_disk(root: &Path, disk: Disk) -> io::Result<()> {
+    let file = root.join("io.cost.qos");
+    fs::write(&file, format!("{disk} enable=1")).map_err(|e| about(&file, e))
 }
 
 /// Makes `path` a parent of cgroups: every controller that it has and Berth uses is given to its children.

@@ -1,14 +1,14 @@
 //! When a unit is looked at, and what follows from what was seen. Pure: PID 1 carries out the looks.
 //!
-//! A unit with `[ready]` has come up when its port takes connections; one without when its first health check succeeds.
-//! Until then it is looked at soon and ever more seldom; afterwards `[health]` alone decides, every `interval`.
+//! A unit with `[ready]` has come up when its port takes connections, or it says so ([`crate::notify`]); one without when
+//! its first health check succeeds. Until then it is looked at soon and ever more seldom; afterwards `[health]` alone decides, every `interval`.
 //! Failures within `start_period` do not count before the first success; then `retries` of them in a row make the unit
 //! unhealthy. A health check runs only once the unit is ready. (Docker's `HEALTHCHECK`, with Kubernetes' rule for the
 //! time of starting.)
 
 use crate::lifecycle::Proof;
 use crate::limits;
-use crate::model::{Check, Health, Ready, Unit};
+use crate::model::{Check, Health, Ready, Sign, Unit};
 use crate::probe::Target;
 use std::time::Duration;
 
@@ -80,7 +80,21 @@ impl Checks {
             self.ready = unit.ready.is_none();
             self.pause = limits::FIRST_CHECK;
             self.next = Some(now.saturating_add(self.pause));
+            if unit.ready.as_ref().is_some_and(|ready| ready.sign == Sign::Notify) {
+                self.next = None;
+                self.trouble = "it has not said READY=1".to_owned();
+            }
         }
+    }
+
+    /// It says that it is ready: news if that is what was waited for.
+    pub fn said_ready(&mut self, unit: &Unit, now: Duration) -> Verdict {
+        let waits = unit.ready.as_ref().is_some_and(|ready| ready.sign == Sign::Notify);
+        if self.began.is_none() || self.ready || !waits {
+            return Verdict::AsBefore;
+        }
+        self.ready = true;
+        self.came_up(unit, now)
     }
 
     /// The run is over, or ending: nobody looks any more.
@@ -113,8 +127,8 @@ impl Checks {
         self.next = None;
         self.looking = true;
         match (&unit.ready, &unit.health) {
-            (Some(ready), _) if !self.ready => {
-                let target = Target::Tcp { host: "localhost".into(), port: ready.port };
+            (Some(Ready { sign: Sign::Port(port), .. }), _) if !self.ready => {
+                let target = Target::Tcp { host: "localhost".into(), port: *port };
                 Some(Due::Look { check: Check::Probe(target), timeout: limits::READY_AGAIN })
             }
             (_, Some(health)) => Some(Due::Look { check: health.check.clone(), timeout: health.timeout }),
@@ -136,12 +150,7 @@ impl Checks {
                 self.again(limits::READY_AGAIN, now);
                 return Verdict::AsBefore;
             }
-            self.trouble.clear();
-            self.pause = limits::FIRST_CHECK;
-            if unit.health.is_some() {
-                self.again(limits::FIRST_CHECK, now);
-            }
-            return Verdict::Healthy;
+            return self.came_up(unit, now);
         }
         let Some(health) = &unit.health else { return Verdict::AsBefore };
         match found {
@@ -161,6 +170,15 @@ impl Checks {
                 self.failed(health, began, &why, now)
             }
         }
+    }
+
+    fn came_up(&mut self, unit: &Unit, now: Duration) -> Verdict {
+        self.trouble.clear();
+        self.pause = limits::FIRST_CHECK;
+        if unit.health.is_some() {
+            self.again(limits::FIRST_CHECK, now);
+        }
+        Verdict::Healthy
     }
 
     /// What the last look found wrong, if it did.
@@ -271,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_port_makes_ready_and_then_health_decides() {
-        let ready = Ready { port: 80, timeout: Duration::from_secs(20) };
+        let ready = Ready { sign: Sign::Port(80), timeout: Duration::from_secs(20) };
         let unit = unit(Some(health()), Some(ready));
         let (mut checks, mut now) = (Checks::default(), Duration::ZERO);
         checks.begin(&unit, now);
@@ -289,7 +307,7 @@ mod tests {
 
     #[test]
     fn what_is_not_ready_in_time_is_unhealthy() {
-        let unit = unit(None, Some(Ready { port: 80, timeout: Duration::from_secs(20) }));
+        let unit = unit(None, Some(Ready { sign: Sign::Port(80), timeout: Duration::from_secs(20) }));
         let (mut checks, mut now) = (Checks::default(), Duration::ZERO);
         checks.begin(&unit, now);
         let (_, verdicts) = watch(&mut checks, &unit, &mut now, 3600, Err("nobody listens there"));
@@ -302,6 +320,26 @@ mod tests {
         assert_eq!(at, now + Duration::from_secs(20));
         assert!(matches!(checks.due(&unit, at), Some(Due::Late(_))));
         assert_eq!(checks.seen(&unit, Ok(()), at), Verdict::AsBefore, "that was another run");
+    }
+
+    #[test]
+    fn what_says_that_it_is_ready_is_not_looked_at_before() {
+        let ready = Ready { sign: Sign::Notify, timeout: Duration::from_secs(20) };
+        let unit = unit(Some(health()), Some(ready));
+        let mut checks = Checks::default();
+        assert_eq!(checks.said_ready(&unit, Duration::ZERO), Verdict::AsBefore, "nothing runs");
+        checks.begin(&unit, Duration::ZERO);
+        assert_eq!(checks.deadline(&unit), Some(Duration::from_secs(20)));
+        assert_eq!(checks.said_ready(&unit, Duration::from_secs(5)), Verdict::Healthy);
+        assert_eq!(checks.said_ready(&unit, Duration::from_secs(5)), Verdict::AsBefore, "once is enough");
+        let first = Duration::from_secs(5) + limits::FIRST_CHECK;
+        assert_eq!(checks.deadline(&unit), Some(first));
+        assert!(matches!(checks.due(&unit, first), Some(Due::Look { .. })));
+
+        checks.begin(&unit, Duration::ZERO);
+        let late = "not ready after 20s: it has not said READY=1".to_owned();
+        assert_eq!(checks.due(&unit, Duration::from_secs(20)), Some(Due::Late(late)));
+        assert_eq!(checks.said_ready(&unit, Duration::from_secs(21)), Verdict::AsBefore, "too late");
     }
 
     #[test]

@@ -66,6 +66,10 @@ pub const CONTENT_NAME_BYTES: usize = 128;
 pub const SMALLEST_MEMORY: u64 = 1 << 20;
 /// Smallest tmpfs, bytes: one page.
 pub const SMALLEST_TMPFS: u64 = 4096;
+/// Smallest `io_max`, bytes a second: one page; with less nothing is ever read.
+pub const SMALLEST_IO_RATE: u64 = 4096;
+/// Devices that one container can have: those of a large machine, its `/dev` in a privileged one.
+pub const DEVICES: usize = 4096;
 /// Largest size a field may say, bytes: 1 PiB, so that sums do not overflow.
 pub const LARGEST_SIZE: u64 = 1 << 50;
 /// Most tasks of one unit: the kernel's own limit on 64-bit machines.
@@ -81,6 +85,12 @@ pub const CHECK_OUTPUT_BYTES: usize = 4096;
 pub const FIRST_CHECK: Duration = Duration::from_millis(250);
 /// The longest such pause while a port is waited for: a connection to loopback costs nothing.
 pub const READY_AGAIN: Duration = Duration::from_secs(1);
+/// Bytes of one notification of a unit; longer ones are not heard.
+pub const NOTICE_BYTES: usize = 4096;
+/// Bytes of what a unit says of itself that are shown.
+pub const NOTICE_STATUS_BYTES: usize = 256;
+/// Notifications of one unit that are heard in a second; the rest wait in the kernel, and the unit with them.
+pub const NOTICES: u32 = 32;
 /// A check, or the pause between two of them, takes no less: each is a process of its own.
 pub const SHORTEST_CHECK: Duration = Duration::from_millis(100);
 /// One check takes no longer, nor does the pause between two.

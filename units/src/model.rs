@@ -139,10 +139,19 @@ pub enum Check {
 /// `[ready]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
-    /// `port`: it takes TCP connections there, on its own loopback.
-    pub port: u16,
+    /// `port` or `notify`.
+    pub sign: Sign,
     /// `timeout`: not ready so long after its start, it is stopped and counts as failed.
     pub timeout: Duration,
+}
+
+/// What shows that a unit has come up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// `port`: it takes TCP connections there, on its own loopback.
+    Port(u16),
+    /// `notify`: it says so, as sd_notify(3) describes.
+    Notify,
 }
 
 /// Where in its file a unit says what. Two units that differ in nothing else are equal.
@@ -194,6 +203,47 @@ pub struct Container {
     pub stop_signal: Option<String>,
     /// Capabilities (without `CAP_`) instead of the default set; [`DEFAULT_CAPABILITIES`] stands for that set.
     pub capabilities: Option<Vec<String>>,
+    /// Texts of the machine config as files, and paths of the machine.
+    pub mounts: Vec<Mount>,
+    /// Device nodes of the machine.
+    pub devices: Vec<Device>,
+    /// `no_new_privs = false`: a program may gain rights by what it starts (setuid).
+    pub new_privs: bool,
+    /// `privileged`: nothing of the machine is kept from it.
+    pub privileged: bool,
+    /// `pid = "host"`: it sees the machine's processes.
+    pub host_pids: bool,
+}
+
+/// One of [`Container::mounts`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// What is mounted.
+    pub source: MountSource,
+    /// Absolute path in the container.
+    pub target: String,
+    /// May be written to; only a path of the machine.
+    pub writable: bool,
+}
+
+/// What a [`Mount`] shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountSource {
+    /// A text that the machine config carries, as a file.
+    Config(Content),
+    /// An absolute path of the machine.
+    Host(String),
+}
+
+/// One of [`Container::devices`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Path on the machine, below `/dev/`.
+    pub source: String,
+    /// Path in the container, below `/dev/`.
+    pub target: String,
+    /// May be opened for reading only.
+    pub read_only: bool,
 }
 
 /// A text that no message, log or debug print shows.
@@ -309,6 +359,23 @@ pub struct Resources {
     pub cpuset: Option<String>,
     /// `nofile`: open files of each process (`RLIMIT_NOFILE`, both limits).
     pub nofile: Option<u64>,
+    /// `io_weight`: 1 to 10,000, cgroup `io.weight`, of the state partition's disk.
+    pub io_weight: Option<u32>,
+    /// `io_max`: cgroup `io.max`, of the state partition's disk.
+    pub io_max: IoMax,
+}
+
+/// `resources.io_max`, each a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IoMax {
+    /// `read`: bytes.
+    pub read: Option<u64>,
+    /// `write`: bytes.
+    pub write: Option<u64>,
+    /// `read_ops`: operations.
+    pub read_ops: Option<u64>,
+    /// `write_ops`: operations.
+    pub write_ops: Option<u64>,
 }
 
 impl Default for Resources {
@@ -322,6 +389,8 @@ impl Default for Resources {
             cpu_weight: None,
             cpuset: None,
             nofile: None,
+            io_weight: None,
+            io_max: IoMax::default(),
         }
     }
 }

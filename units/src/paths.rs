@@ -32,6 +32,10 @@ pub const BRIDGE_RESOLV_CONF: &str = "/run/berth/net/resolv-bridge.conf";
 pub const TIME_SERVERS: &str = "/run/berth/net/time-servers";
 /// Per-unit logs, bounded, in memory.
 pub const LOGS: &str = "/run/berth/logs";
+/// Sockets for what units with `ready.notify` say, one each.
+pub const NOTIFY: &str = "/run/berth/notify";
+/// Where such a unit finds its own.
+pub const NOTIFY_INSIDE: &str = "/run/notify.sock";
 /// What the kernel of an earlier start said when it panicked.
 pub const PANIC: &str = "/run/berth/panic";
 
@@ -57,6 +61,10 @@ pub const STATE_TRIALS: &str = "/var/lib/berth/trials.json";
 pub const UPDATE_ROOT: &str = "/usr/lib/berth/update/root.json";
 /// See [`UPDATE_ROOT`].
 pub const UPDATE_ADDRESS: &str = "/usr/lib/berth/update/address";
+
+/// What any unit may have mounted, read-only, itself or what lies below: it says how the machine is built and what its
+/// units use, to whoever has it, and nothing else.
+pub const SHOWN: [&str; 3] = [CGROUP, MODULES, OS_RELEASE];
 
 /// cgroup v2.
 pub const CGROUP: &str = "/sys/fs/cgroup";

@@ -1,7 +1,7 @@
 //! Unit files: text → checked [`Unit`], or every mistake at once.
 //!
 //! [`fields`] is the one description: each field's name, type, default and meaning, and how it is read. The parser
-//! walks a file along it; [`reference`] makes `docs/units.md` of it. A field that is not in it does not exist; one
+//! walks a file along it; [`reference`] makes `docs/units.md` of it, [`json`] the JSON schemas. A field that is not in it does not exist; one
 //! that the design has and this version has not is refused by name as *not there yet*, so that nobody mistakes it
 //! for a typing error.
 //!
@@ -10,6 +10,7 @@
 //! as it could be read.
 
 pub(crate) mod fields;
+pub mod json;
 pub(crate) mod keys;
 pub mod reference;
 pub(crate) mod table;
@@ -21,11 +22,13 @@ mod tests;
 
 use crate::diag::{Diagnostic, Place, Report, quote};
 use crate::model::{
-    Container, Dependency, Network, NetworkMode, Origin, Places, Resources, Restart, SYSTEM_IMAGE,
-    SystemGrants, Unit,
+    Container, Dependency, MountSource, Network, NetworkMode, Origin, Places, Resources, Restart,
+    SYSTEM_IMAGE, Sign, SystemGrants, Unit,
 };
+use crate::paths;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::path::Path;
 use table::{Reader, section_value};
 use text::Document;
 use toml::de::{DeTable, DeValue};
@@ -153,8 +156,9 @@ fn check_together(reader: &mut Reader, table: &DeTable<'_>, unit: &Unit) {
     {
         reader.at(image.span(), || format!("the image {} is for units of the OS image", quote(SYSTEM_IMAGE)));
     }
+    check_rights(reader, table, unit);
     check_health(reader, table, unit);
-    check_ready(reader, table);
+    check_ready(reader, table, unit);
     let longest = crate::instances::hostname(&crate::instances::name(&unit.name, unit.instances));
     if unit.instances > 1
         && longest.len() > crate::limits::NAME_BYTES
@@ -188,13 +192,59 @@ fn check_together(reader: &mut Reader, table: &DeTable<'_>, unit: &Unit) {
     }
 }
 
+/// What is had only together with `privileged`, or not with it.
+fn check_rights(reader: &mut Reader, table: &DeTable<'_>, unit: &Unit) {
+    let container = &unit.container;
+    let said = |field| section_value(table, "container", field).map(toml::Spanned::span);
+    if container.privileged {
+        if let Some(span) = said("capabilities") {
+            reader.at(span, || {
+                "a privileged unit has every capability; take capabilities or privileged out".to_owned()
+            });
+        }
+        return;
+    }
+    if let Some(span) = said("pid").filter(|_| container.host_pids) {
+        reader.at(span, || "pid = \"host\" needs privileged = true".to_owned());
+    }
+    let Some(span) = said("mounts") else { return };
+    for mount in &container.mounts {
+        let MountSource::Host(source) = &mount.source else { continue };
+        let shown = |path: &&str| Path::new(source).starts_with(path);
+        let why = match (paths::SHOWN.iter().any(shown), mount.writable) {
+            (true, false) => continue,
+            (true, true) => "is read-only for units that are not privileged".to_owned(),
+            (false, _) => format!(
+                "is of the machine, of which units that are not privileged can have {}; files that a unit needs can be in the \
+                 machine config's [files], what it keeps in a volume",
+                paths::SHOWN.join(", ")
+            ),
+        };
+        reader.at(span.clone(), || format!("mount {} {why}", quote(source)));
+    }
+}
+
 /// What shows readiness.
-fn check_ready(reader: &mut Reader, table: &DeTable<'_>) {
-    if let Some((header, value)) = table.get_key_value("ready")
-        && matches!(value.get_ref(), DeValue::Table(_))
-        && ["port", "notify", "log_line"].iter().all(|field| section_value(table, "ready", field).is_none())
-    {
-        reader.missing(Some(header.span()), || "[ready] needs port, for example port = 5432".to_owned());
+fn check_ready(reader: &mut Reader, table: &DeTable<'_>, unit: &Unit) {
+    let Some((header, value)) = table.get_key_value("ready") else { return };
+    if !matches!(value.get_ref(), DeValue::Table(_)) {
+        return;
+    }
+    let said = |field| section_value(table, "ready", field);
+    let notify = unit.ready.as_ref().is_some_and(|ready| ready.sign == Sign::Notify);
+    match (said("port"), said("notify")) {
+        (Some(port), Some(_)) => {
+            reader.at(port.span(), || "[ready] has port and notify; one of them".to_owned())
+        }
+        (None, Some(off)) if !notify && matches!(off.get_ref(), DeValue::Boolean(_)) => {
+            reader.at(off.span(), || {
+                "[ready] needs notify = true, or port, for example port = 5432".to_owned()
+            });
+        }
+        (None, None) if said("log_line").is_none() => reader.missing(Some(header.span()), || {
+            "[ready] needs port, for example port = 5432, or notify = true".to_owned()
+        }),
+        _ => {}
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod process;
 
 use crate::limits::MESSAGE_FDS;
 use nix::cmsg_space;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -18,6 +18,8 @@ pub(crate) struct Received {
     pub(crate) bytes: usize,
     /// Descriptors, close-on-exec.
     pub(crate) fds: Vec<OwnedFd>,
+    /// Who sent it, in this process's pid namespace, if the socket asks for that.
+    pub(crate) sender: Option<i32>,
     /// The packet did not fit, or more than [`MESSAGE_FDS`] descriptors came.
     pub(crate) truncated: bool,
 }
@@ -28,7 +30,7 @@ const SCM_MAX_FD: usize = 253;
 
 /// `recvmsg` with descriptors.
 pub(crate) fn recv_with_fds(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
-    let mut space = cmsg_space!([RawFd; SCM_MAX_FD]);
+    let mut space = cmsg_space!([RawFd; SCM_MAX_FD], UnixCredentials);
     loop {
         let mut parts = [IoSliceMut::new(buffer)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
@@ -37,20 +39,24 @@ pub(crate) fn recv_with_fds(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Re
             Err(nix::Error::EINTR) => continue,
             Err(errno) => return Err(errno.into()),
         };
-        let mut fds = Vec::new();
+        let (mut fds, mut sender) = (Vec::new(), None);
         if let Ok(control) = message.cmsgs() {
             for part in control {
-                if let ControlMessageOwned::ScmRights(raw) = part {
-                    for fd in raw {
-                        // SAFETY: the kernel has just installed this descriptor for us, and nobody else knows it.
-                        fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
+                match part {
+                    ControlMessageOwned::ScmRights(raw) => {
+                        for fd in raw {
+                            // SAFETY: the kernel has just installed this descriptor for us, and nobody else knows it.
+                            fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
+                        }
                     }
+                    ControlMessageOwned::ScmCredentials(who) => sender = Some(who.pid()),
+                    _ => {}
                 }
             }
         }
         let truncated =
             fds.len() > MESSAGE_FDS || message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
-        return Ok(Received { bytes: message.bytes, fds, truncated });
+        return Ok(Received { bytes: message.bytes, fds, sender, truncated });
     }
 }
 

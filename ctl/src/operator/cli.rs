@@ -540,6 +540,12 @@ pub enum UnitCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Print the JSON schema of a unit file, for editors
+    Schema {
+        /// That of berth.toml instead
+        #[arg(long)]
+        config: bool,
+    },
 }
 
 /// `berth key`.

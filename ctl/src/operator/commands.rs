@@ -90,6 +90,7 @@ fn dispatch(cli: &Cli, out: Out) -> Result<(), Failure> {
         Command::Context(command) => local::context(command, &Home::from_env()?, out),
         Command::Config(ConfigCommand::Check { file }) => local::check_config(file, out),
         Command::Unit(UnitCommand::Check { files }) => local::check_units(files, out),
+        Command::Unit(UnitCommand::Schema { config }) => local::schema(*config, out),
         Command::Repo(command) => repo::run(command, out),
         command => remote::run(command, &cli.global, out),
     }

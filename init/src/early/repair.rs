@@ -106,7 +106,7 @@ mod tests {
         let plan = Plan::new(&unit(&["x"]).unwrap(), None, 0, &Place::default()).unwrap();
         assert_eq!((plan.caps.0, plan.network, plan.read_only), (0, NetworkMode::None, true));
         assert!(plan.binds.is_empty() && plan.tmpfs.is_empty());
-        assert_eq!(plan.privileges(), ["host users"]);
+        assert_eq!(berth_units::privileges::words(&unit(&["x"]).unwrap()), ["host users"]);
     }
 
     #[test]

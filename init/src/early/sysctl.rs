@@ -17,7 +17,7 @@ const fn set(name: &'static str, value: &'static str, why: &'static str) -> Sett
 }
 
 /// All of them.
-pub const SETTINGS: [Setting; 29] = [
+pub const SETTINGS: [Setting; 30] = [
     set("kernel/modprobe", "", "there is no modprobe; PID 1 loads modules"),
     set("kernel/core_pattern", "|/dev/null", "a core dump of a container goes nowhere"),
     set("kernel/kptr_restrict", "2", "no kernel addresses for anybody"),
@@ -36,6 +36,11 @@ pub const SETTINGS: [Setting; 29] = [
     set("fs/protected_symlinks", "1", "no following of others' links in shared folders"),
     set("fs/protected_fifos", "2", "no writing into others' pipes in shared folders"),
     set("fs/protected_regular", "2", "no writing into others' files in shared folders"),
+    set(
+        "fs/file-max",
+        "9223372036854775807",
+        "open files are their unit's memory; a number for all would be one unit's to use up",
+    ),
     set("fs/suid_dumpable", "0", "no dumps of privileged programs"),
     set("fs/inotify/max_user_instances", "8192", "containers share a user's quota with nobody"),
     set("fs/inotify/max_user_watches", "1048576", "the same"),

@@ -174,6 +174,11 @@ pub fn running(unit: &str, image: &str) -> String {
     line(unit, format_args!("running (image {image})"))
 }
 
+/// Nothing of the machine is kept from a unit that starts.
+pub fn privileged(unit: &str, given_up: &[String]) -> String {
+    line(unit, format_args!("can do anything to this machine: {}", given_up.join(", ")))
+}
+
 /// A unit is healthy.
 pub fn healthy(unit: &str) -> String {
     line(unit, "healthy")

@@ -6,10 +6,12 @@ use super::kernel::{Input, Order};
 use super::reactor::{Reactor, Source, Watch};
 use super::text;
 use super::visit::Inside;
-use berth_units::cgroup::Cgroup;
+use berth_units::cgroup::{self, Cgroup};
+use berth_units::disks;
 use berth_units::launch::{self, Message, Place, Plan, Starting};
 use berth_units::lifecycle::Exit;
 use berth_units::logs::{LogWriter, Stream};
+use berth_units::model::{IoMax, Resources};
 use berth_units::paths;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -76,6 +78,10 @@ impl Containers {
         let path = paths::cgroup(order.unit.origin, unit);
         let cgroup = Cgroup::create(Path::new(&path), &order.unit.resources)
             .map_err(|error| format!("cgroup {path}: {error}"))?;
+        if let Err(error) = limit_io(&cgroup, &order.unit.resources) {
+            let _ = cgroup.remove();
+            return Err(error.to_string());
+        }
         self.log(unit);
         let starting = match launch::spawn(&plan, &cgroup) {
             Ok(starting) => starting,
@@ -344,6 +350,18 @@ impl Containers {
     pub fn memory(&self, unit: &str) -> Option<u64> {
         self.containers.get(unit)?.cgroup.usage().memory
     }
+}
+
+/// What a unit may read and write of the disk that the state is on.
+fn limit_io(cgroup: &Cgroup, limits: &Resources) -> std::io::Result<()> {
+    if limits.io_weight.is_none() && limits.io_max == IoMax::default() {
+        return Ok(());
+    }
+    let disk = disks::under(Path::new(paths::STATE));
+    if let (Some(disk), Some(_)) = (disk, limits.io_weight) {
+        cgroup::share_disk(Path::new(paths::CGROUP), disk)?;
+    }
+    cgroup.limit_io(limits, disk)
 }
 
 impl Container {

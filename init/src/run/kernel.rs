@@ -6,6 +6,7 @@ use berth_units::control::{Reply, ToWorker};
 use berth_units::image::PreparedImage;
 use berth_units::lifecycle::Exit;
 use berth_units::model::{Check, Unit};
+use berth_units::notify::Notice;
 use std::time::Duration;
 
 /// What the launcher needs to know beyond the unit itself.
@@ -151,6 +152,13 @@ pub enum Input {
         /// See there.
         found: Result<(), String>,
     },
+    /// The unit says something of itself; one of its processes it was.
+    Noticed {
+        /// Unit name.
+        unit: String,
+        /// What.
+        notice: Notice,
+    },
     /// A worker said something; who it is follows from its cgroup.
     Worker {
         /// Unit name.
@@ -217,7 +225,8 @@ impl Input {
             | Self::StartFailed { unit, .. }
             | Self::Exited { unit, .. }
             | Self::CgroupEmpty { unit }
-            | Self::Checked { unit, .. } => Some(unit),
+            | Self::Checked { unit, .. }
+            | Self::Noticed { unit, .. } => Some(unit),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ use super::execs::Execs;
 use super::generations::{self, Recipe, Write};
 use super::kernel::{Halt, Input, Kernel, Order};
 use super::last::Doing;
+use super::notices::Notices;
 use super::peers::Peers;
 use super::reactor::Reactor;
 use super::supervisor::{API, META, refuse};
@@ -17,7 +18,7 @@ use berth_units::config::edit;
 use berth_units::control::{ExecRequest, Reply, ToWorker, VolumeStatus, sealed};
 use berth_units::image::PreparedImage;
 use berth_units::logs::Stream;
-use berth_units::model::{Check, NetworkMode, Origin, SYSTEM_IMAGE, Unit};
+use berth_units::model::{Check, NetworkMode, Origin, SYSTEM_IMAGE, Sign, Unit};
 use berth_units::paths;
 use berth_updater::assess;
 use berth_updater::record::Record;
@@ -61,6 +62,8 @@ pub struct Machine {
     pub containers: Containers,
     /// Looks at them.
     pub looks: Looks,
+    /// What they say of themselves.
+    pub notices: Notices,
     /// Commands in them.
     pub execs: Execs,
     /// The control connections.
@@ -114,6 +117,7 @@ impl Machine {
             reactor,
             containers: Containers::default(),
             looks: Looks::default(),
+            notices: Notices::default(),
             execs: Execs::default(),
             peers: Peers::default(),
             chores: Chores::default(),
@@ -202,6 +206,10 @@ impl Machine {
 
     fn launch_now(&mut self, order: &Order<'_>) -> Result<(), String> {
         let fds = self.opening.remove(&order.unit.name).map(Opened::take).unwrap_or_default();
+        let unit = order.unit;
+        if unit.ready.as_ref().is_some_and(|ready| ready.sign == Sign::Notify) {
+            self.notices.open(&mut self.reactor, unit)?;
+        }
         self.containers.launch(&mut self.reactor, order, fds)
     }
 
@@ -634,6 +642,7 @@ impl Kernel for Machine {
         self.execs.forget(&mut self.reactor, unit);
         self.inbox.retain(|input| input.of_run() != Some(unit));
         let wall = self.wall();
+        self.notices.close(&mut self.reactor, unit);
         self.containers.cleanup(&mut self.reactor, unit, wall);
     }
 

@@ -25,6 +25,8 @@ pub enum Source {
     Output(String, bool),
     /// A unit's `cgroup.events`.
     Cgroup(String),
+    /// What a unit says of itself.
+    Notice(String),
     /// A look at a unit that begins.
     Check(String),
     /// What a look at a unit writes.

@@ -46,6 +46,7 @@ use berth_units::image::PreparedImage;
 use berth_units::instances;
 use berth_units::lifecycle::{Effect, Event, Life, State};
 use berth_units::model::{MachineConfig, MachineNetwork, Origin, RegistrySettings, Unit};
+use berth_units::privileges;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::ops::Bound;
@@ -124,7 +125,7 @@ struct Run {
     address: Option<IpAddr>,
     /// Why the last start failed.
     detail: String,
-    /// What a worker says about itself.
+    /// What a worker, or a unit that notifies, says about itself.
     says: String,
     exits: VecDeque<String>,
     /// Runs since boot that the kernel ended for want of memory.
@@ -334,6 +335,7 @@ impl Supervisor {
             }
             Input::CgroupEmpty { unit } => self.event(&unit, Event::CgroupEmpty),
             Input::Checked { unit, found } => self.checked(&unit, found, now),
+            Input::Noticed { unit, notice } => self.noticed(&unit, &notice, now),
             Input::Worker { unit, message, text } => self.worker(&unit, message, text, now, k),
             Input::WorkerGone { unit } => self.worker_gone(&unit, now, k),
             Input::Image { reference, found } => self.image_found(&reference, found, now, k),
@@ -583,6 +585,9 @@ impl Supervisor {
     fn tell_state(&self, name: &str, state: State, now: Duration, k: &mut dyn Kernel) {
         let Some(run) = self.units.get(name) else { return };
         match state {
+            State::Starting if run.unit.container.privileged => {
+                k.say(console::privileged(name, &privileges::words(&run.unit)));
+            }
             State::Running => k.say(console::running(name, &run.unit.container.image)),
             State::Healthy => k.say(console::healthy(name)),
             State::Unhealthy => k.say(console::state(name, state.word(), run.checks.trouble())),

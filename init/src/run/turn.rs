@@ -141,6 +141,7 @@ impl Loop {
             self.machine.chores.next(),
             self.machine.peers.next(),
             self.machine.looks.next(),
+            self.machine.notices.next(),
             watchdog,
         ];
         match deadlines.into_iter().flatten().min() {
@@ -205,6 +206,9 @@ impl Loop {
                 machine.containers.output_ready(&mut machine.reactor, unit, *error, wall);
             }
             Source::Cgroup(unit) => machine.containers.look_at_cgroup(unit, &mut machine.inbox),
+            Source::Notice(unit) => {
+                machine.notices.ready(&mut machine.reactor, unit, now(), &mut machine.inbox);
+            }
             Source::Check(unit) => {
                 machine.looks.start_ready(&mut machine.reactor, unit, &mut machine.inbox);
             }
@@ -232,6 +236,7 @@ impl Loop {
         }
         let machine = &mut self.machine;
         machine.looks.tick(&mut machine.reactor, time, &mut machine.inbox);
+        machine.notices.tick(&mut machine.reactor, time);
         let said = self.machine.peers.tick(&mut self.machine.reactor, time);
         self.hear(said);
         if self.supervisor.next_deadline().is_some_and(|at| at <= time) {

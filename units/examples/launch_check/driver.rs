@@ -130,6 +130,12 @@ impl Bench {
             nofile: None,
             tmpfs: Vec::new(),
             secrets: Vec::new(),
+            files: Vec::new(),
+            devices: Vec::new(),
+            state: "/state".into(),
+            new_privs: false,
+            privileged: false,
+            host_pids: false,
             binds: Vec::new(),
             network: NetworkMode::Bridge,
             resolv_conf: self.dir().join("run/resolv.conf"),
@@ -148,11 +154,9 @@ impl Bench {
             program(&root);
         }
         let bind = |source: PathBuf, target: &str, create| Bind {
-            source,
-            target: target.into(),
             writable: true,
             create,
-            volume: false,
+            ..Bind::of(source, target)
         };
         let mut plan = self.plan(args);
         plan.root = Root::System(root);
@@ -176,6 +180,11 @@ impl Bench {
         } else {
             Cgroup::open(&path).unwrap()
         }
+    }
+
+    /// Another one, of a container beside.
+    pub fn beside(&self) -> Cgroup {
+        Cgroup::open(&self.parent.join("beside")).unwrap()
     }
 
     pub fn unlimited(&self) -> Cgroup {

@@ -34,6 +34,8 @@ pub fn prepare() {
     fs_mount("devtmpfs", "/dev", "");
     fs_mount("devpts", "/dev/pts", "ptmxmode=0666");
     fs_mount("cgroup2", "/sys/fs/cgroup", "");
+    // As on a machine: what is open counts as memory.
+    fs::write("/proc/sys/fs/file-max", i64::MAX.to_string()).unwrap();
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     println!("kernel {}", release.trim());
     fs::create_dir_all("/state").unwrap();

@@ -1,5 +1,6 @@
 //! The program in the container: prints facts as `key = value`, and what becomes of things it should not be able to do.
 
+use crate::attempts;
 use nix::errno::Errno;
 use nix::libc;
 use nix::mount::{MsFlags, mount};
@@ -19,6 +20,18 @@ pub fn run(args: &[String]) -> i32 {
         ["read-fds"] => read_fds(),
         ["make-top"] => make_top(),
         ["secrets"] => secrets(),
+        ["reopen"] => attempts::reopen(),
+        ["masks"] => attempts::masks(),
+        ["helpers"] => attempts::helpers(),
+        ["bomb"] => attempts::bomb(),
+        ["hoard"] => attempts::hoard(),
+        ["notify"] => attempts::notify(),
+        ["given"] => given(),
+        ["rights"] => rights(),
+        ["start", path] => {
+            let started = std::process::Command::new(path).args(["probe", "rights"]).status();
+            say("started", &text(started.map(|_| ())));
+        }
         ["hunt"] => hunt(),
         ["steal"] => steal(),
         ["touch", path] => fs::write(path, "").unwrap(),
@@ -72,12 +85,12 @@ pub fn run(args: &[String]) -> i32 {
     0
 }
 
-fn say(key: &str, value: &str) {
+pub fn say(key: &str, value: &str) {
     println!("{key} = {value}");
 }
 
 /// `ok`, or the error's name.
-fn text<T>(outcome: std::io::Result<T>) -> String {
+pub fn text<T>(outcome: std::io::Result<T>) -> String {
     match outcome {
         Ok(_) => "ok".into(),
         Err(error) => error.raw_os_error().map_or(error.to_string(), |n| format!("{:?}", Errno::from_raw(n))),
@@ -209,6 +222,46 @@ fn secrets() {
     say("mount", &format!("{} {} {}", words[4], words[5], words.last().unwrap()));
 }
 
+/// What `mounts` and `devices` have brought.
+fn given() {
+    let conf = fs::metadata("/etc/app/app.conf").unwrap();
+    let words = fs::read_to_string("/etc/app/app.conf").unwrap();
+    say("conf", &format!("{}:{} {:o} {words}", conf.uid(), conf.gid(), conf.mode() & 0o7777));
+    say("write conf", &text(fs::write("/etc/app/app.conf", "x")));
+    say("chmod conf", &text(fs::set_permissions("/etc/app/app.conf", fs::Permissions::from_mode(0o666))));
+    say("cgroups", &names("/host/cgroup").map_or_else(|e| text::<()>(Err(e)), |n| n.join(" ")));
+    let procs = "/host/cgroup/units/check/cgroup.procs";
+    say("write cgroups", &text(fs::OpenOptions::new().write(true).open(procs)));
+    for path in ["/dev/sub/zero", "/dev/other", "/dev/vda"] {
+        let read = fs::File::open(path).and_then(|mut f| f.read(&mut [0; 512]));
+        say(&format!("read {path}"), &read.map_or_else(|e| text::<()>(Err(e)), |n| format!("{n} bytes")));
+        say(&format!("write {path}"), &text(fs::OpenOptions::new().write(true).open(path)));
+        say(&format!("chmod {path}"), &text(fs::set_permissions(path, fs::Permissions::from_mode(0o666))));
+    }
+}
+
+/// Who it is, and what it may.
+fn rights() {
+    say("euid", &nix::unistd::geteuid().to_string());
+    for line in fs::read_to_string("/proc/self/status").unwrap().lines() {
+        let (key, value) = line.split_once(':').unwrap();
+        say(&format!("status {key}"), value.trim());
+    }
+    let processes = names("/proc").unwrap().iter().filter(|n| n.parse::<u32>().is_ok()).count();
+    say("processes", &processes.to_string());
+    for path in [
+        "/proc/sys/kernel/panic",
+        "/sys/kernel/rcu_expedited",
+        "/sys/fs/cgroup/cgroup.procs",
+        "/host/proc/sys/kernel/panic",
+    ] {
+        say(&format!("write {path}"), &text(fs::OpenOptions::new().write(true).open(path)));
+    }
+    say("dev", &names("/dev").unwrap().join(" "));
+    say("firmware", &names("/sys/firmware").unwrap().len().to_string());
+    std::io::stdout().flush().unwrap();
+}
+
 /// Looks at every other process of its container, again and again until there is a file `/signs/stop`: who they seem to be,
 /// and what of those that are not yet its own program can be opened.
 fn hunt() {
@@ -273,7 +326,7 @@ fn fds() {
     std::io::stdout().flush().unwrap();
 }
 
-fn names(path: impl AsRef<Path>) -> std::io::Result<Vec<String>> {
+pub fn names(path: impl AsRef<Path>) -> std::io::Result<Vec<String>> {
     let mut names: Vec<_> =
         fs::read_dir(path)?.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();

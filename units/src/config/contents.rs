@@ -4,7 +4,7 @@
 
 use crate::diag::{Diagnostic, Place, nearest, quote};
 use crate::env_file;
-use crate::model::{Content, MachineConfig, Secret, Unit};
+use crate::model::{Content, MachineConfig, MountSource, Secret, Unit};
 use crate::schema::table::{Reader, section_value};
 use crate::schema::values;
 use std::collections::BTreeMap;
@@ -72,7 +72,11 @@ pub(super) fn resolve(reader: &mut Reader, config: &mut MachineConfig, table: &D
 
 /// Everything that a unit refers to.
 fn contents(unit: &mut Unit) -> impl Iterator<Item = &mut Content> {
-    unit.container.env_file.iter_mut().chain(unit.secrets.values_mut())
+    let mounted = unit.container.mounts.iter_mut().filter_map(|mount| match &mut mount.source {
+        MountSource::Config(content) => Some(content),
+        MountSource::Host(_) => None,
+    });
+    unit.container.env_file.iter_mut().chain(unit.secrets.values_mut()).chain(mounted)
 }
 
 fn check_env_file(reader: &mut Reader, unit: &str, file: &Content, table: &DeTable<'_>) {

@@ -7,7 +7,7 @@ use super::inside::Inside;
 use super::message::Channel;
 use super::plan::{Plan, Root};
 use super::program::{self, Command, NOT_STARTED};
-use super::setup::{Ends, c_path};
+use super::setup::{self, Ends, c_path};
 use super::user::Identity;
 use crate::model::NetworkMode;
 use crate::sys::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, FsContext};
@@ -88,10 +88,16 @@ fn start(plan: &Plan, ends: Ends<'_>, wait: &OwnedFd) -> Step<()> {
         let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
         nix::unistd::fchown(pipe, Some(uid), Some(gid)).at(|| "give it its output pipes")?;
     }
-    program::drop_privileges(&identity, plan.caps, plan.caps_ambient, &plan.cwd)?;
+    if plan.new_privs {
+        // Without no_new_privs it takes a right that is given up next.
+        program::load_filter(plan)?;
+    }
+    program::drop_privileges(&identity, plan.caps, plan.caps_ambient, &plan.cwd, plan.new_privs)?;
     descriptors(plan, ends)?;
     ends.channel.execs().at(|| "report to PID 1")?;
-    program::load_filter(plan.caps)?;
+    if !plan.new_privs {
+        program::load_filter(plan)?;
+    }
     Err(command.exec())
 }
 
@@ -108,7 +114,8 @@ fn root(plan: &Plan) -> Step<OwnedFd> {
     overlay.set(c"upperdir", c"rw/upper").at(|| "stack the writable layer")?;
     overlay.set(c"workdir", c"rw/work").at(|| "stack the writable layer")?;
     overlay.flag(c"userxattr").at(|| "set userxattr")?;
-    overlay.mount(ATTR_NOSUID | ATTR_NODEV).at(|| "mount the image's layers")
+    let setuid = if plan.new_privs { 0 } else { ATTR_NOSUID };
+    overlay.mount(setuid | ATTR_NODEV).at(|| "mount the image's layers")
 }
 
 fn furnish(plan: &Plan) -> Step<Inside> {
@@ -123,12 +130,12 @@ fn furnish(plan: &Plan) -> Step<Inside> {
     if plan.network == NetworkMode::Host {
         inside.bind("sys", "/sys")?;
     } else {
-        inside.mount(c"sysfs", &[], quiet | ATTR_RDONLY, "/sys")?;
+        inside.mount(c"sysfs", &[], quiet | setup::read_only(plan), "/sys")?;
         // As Docker: any user may ping and open low ports in a network namespace of its own.
         inside.sysctl("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
         inside.sysctl("/proc/sys/net/ipv4/ping_group_range", "0 65535")?;
     }
-    inside.mount(c"cgroup2", &[], quiet | ATTR_RDONLY, "/sys/fs/cgroup")?;
+    inside.mount(c"cgroup2", &[], quiet | setup::read_only(plan), "/sys/fs/cgroup")?;
     inside.bind("dev", "/dev")?;
     let pts = [(c"ptmxmode", c"0666"), (c"mode", c"0620"), (c"gid", c"5")];
     inside.mount(c"devpts", &pts, ATTR_NOSUID | ATTR_NOEXEC, "/dev/pts")?;
@@ -140,7 +147,12 @@ fn furnish(plan: &Plan) -> Step<Inside> {
     for name in ["resolv.conf", "hostname", "hosts"] {
         inside.bind(name, &format!("/etc/{name}"))?;
     }
-    inside.mask()?;
+    if !plan.privileged {
+        inside.mask()?;
+    }
+    for (n, (target, _)) in plan.files.iter().enumerate() {
+        inside.bind(&format!("t/{n}"), target)?;
+    }
     for (n, bind) in plan.binds.iter().enumerate() {
         if bind.volume {
             inside.volume(&format!("b/{n}"), &bind.target)?;

@@ -217,7 +217,8 @@ impl Usher<'_> {
         let (argv, env, cwd) = self.command(&identity);
         let command = Command::new(argv, &env)?;
         let caps = Caps(self.plan.caps.0 & self.what.caps.0);
-        program::drop_privileges(&identity, caps, self.plan.caps_ambient, cwd)?;
+        // Whoever enters gains none: its filter comes last, when it has no right left to load one without.
+        program::drop_privileges(&identity, caps, self.plan.caps_ambient, cwd, false)?;
         // The kernel has set that anew with the user, to `fs.suid_dumpable`.
         process::unreadable().at(|| "make itself unreadable")?;
 
@@ -247,7 +248,7 @@ impl Usher<'_> {
             process::control_by(input.as_fd()).at(|| "take control of its terminal")?;
         }
         self.channel.execs().at(|| "report to PID 1")?;
-        program::load_filter(self.plan.caps)?;
+        program::load_filter(self.plan)?;
         Err(match self.file() {
             Some(file) => command.exec_file(file),
             None => command.exec(),
@@ -264,10 +265,10 @@ impl Usher<'_> {
     /// As far as the unit has its own.
     fn namespaces(&self) -> CloneFlags {
         let mut flags = CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWPID
             | CloneFlags::CLONE_NEWUTS
             | CloneFlags::CLONE_NEWIPC
             | CloneFlags::CLONE_NEWCGROUP;
+        flags.set(CloneFlags::CLONE_NEWPID, !self.plan.host_pids);
         flags.set(CloneFlags::CLONE_NEWUSER, self.plan.id_base.is_some());
         flags.set(CloneFlags::CLONE_NEWNET, self.plan.network != NetworkMode::Host);
         flags

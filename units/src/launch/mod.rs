@@ -26,6 +26,7 @@
 //! and belongs to a user whom the unit cannot be (CVE-2019-5736); uid 0 of a user's unit is never the host's.
 
 mod container;
+mod devices;
 mod enter;
 mod fault;
 mod inside;

@@ -6,7 +6,8 @@ use crate::image::PreparedImage;
 use crate::instances;
 use crate::limits::ID_RANGE;
 use crate::model::{
-    CAPABILITIES, Content, DEFAULT_CAPABILITIES, NetworkMode, Origin, SYSTEM_IMAGE, Secret, Unit,
+    CAPABILITIES, Content, DEFAULT_CAPABILITIES, Device, MountSource, NetworkMode, Origin, SYSTEM_IMAGE,
+    Secret, Sign, Unit,
 };
 use crate::paths;
 use std::os::fd::OwnedFd;
@@ -30,8 +31,12 @@ pub struct Place {
     pub bridge_resolv_conf: PathBuf,
     /// An existing or creatable folder that the setup child mounts over, in its own mount namespace.
     pub scratch: PathBuf,
+    /// `<unit>` below is the socket for what it says of itself.
+    pub notify: PathBuf,
     /// The verified root.
     pub system_root: PathBuf,
+    /// The state partition: the disk that it is on is nobody's.
+    pub state: PathBuf,
 }
 
 impl Default for Place {
@@ -43,7 +48,9 @@ impl Default for Place {
             resolv_conf: paths::RESOLV_CONF.into(),
             bridge_resolv_conf: paths::BRIDGE_RESOLV_CONF.into(),
             scratch: Path::new(paths::RUN).join("launch"),
+            notify: paths::NOTIFY.into(),
             system_root: "/".into(),
+            state: paths::STATE.into(),
         }
     }
 }
@@ -78,6 +85,16 @@ pub struct Bind {
     pub create: bool,
     /// A volume: a new one becomes what the image has at that path, as far as owner and mode go.
     pub volume: bool,
+    /// With what is mounted below it.
+    pub recursive: bool,
+}
+
+impl Bind {
+    /// A path that exists, read-only.
+    pub fn of(source: impl Into<PathBuf>, target: impl Into<String>) -> Self {
+        let (source, target) = (source.into(), target.into());
+        Self { source, target, writable: false, create: false, volume: false, recursive: false }
+    }
 }
 
 /// A set of capabilities, one bit each, as the kernel numbers them.
@@ -125,6 +142,9 @@ impl Caps {
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         CAPABILITIES.into_iter().enumerate().filter(move |(n, _)| self.0 >> n & 1 == 1).map(|(_, name)| name)
     }
+
+    /// All that there are.
+    pub const ALL: Caps = Caps((1 << CAPABILITIES.len()) - 1);
 
     const fn of(names: &[&str]) -> Self {
         let (mut set, mut i) = (0, 0);
@@ -177,8 +197,20 @@ pub struct Plan {
     pub tmpfs: Vec<(String, u64)>,
     /// Files below `/run/secrets`.
     pub secrets: Vec<(String, Secret)>,
+    /// Texts as files, read-only: path in the container, text.
+    pub files: Vec<(String, Secret)>,
     /// Binds, in order.
     pub binds: Vec<Bind>,
+    /// Devices beside those that every container has.
+    pub devices: Vec<Device>,
+    /// See [`Place::state`].
+    pub state: PathBuf,
+    /// Its programs may gain rights by being started.
+    pub new_privs: bool,
+    /// Every device, no seccomp filter, nothing masked or write-protected.
+    pub privileged: bool,
+    /// The machine's processes, not its own.
+    pub host_pids: bool,
     /// Network namespace.
     pub network: NetworkMode,
     /// Bound at `/etc/resolv.conf`, made empty if missing.
@@ -227,7 +259,9 @@ impl Plan {
         if grants.host_users && unit.origin != Origin::System {
             return Err(fail("only the system's own units may use the host's users".into()));
         }
-        if !grants.host_users && (id_base < ID_RANGE || id_base.checked_add(ID_RANGE).is_none()) {
+        if !(grants.host_users || container.privileged)
+            && (id_base < ID_RANGE || id_base.checked_add(ID_RANGE).is_none())
+        {
             return Err(fail(format!("id range {id_base}+{ID_RANGE} overlaps the host's own ids")));
         }
 
@@ -236,7 +270,11 @@ impl Plan {
             return Err(fail(format!("image {:?} names no command; set container.command", container.image)));
         }
         let hostname = container.hostname.clone().unwrap_or_else(|| instances::hostname(&unit.name));
-        let env = environment(unit, image, &hostname).map_err(fail)?;
+        let mut env = environment(unit, image, &hostname).map_err(fail)?;
+        let notifies = unit.ready.as_ref().is_some_and(|ready| ready.sign == Sign::Notify);
+        if notifies {
+            set_env(&mut env, format!("NOTIFY_SOCKET={}", paths::NOTIFY_INSIDE));
+        }
         if argv.iter().chain(&env).any(|text| text.contains('\0')) {
             return Err(fail("its command or environment contains a NUL".into()));
         }
@@ -246,8 +284,11 @@ impl Plan {
         let cwd = container.workdir.as_deref().or(image_workdir).unwrap_or("/");
         let image_user = image.map(|i| i.user.as_str()).unwrap_or_default();
 
+        let host_users = grants.host_users || container.privileged;
         let named = container.capabilities.as_ref().filter(|_| unit.origin != Origin::System);
-        let caps = if named.is_none() && grants.capabilities.is_empty() && !grants.host_users {
+        let caps = if container.privileged {
+            Caps::ALL
+        } else if named.is_none() && grants.capabilities.is_empty() && !grants.host_users {
             Caps::DEFAULT
         } else {
             let mut set = Caps::default();
@@ -264,40 +305,41 @@ impl Plan {
             set
         };
 
+        let mut files = Vec::new();
         let mut binds: Vec<Bind> = grants
             .mounts
             .iter()
-            .map(|m| Bind {
-                source: (&m.source).into(),
-                target: m.target.clone(),
-                writable: m.writable,
-                create: false,
-                volume: false,
-            })
+            .map(|m| Bind { writable: m.writable, ..Bind::of(&m.source, &m.target) })
             .collect();
+        for mount in &container.mounts {
+            match &mount.source {
+                MountSource::Config(content) => {
+                    files.push((mount.target.clone(), text(content).map_err(fail)?.clone()));
+                }
+                MountSource::Host(source) => binds.push(Bind {
+                    writable: mount.writable,
+                    recursive: container.privileged,
+                    ..Bind::of(source, &mount.target)
+                }),
+            }
+        }
         binds.extend(container.volumes.iter().map(|volume| Bind {
-            source: place.volumes.join(&volume.name),
-            target: volume.target.clone(),
             writable: !volume.read_only,
             create: true,
             volume: true,
+            ..Bind::of(place.volumes.join(&volume.name), &volume.target)
         }));
         if grants.control {
-            binds.push(Bind {
-                source: paths::CONTROL_SOCKET.into(),
-                target: paths::CONTROL_SOCKET.into(),
-                writable: true,
-                create: false,
-                volume: false,
-            });
+            binds.push(Bind { writable: true, ..Bind::of(paths::CONTROL_SOCKET, paths::CONTROL_SOCKET) });
+        }
+        if notifies {
+            binds.push(Bind::of(place.notify.join(&unit.name), paths::NOTIFY_INSIDE));
         }
         if grants.data {
             binds.push(Bind {
-                source: own_folder.join("data"),
-                target: format!("/var/lib/{}", unit.name),
                 writable: true,
                 create: true,
-                volume: false,
+                ..Bind::of(own_folder.join("data"), format!("/var/lib/{}", unit.name))
             });
         }
 
@@ -310,13 +352,19 @@ impl Plan {
             cwd: cwd.to_owned(),
             user: container.user.as_deref().unwrap_or(image_user).to_owned(),
             hostname,
-            id_base: (!grants.host_users).then_some(id_base),
+            id_base: (!host_users).then_some(id_base),
             caps,
             caps_ambient: !grants.capabilities.is_empty(),
             nofile: unit.resources.nofile,
             tmpfs: container.tmpfs.iter().map(|(path, size)| (path.clone(), *size)).collect(),
             secrets,
+            files,
             binds,
+            devices: container.devices.clone(),
+            state: place.state.clone(),
+            new_privs: container.new_privs,
+            privileged: container.privileged,
+            host_pids: container.host_pids,
             network: unit.network.mode,
             resolv_conf: match unit.network.mode {
                 NetworkMode::Bridge => place.bridge_resolv_conf.clone(),
@@ -325,20 +373,6 @@ impl Plan {
             scratch: place.scratch.clone(),
             fds: Vec::new(),
         })
-    }
-
-    /// Whatever isolation was given up, in words, for `berth ps`.
-    pub fn privileges(&self) -> Vec<String> {
-        let mut words = Vec::new();
-        if self.network == NetworkMode::Host {
-            words.push("host network".to_owned());
-        }
-        if self.id_base.is_none() {
-            words.push("host users".to_owned());
-        }
-        let extra = Caps(self.caps.0 & !Caps::DEFAULT.0);
-        words.extend(extra.names().map(|name| format!("CAP_{name}")));
-        words
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{SystemGrants, SystemMount, Volume};
+use crate::model::{Mount, SystemGrants, SystemMount, Volume};
 use proptest::prelude::*;
 
 const ID_BASE: u32 = crate::limits::ID_BASE;
@@ -57,7 +57,6 @@ fn the_image_speaks_where_the_unit_is_silent() {
     assert_eq!((plan.cwd.as_str(), plan.user.as_str(), plan.hostname.as_str()), ("/srv", "www", "web"));
     assert_eq!(plan.id_base, Some(ID_BASE));
     assert_eq!(plan.caps, Caps::DEFAULT);
-    assert!(plan.privileges().is_empty());
     let Root::Image { layers, writable, .. } = plan.root else { panic!("{:?}", plan.root) };
     assert_eq!(layers[0], Path::new("/var/lib/berth/images/layers").join("b".repeat(64)));
     assert_eq!(writable.as_deref(), Some(Path::new("/var/lib/berth/units/web")));
@@ -124,7 +123,6 @@ fn a_system_unit_gets_what_it_is_granted() {
     assert!(plan.read_only);
     assert_eq!(plan.id_base, None);
     assert_eq!(plan.caps.names().collect::<Vec<_>>(), ["NET_ADMIN", "NET_RAW"]);
-    assert_eq!(plan.privileges(), ["host network", "host users", "CAP_NET_ADMIN", "CAP_NET_RAW"]);
     let targets: Vec<_> = plan.binds.iter().map(|b| b.target.as_str()).collect();
     assert_eq!(targets, ["/run/net", paths::CONTROL_SOCKET, "/var/lib/net"]);
     assert!(plan.binds[2].create);
@@ -147,11 +145,41 @@ fn volumes_and_capabilities_by_name() {
     assert_eq!(bind.source, std::path::Path::new("/var/lib/berth/volumes/data"));
     assert!(bind.volume && bind.create && !bind.writable);
     assert_eq!(plan.caps.0, Caps::DEFAULT.0 | 1 << Caps::number("NET_RAW").unwrap());
-    assert_eq!(plan.privileges(), ["CAP_NET_RAW"]);
     assert_eq!(plan.hostname, "shop.example.org");
     unit.container.capabilities = Some(Vec::new());
     let plan = Plan::new(&unit, Some(&image()), ID_BASE, &Place::default()).unwrap();
     assert_eq!(plan.caps, Caps(0));
+}
+
+#[test]
+fn mounts_come_before_volumes_and_texts_are_files() {
+    let mut unit = unit();
+    let conf = Content { from: "a.conf".into(), text: None };
+    let mount = |source, target: &str| Mount { source, target: target.into(), writable: false };
+    unit.container.mounts = vec![
+        mount(MountSource::Host("/sys/fs/cgroup".into()), "/host/cgroup"),
+        mount(MountSource::Config(conf.clone()), "/etc/a.conf"),
+    ];
+    unit.container.volumes =
+        vec![Volume { name: "data".into(), target: "/var/lib/data".into(), read_only: false }];
+    assert_eq!(refusal(&unit, Some(&image()), ID_BASE), "unit web: the machine config has no \"a.conf\"");
+    unit.container.mounts[1].source = MountSource::Config(Content { text: Some("x".into()), ..conf });
+    let made = plan(&unit);
+    let targets: Vec<_> = made.binds.iter().map(|bind| (bind.target.as_str(), bind.writable)).collect();
+    assert_eq!(targets, [("/host/cgroup", false), ("/var/lib/data", true)]);
+    assert_eq!(made.files, [("/etc/a.conf".to_owned(), "x".into())]);
+}
+
+#[test]
+fn privileged_is_the_machines_root() {
+    let mut unit = unit();
+    unit.container.privileged = true;
+    // No range is needed, and none is taken.
+    let made = Plan::new(&unit, Some(&image()), 0, &Place::default()).unwrap();
+    assert_eq!((made.id_base, made.caps), (None, Caps::ALL));
+    assert!(made.privileged && !made.host_pids && !made.new_privs);
+    assert_eq!(made.network, NetworkMode::Bridge);
+    assert_eq!(Caps::ALL.names().count(), CAPABILITIES.len());
 }
 
 #[test]

@@ -55,8 +55,14 @@ pub(super) fn new_keyring() -> Step<()> {
 }
 
 /// Becomes the user with these capabilities at most, in the working folder; a user other than root keeps them only if
-/// they are `ambient`.
-pub(super) fn drop_privileges(identity: &Identity, caps: Caps, ambient: bool, cwd: &str) -> Step<()> {
+/// they are `ambient`. Unless `new_privs`, no program that it starts gains rights.
+pub(super) fn drop_privileges(
+    identity: &Identity,
+    caps: Caps,
+    ambient: bool,
+    cwd: &str,
+    new_privs: bool,
+) -> Step<()> {
     let is_root = identity.uid == 0;
     let ambient = if ambient && !is_root { caps.0 } else { 0 };
     process::bound_capabilities(caps.0).at(|| "drop capabilities")?;
@@ -69,7 +75,9 @@ pub(super) fn drop_privileges(identity: &Identity, caps: Caps, ambient: bool, cw
     nix::unistd::setresgid(gid, gid, gid).at(|| format!("become group {gid}"))?;
     nix::unistd::setresuid(uid, uid, uid).at(|| format!("become user {uid}"))?;
     enter_cwd(cwd)?;
-    process::no_new_privileges().at(|| "set no_new_privs")?;
+    if !new_privs {
+        process::no_new_privileges().at(|| "set no_new_privs")?;
+    }
     let keep = if is_root { caps.0 } else { ambient };
     process::set_capabilities(keep, ambient).at(|| "set capabilities")
 }
@@ -82,8 +90,12 @@ fn enter_cwd(cwd: &str) -> Step<()> {
     if here.is_absolute() { Ok(()) } else { Err(Fault::new(failed(), "it lies outside the container")) }
 }
 
-/// The filter of a unit with these capabilities, for this process and what it becomes.
-pub(super) fn load_filter(caps: Caps) -> Step<()> {
+/// The filter of a unit, for this process and what it becomes; a privileged one has none.
+pub(super) fn load_filter(plan: &Plan) -> Step<()> {
+    if plan.privileged {
+        return Ok(());
+    }
+    let caps = plan.caps;
     let own;
     let filter = if caps == Caps::DEFAULT {
         &seccomp::DEFAULT

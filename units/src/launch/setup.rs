@@ -2,9 +2,10 @@
 //! nothing it mounts is ever seen outside or left behind.
 //!
 //! What it makes lies in a tmpfs over [`Plan::scratch`], its working folder, from where the container's process takes
-//! it: `l/<n>` and `rw` (an image's layers) or `root` (the system's), `dev`, `sys` (host network only), `b/<n>` (binds), `secrets`, `empty`, `resolv.conf`, `hostname`, `hosts`.
+//! it: `l/<n>` and `rw` (an image's layers) or `root` (the system's), `dev`, `sys` (host network only), `b/<n>` (binds), `t/<n>` (the config's texts), `secrets`, `empty`, `resolv.conf`, `hostname`, `hosts`.
 
 use super::container;
+use super::devices;
 use super::fault::{At, Fault, Step};
 use super::message::Channel;
 use super::plan::{Plan, Root};
@@ -117,7 +118,18 @@ fn prepare(plan: &Plan, ends: Ends<'_>) -> Step<()> {
     let (pid, pidfd) = clone::clone(namespaces(plan), None, || container::run(plan, ends, &wait))
         .at(|| "clone the container's process")?;
     drop(wait);
+    let made = make(plan, ends, pid, &pidfd);
+    if let Err(fault) = &made {
+        // While the pipe is open: when it closes, the process that waits for it ends, and its end is no reason.
+        ends.channel.failed(fault);
+    }
+    made?;
+    nix::unistd::write(&mounted, b"m").at(|| "wake the container's process")?;
+    Ok(())
+}
 
+/// Everything that the container's process, which waits, cannot make itself.
+fn make(plan: &Plan, ends: Ends<'_>, pid: i32, pidfd: &OwnedFd) -> Step<()> {
     let own_network = plan.network != NetworkMode::Host;
     let netns = own_network
         .then(|| fs::File::open(format!("/proc/{pid}/ns/net")))
@@ -148,9 +160,7 @@ fn prepare(plan: &Plan, ends: Ends<'_>) -> Step<()> {
         .map(|_| fs::File::open(format!("/proc/{pid}/ns/user")))
         .transpose()
         .at(|| "open its user namespace")?;
-    Setup { plan, userns: userns.as_ref().map(AsFd::as_fd) }.mounts(ends)?;
-    nix::unistd::write(&mounted, b"m").at(|| "wake the container's process")?;
-    Ok(())
+    Setup { plan, userns: userns.as_ref().map(AsFd::as_fd) }.mounts(ends)
 }
 
 /// Moves this process to the container's network, of which it needs none, for the network agent has no right to.
@@ -163,7 +173,10 @@ fn netlink_inside(netns: &fs::File) -> nix::Result<OwnedFd> {
 /// Those that the process is born with; mount and cgroup namespace come when they are ready
 /// (`CLONE_NEWCGROUP` here would show the parent's cgroup).
 fn namespaces(plan: &Plan) -> libc::c_int {
-    let mut flags = libc::CLONE_PARENT | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    let mut flags = libc::CLONE_PARENT | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    if !plan.host_pids {
+        flags |= libc::CLONE_NEWPID;
+    }
     if plan.id_base.is_some() {
         flags |= libc::CLONE_NEWUSER;
     }
@@ -207,14 +220,15 @@ impl Setup<'_> {
         self.root()?;
         self.devices()?;
         self.files()?;
+        self.texts()?;
         self.binds()?;
         self.secrets()?;
         if self.plan.network == NetworkMode::Host {
             // Needs the network namespace's owner, which the container's process is not.
             make_dir("sys")?;
             let sysfs = FsContext::open(c"sysfs").at(|| "open sysfs")?;
-            let sysfs =
-                sysfs.mount(ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC).at(|| "mount sysfs")?;
+            let attrs = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC | read_only(self.plan);
+            let sysfs = sysfs.mount(attrs).at(|| "mount sysfs")?;
             mount::attach(sysfs.as_fd(), directory(Path::new("sys"))?.as_fd()).at(|| "attach sysfs")?;
         }
         // So that the program may open /dev/stdout and /dev/stderr.
@@ -300,7 +314,7 @@ impl Setup<'_> {
         for (name, major, minor) in DEVICES {
             let path = Path::new("dev").join(name.to_string_lossy().as_ref());
             let failed = || format!("make {}", path.display());
-            mount::mknod(dev.as_fd(), name, 0o666, major, minor).at(failed)?;
+            mount::mknod(dev.as_fd(), name, libc::S_IFCHR | 0o666, libc::makedev(major, minor)).at(failed)?;
             // Whatever the umask.
             fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).at(failed)?;
             self.give(&path)?;
@@ -312,7 +326,7 @@ impl Setup<'_> {
         for (to, name) in DEVICE_LINKS {
             symlink(to, Path::new("dev").join(name)).at(|| format!("link /dev/{name}"))?;
         }
-        Ok(())
+        devices::make(self.plan)
     }
 
     fn files(&self) -> Step<()> {
@@ -357,13 +371,15 @@ impl Setup<'_> {
                 fs::set_permissions(&bind.source, fs::Permissions::from_mode(mode)).at(failed)?;
             }
             let place = format!("b/{n}");
-            if fs::metadata(&bind.source).at(failed)?.is_dir() {
+            // A link in its way may be somebody else's, who wants another path bound.
+            let source =
+                fs::File::from(mount::open_plain(&c_path(&bind.source)?, libc::O_PATH, 0).at(failed)?);
+            if source.metadata().at(failed)?.is_dir() {
                 make_dir(&place)?;
             } else {
                 fs::write(&place, "").at(failed)?;
             }
-            let path = c_path(&bind.source)?;
-            let tree = mount::open_tree(nix::fcntl::AT_FDCWD, &path, false).at(failed)?;
+            let tree = mount::open_tree(source.as_fd(), c"", bind.recursive).at(failed)?;
             if let Some(userns) = self.userns {
                 match mount::idmap(tree.as_fd(), userns) {
                     // procfs, sysfs and devtmpfs cannot; to be read without an owner's rights is what is left.
@@ -374,10 +390,32 @@ impl Setup<'_> {
                 }
             }
             let read_only = if bind.writable { 0 } else { ATTR_RDONLY };
-            mount::restrict(tree.as_fd(), read_only | ATTR_NOSUID | ATTR_NODEV, false).at(failed)?;
+            mount::restrict(tree.as_fd(), read_only | ATTR_NOSUID | ATTR_NODEV, bind.recursive).at(failed)?;
             mount::attach(tree.as_fd(), path_fd(Path::new(&place))?.as_fd()).at(failed)?;
         }
         Ok(())
+    }
+
+    /// A tmpfs with the config's texts that the unit has as files, never swapped out: they may be secrets.
+    fn texts(&self) -> Step<()> {
+        let failed = || "store the files of the config";
+        if self.plan.files.is_empty() {
+            return Ok(());
+        }
+        make_dir("t")?;
+        let tmpfs = FsContext::open(c"tmpfs").at(failed)?;
+        tmpfs.set(c"size", SECRETS_BYTES).at(failed)?;
+        tmpfs.set(c"mode", c"0755").at(failed)?;
+        tmpfs.flag(c"noswap").at(failed)?;
+        let mounted = tmpfs.mount(ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC).at(failed)?;
+        mount::attach(mounted.as_fd(), directory(Path::new("t"))?.as_fd()).at(failed)?;
+        for (n, (_, text)) in self.plan.files.iter().enumerate() {
+            let path = Path::new("t").join(n.to_string());
+            fs::write(&path, text.reveal()).at(failed)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).at(failed)?;
+            self.give(&path)?;
+        }
+        mount::restrict(mounted.as_fd(), ATTR_RDONLY, false).at(failed)
     }
 
     /// A tmpfs with the secrets, never swapped out. Whose they are only the container's process finds out.
@@ -413,7 +451,19 @@ impl Setup<'_> {
     }
 }
 
-fn make_dir(path: &str) -> Step<()> {
+/// Every container has a device at this path.
+pub(super) fn is_everybodys(path: &str) -> bool {
+    let name = path.strip_prefix("/dev/").unwrap_or_default();
+    DEVICES.iter().any(|(known, ..)| known.to_bytes() == name.as_bytes())
+        || DEVICE_LINKS.iter().any(|(_, known)| *known == name)
+}
+
+/// Of the kernel's own file systems: read-only, but for a privileged unit.
+pub(super) fn read_only(plan: &Plan) -> u64 {
+    if plan.privileged { 0 } else { ATTR_RDONLY }
+}
+
+pub(super) fn make_dir(path: &str) -> Step<()> {
     fs::create_dir(path).at(|| format!("make {path}"))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).at(|| format!("make {path}"))
 }

@@ -5,7 +5,7 @@ use super::values::{self, *};
 use crate::diag::Place;
 use crate::limits;
 use crate::model::{
-    Check, Content, Dependency, Health, NetworkMode, Ready, RestartPolicy, SystemGrants, Unit,
+    Check, Content, Dependency, Health, NetworkMode, Ready, RestartPolicy, Sign, SystemGrants, Unit,
 };
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
     Section {
         name: "container",
         doc: "The image, and what to run in it.",
-        later: &["mounts", "devices", "seccomp", "privileged", "userns", "init"],
+        later: &["seccomp", "userns", "init"],
         system: false,
         fields: &[
             Field {
@@ -197,6 +197,33 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
                 }),
             },
             Field {
+                name: "mounts",
+                required: false,
+                default: "`[]`",
+                example: "[\"shop.conf:/etc/shop.conf\", \"/sys/fs/cgroup:/host/cgroup\"]",
+                doc: "What else is in the container, read-only. `NAME:/path`: a text of the machine config's `[files]` or `[secrets]` \
+                      as a file that everybody in the container may read. `/path/of/the/machine:/path`: of the machine there \
+                      is `/sys/fs/cgroup`, `/usr/lib/modules` and `/usr/lib/os-release`, with what lies below; a \
+                      `privileged` unit can have any path, with what is mounted below it, and `:rw` behind it.",
+                set: Set::Texts(&UNIT_MOUNT, |unit, texts| {
+                    unit.container.mounts =
+                        texts.iter().filter_map(|(text, _)| values::unit_mount(text).ok()).collect();
+                }),
+            },
+            Field {
+                name: "devices",
+                required: false,
+                default: "`[]`",
+                example: "[\"/dev/fuse\", \"/dev/ttyS1:/dev/modem\"]",
+                doc: "Devices of the machine: `/dev/NAME`, with `:/dev/OTHER` behind if it is called so in the container, and \
+                      `:ro` if it is only to be read. Every user in the container may open them. A device that is not there \
+                      is an error at the start; the disk that Berth itself lies on is given to nobody.",
+                set: Set::Texts(&DEVICE, |unit, texts| {
+                    unit.container.devices =
+                        texts.iter().filter_map(|(text, _)| values::device(text).ok()).collect();
+                }),
+            },
+            Field {
                 name: "hostname",
                 required: false,
                 default: "the unit's name",
@@ -213,6 +240,35 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
                       for all that a container has unless it is said otherwise, named below this table. `[]`: none.",
                 set: Set::Texts(&CAPABILITIES_OR_DEFAULT, |unit, names| {
                     unit.container.capabilities = Some(only(names));
+                }),
+            },
+            Field {
+                name: "no_new_privs",
+                required: false,
+                default: "`true`",
+                example: "false",
+                doc: "No program gains rights by being started. `false`: `sudo` and other setuid programs of the image work, over the \
+                      unit's own users; not for what `berth exec` or a health check starts.",
+                set: Set::Bool(|unit, yes| unit.container.new_privs = !yes),
+            },
+            Field {
+                name: "privileged",
+                required: false,
+                default: "`false`",
+                example: "true",
+                doc: "The unit is the machine's root: its user 0 is the machine's, with every capability and device, without a seccomp \
+                      filter and without anything masked or read-only in `/proc` and `/sys`. Whoever is in it can do anything to \
+                      the machine. For debugging; `berth ps` and the console say it.",
+                set: Set::Bool(|unit, yes| unit.container.privileged = yes),
+            },
+            Field {
+                name: "pid",
+                required: false,
+                default: "`\"private\"`",
+                example: "\"host\"",
+                doc: "`host`: it sees the machine's processes; only with `privileged`. `private`: its own.",
+                set: Set::Choice(&["private", "host"], &[], |unit, word| {
+                    unit.container.host_pids = word == "host";
                 }),
             },
             Field {
@@ -274,7 +330,7 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
     Section {
         name: "resources",
         doc: "What the unit may use at most. Sizes are whole numbers with `K`, `M`, `G` or `T` (powers of 1024).",
-        later: &["io_weight", "io_max", "oom_policy"],
+        later: &["oom_policy"],
         system: false,
         fields: &[
             Field {
@@ -345,6 +401,27 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
                 example: "65536",
                 doc: "Files that each process may have open (`RLIMIT_NOFILE`).",
                 set: Set::Number(16, 1 << 30, |unit, number| unit.resources.nofile = Some(number)),
+            },
+            Field {
+                name: "io_weight",
+                required: false,
+                default: "100",
+                example: "50",
+                doc: "Share of the disk when it is busy, against the other units' (cgroup `io.weight`). The first unit that says it \
+                      has the kernel reckon what the disk can do (`io.cost.qos`). It and `io_max` are about the disk on which the \
+                      state partition is: there are images, volumes and writable layers.",
+                set: Set::Number(1, 10_000, |unit, number| {
+                    unit.resources.io_weight = u32::try_from(number).ok();
+                }),
+            },
+            Field {
+                name: "io_max",
+                required: false,
+                default: "no limit",
+                example: "{ read = \"20M\", write = \"5M\", write_ops = 200 }",
+                doc: "What it may read and write at most in a second (cgroup `io.max`): `read` and `write` in bytes, `read_ops` and \
+                      `write_ops` in operations. What is in memory already costs nothing.",
+                set: Set::Table(IO_MAX),
             },
         ],
     },
@@ -500,17 +577,31 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
         name: "ready",
         doc: "What shows that the unit has come up, if it is not the first success of `[health]`. Without either a unit counts as \
               healthy when it has run for two seconds.",
-        later: &["notify", "log_line"],
+        later: &["log_line"],
         system: false,
         fields: &[
             Field {
                 name: "port",
                 required: false,
-                default: "none; the table needs it",
+                default: "none; the table needs it, or `notify`",
                 example: "5432",
                 doc: "It takes TCP connections at this port of its own loopback.",
                 set: Set::Number(1, 65_535, |unit, number| {
-                    ready(unit).port = u16::try_from(number).unwrap_or(u16::MAX);
+                    ready(unit).sign = Sign::Port(u16::try_from(number).unwrap_or(u16::MAX));
+                }),
+            },
+            Field {
+                name: "notify",
+                required: false,
+                default: "no",
+                example: "true",
+                doc: "It says so itself, as systemd's services do: `READY=1` to the socket that `NOTIFY_SOCKET` names (sd_notify(3)). \
+                      `STATUS=` is shown by `berth ps`, `RELOADING=1` and `STOPPING=1` too; nothing else is heard. Any \
+                      process of the unit may speak, 32 times a second.",
+                set: Set::Bool(|unit, yes| {
+                    if yes {
+                        ready(unit).sign = Sign::Notify;
+                    }
                 }),
             },
             Field {
@@ -592,6 +683,44 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
     },
 ];
 
+const IO_OPS: (u64, u64) = (1, 1 << 32);
+
+/// `[resources] io_max`.
+const IO_MAX: &[Field<Unit>] = &[
+    Field {
+        name: "read",
+        required: false,
+        default: "no limit",
+        example: "\"20M\"",
+        doc: "Bytes read.",
+        set: Set::Text(&IO_RATE, |unit, text| unit.resources.io_max.read = values::size(&text).ok()),
+    },
+    Field {
+        name: "write",
+        required: false,
+        default: "no limit",
+        example: "\"5M\"",
+        doc: "Bytes written.",
+        set: Set::Text(&IO_RATE, |unit, text| unit.resources.io_max.write = values::size(&text).ok()),
+    },
+    Field {
+        name: "read_ops",
+        required: false,
+        default: "no limit",
+        example: "500",
+        doc: "Reads.",
+        set: Set::Number(IO_OPS.0, IO_OPS.1, |unit, number| unit.resources.io_max.read_ops = Some(number)),
+    },
+    Field {
+        name: "write_ops",
+        required: false,
+        default: "no limit",
+        example: "200",
+        doc: "Writes.",
+        set: Set::Number(IO_OPS.0, IO_OPS.1, |unit, number| unit.resources.io_max.write_ops = Some(number)),
+    },
+];
+
 /// The strings without their places.
 fn only(texts: Vec<(String, Place)>) -> Vec<String> {
     texts.into_iter().map(|(text, _)| text).collect()
@@ -627,5 +756,5 @@ fn health(unit: &mut Unit) -> &mut Health {
 }
 
 fn ready(unit: &mut Unit) -> &mut Ready {
-    unit.ready.get_or_insert(Ready { port: 0, timeout: Duration::from_secs(60) })
+    unit.ready.get_or_insert(Ready { sign: Sign::Port(0), timeout: Duration::from_secs(60) })
 }

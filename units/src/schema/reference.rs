@@ -36,6 +36,12 @@ fn write_section<T>(out: &mut String, section: &Section<T>) {
     let title = if section.name.is_empty() { "The file".to_owned() } else { format!("`[{}]`", section.name) };
     let _ = write!(out, "\n### {title}\n\n{}\n\n", section.doc);
     write_fields(out, section.fields);
+    for field in section.fields {
+        if let Set::Table(fields) = &field.set {
+            let _ = write!(out, "\n`{}`:\n\n", field.name);
+            write_fields(out, fields);
+        }
+    }
     if !section.later.is_empty() {
         let names: Vec<String> = section.later.iter().map(|name| format!("`{name}`")).collect();
         let _ = write!(out, "\nNot there yet, and refused by name: {}.\n", names.join(", "));

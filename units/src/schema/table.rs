@@ -43,7 +43,7 @@ pub(crate) struct Form {
 }
 
 /// A field's type, and where its value goes.
-pub(crate) enum Set<T> {
+pub(crate) enum Set<T: 'static> {
     Bool(fn(&mut T, bool)),
     /// Least, most.
     Number(u64, u64, fn(&mut T, u64)),
@@ -58,6 +58,8 @@ pub(crate) enum Set<T> {
     TextOrTexts(&'static Form, fn(&mut T, Vec<(String, Place)>)),
     /// A table from strings to strings.
     Pairs(&'static Form, &'static Form, fn(&mut T, BTreeMap<String, String>)),
+    /// A table with fields of its own.
+    Table(&'static [Field<T>]),
     /// Anything else: what is expected, and a reader of its own.
     Tables(&'static str, fn(&mut Reader, &mut T, &Spanned<DeValue<'_>>)),
 }
@@ -77,6 +79,9 @@ impl<T> Set<T> {
             Self::Texts(form, _) => format!("a list, each {}", form.expected),
             Self::TextOrTexts(form, _) => format!("{}, or a list of such", form.expected),
             Self::Pairs(key, value, _) => format!("a table from {} to {}", key.expected, value.expected),
+            Self::Table(fields) => {
+                format!("a table of {}", fields.iter().map(|field| field.name).collect::<Vec<_>>().join(", "))
+            }
             Self::Tables(expected, _) => (*expected).to_owned(),
         }
     }
@@ -419,6 +424,13 @@ fn read_field<T>(reader: &mut Reader, field: &Field<T>, value: &Spanned<DeValue<
         (Set::Pairs(key_form, value_form, set), DeValue::Table(pairs)) => {
             let pairs = read_pairs(reader, name, key_form, value_form, pairs);
             set(target, pairs);
+        }
+        (Set::Table(fields), DeValue::Table(table)) => {
+            if table.is_empty() {
+                reader.at(value.span(), || format!("{} is empty, expected {expected}", shown(name)));
+            }
+            read_fields(reader, name, fields, &[], table, |_| None, target);
+            missing_fields(reader, name, fields, Some(table), Some(value.span()));
         }
         (Set::Tables(_, read), DeValue::Array(_) | DeValue::Table(_)) => read(reader, target, value),
         _ => reader.wrong_type(name, expected, value),

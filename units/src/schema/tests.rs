@@ -222,6 +222,7 @@ fn unit_fields_are_as_described() {
             let (of, named) = if field == "@" { (value, section) } else { (section, field) };
             let beside = match (of, named) {
                 ("ready", "timeout") => "ready.port = 80\n",
+                ("container", "pid") => "container.privileged = true\n",
                 ("health", "interval" | "timeout" | "retries" | "start_period" | "on_failure") => {
                     "health.tcp = \"localhost:80\"\n"
                 }
@@ -307,7 +308,7 @@ fn everything_said_arrives() {
     assert_eq!((unit.resources.swap, unit.resources.nofile), (Some(0), Some(65536)));
     assert!(unit.network.ports[1].host_address.is_loopback());
     assert_eq!(unit.secrets["db-password"].from, "shop-db-password");
-    assert_eq!(unit.places.ports[2].to_string(), "shop.toml:26:44");
+    assert_eq!(unit.places.ports[2].to_string(), "shop.toml:28:44");
 }
 
 #[test]

@@ -4,7 +4,8 @@ use super::table::Form;
 use crate::diag::{nearest, quote};
 use crate::limits;
 use crate::model::{
-    CAPABILITIES, DEFAULT_CAPABILITIES, Dependency, Port, Protocol, SystemMount, Until, Volume,
+    CAPABILITIES, Content, DEFAULT_CAPABILITIES, Dependency, Device, Mount, MountSource, Port, Protocol,
+    SystemMount, Until, Volume,
 };
 use crate::probe::Target;
 use std::net::Ipv4Addr;
@@ -51,6 +52,15 @@ pub(crate) const STOP_TIME: Form = Form { expected: "a time such as \"10s\"", ch
 pub(crate) const CAPABILITY: Form =
     Form { expected: "a capability such as \"NET_ADMIN\"", check: capability };
 pub(crate) const MOUNT: Form = Form { expected: "a mount such as \"/run/x:/run/x:rw\"", check: is_mount };
+pub(crate) const UNIT_MOUNT: Form = Form {
+    expected: "a mount such as \"shop.conf:/etc/shop.conf\"",
+    check: |text| unit_mount(text).map(|_| ()),
+};
+pub(crate) const DEVICE: Form = Form {
+    expected: "a device such as \"/dev/fuse\" or \"/dev/ttyS1:/dev/modem\"",
+    check: |text| device(text).map(|_| ()),
+};
+pub(crate) const IO_RATE: Form = Form { expected: "a size such as \"10M\"", check: io_rate };
 pub(crate) const VOLUME: Form =
     Form { expected: "a volume such as \"data:/var/lib/data\"", check: |text| volume(text).map(|_| ()) };
 pub(crate) const SIGNAL: Form = Form { expected: "a signal such as \"SIGQUIT\"", check: signal };
@@ -414,6 +424,70 @@ pub(crate) fn volume(text: &str) -> Result<Volume, String> {
         return Err("would take the place of the whole root".into());
     }
     Ok(Volume { name: name.to_owned(), target: target.to_owned(), read_only })
+}
+
+/// `NAME:/path` of a text in the config, or `/path/of/the/machine:/path`, with `:rw` behind if it is to be written.
+pub(crate) fn unit_mount(text: &str) -> Result<Mount, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, writable) = match parts.as_slice() {
+        [source, target] | [source, target, "ro"] => (*source, *target, false),
+        [source, target, "rw"] => (*source, *target, true),
+        _ => return Err("is not SOURCE:/path, with :rw behind if it is to be written".into()),
+    };
+    tmpfs_path(target).map_err(|why| format!("has a path that {why}"))?;
+    let source = if source.starts_with('/') {
+        path(source).map_err(|why| format!("has a source that {why}"))?;
+        MountSource::Host(source.to_owned())
+    } else if writable {
+        return Err(
+            "is to be written, and is a text of the machine config; what is written belongs in a volume"
+                .into(),
+        );
+    } else {
+        content_name(source).map_err(|why| format!("has a name that {why}"))?;
+        MountSource::Config(Content { from: source.to_owned(), text: None })
+    };
+    Ok(Mount { source, target: target.to_owned(), writable })
+}
+
+/// `/dev/x`, `/dev/x:/dev/y`, with `:ro` behind if it is not to be written.
+pub(crate) fn device(text: &str) -> Result<Device, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, read_only) = match parts.as_slice() {
+        [source] => (*source, *source, false),
+        [source, "ro"] => (*source, *source, true),
+        [source, "rw"] => (*source, *source, false),
+        [source, target] | [source, target, "rw"] => (*source, *target, false),
+        [source, target, "ro"] => (*source, *target, true),
+        _ => {
+            return Err(
+                "is not /dev/NAME, or /dev/NAME:/dev/OTHER, with :ro behind if it is only to be read".into(),
+            );
+        }
+    };
+    for path in [source, target] {
+        self::path(path).map_err(|why| format!("has a path that {why}"))?;
+        match parts_of_device(path).as_slice() {
+            [] => return Err("has a path outside /dev".into()),
+            [top @ ("pts" | "shm" | "mqueue"), ..] => {
+                return Err(format!("is in /dev/{top}, which each container has for itself"));
+            }
+            _ => {}
+        }
+    }
+    Ok(Device { source: source.to_owned(), target: target.to_owned(), read_only })
+}
+
+/// What comes behind `/dev`; nothing if the path is not there.
+fn parts_of_device(path: &str) -> Vec<&str> {
+    match parts(path).as_slice() {
+        ["dev", rest @ ..] => rest.to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+fn io_rate(text: &str) -> Result<(), String> {
+    at_least(text, limits::SMALLEST_IO_RATE, "4K, a page")
 }
 
 /// A name of signal(7) with or without `SIG`, or a number.

@@ -221,13 +221,8 @@ pub(crate) fn make_private() -> io::Result<()> {
     )
 }
 
-/// Makes a device node below `dir`.
-pub(crate) fn mknod(dir: BorrowedFd<'_>, name: &CStr, mode: u32, major: u32, minor: u32) -> io::Result<()> {
+/// Makes a device node below `dir`; `mode` with its kind, `S_IFCHR` or `S_IFBLK`.
+pub(crate) fn mknod(dir: BorrowedFd<'_>, name: &CStr, mode: u32, device: libc::dev_t) -> io::Result<()> {
     // SAFETY: `dir` is open and `name` a C string.
-    unit(
-        unsafe {
-            libc::mknodat(dir.as_raw_fd(), name.as_ptr(), libc::S_IFCHR | mode, libc::makedev(major, minor))
-        }
-        .into(),
-    )
+    unit(unsafe { libc::mknodat(dir.as_raw_fd(), name.as_ptr(), mode, device) }.into())
 }

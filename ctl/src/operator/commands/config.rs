@@ -53,7 +53,7 @@ pub(super) fn units(command: &UnitCommand, asker: &Asker, out: Out) -> Result<()
         UnitCommand::Rm { units, confirm } => {
             (Edit { remove: units.iter().cloned().collect(), ..Edit::default() }, confirm.as_deref())
         }
-        UnitCommand::Check { .. } => return Ok(()),
+        UnitCommand::Check { .. } | UnitCommand::Schema { .. } => return Ok(()),
     };
     let confirm = time_in(confirm)?;
     let change = asker.ask(|client| client.units_change(&edit, confirm, false))?;

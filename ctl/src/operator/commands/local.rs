@@ -10,6 +10,7 @@ use crate::operator::render::table::{Column, Table, cell, plain};
 use berth_units::diag::Report;
 use berth_units::limits::CONFIG_BYTES;
 use berth_units::model::Origin;
+use berth_units::schema::json;
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
@@ -191,6 +192,11 @@ pub fn check_config(file: &Path, out: Out) -> Result<(), Failure> {
         n => format!("{n} units"),
     });
     show_verdicts(vec![(name, verdict)], out)
+}
+
+/// `berth unit schema`.
+pub fn schema(of_config: bool, out: Out) -> Result<(), Failure> {
+    out.text(json::text(&if of_config { json::machine_config() } else { json::unit() }))
 }
 
 /// `berth unit check FILE…`.

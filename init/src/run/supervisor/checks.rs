@@ -6,6 +6,7 @@ use crate::run::kernel::{Kernel, Order};
 use crate::run::{limits, text};
 use berth_units::health::{Due, Verdict};
 use berth_units::lifecycle::{Event, State};
+use berth_units::notify::Notice;
 use std::time::Duration;
 
 impl Supervisor {
@@ -52,6 +53,17 @@ impl Supervisor {
             Verdict::AsBefore => {}
             Verdict::Healthy => self.event(name, Event::BecameHealthy),
             Verdict::Unhealthy(why) => self.unhealthy(name, &why),
+        }
+    }
+
+    /// It says something of itself.
+    pub(super) fn noticed(&mut self, name: &str, notice: &Notice, now: Duration) {
+        let Some(run) = self.units.get_mut(name) else { return };
+        if let Some(says) = notice.says() {
+            run.says = says;
+        }
+        if notice.ready && run.checks.said_ready(&run.unit, now) == Verdict::Healthy {
+            self.event(name, Event::BecameHealthy);
         }
     }
 

@@ -5,7 +5,8 @@ use crate::run::kernel::{Halt, Kernel, Order};
 use crate::run::{console, limits};
 use berth_units::control::{ConfigStatus, Drive, Reply, Request, StepTime, UnitDetail, UnitStatus};
 use berth_units::lifecycle::{Event, Exit, State};
-use berth_units::model::{NetworkMode, Origin};
+use berth_units::model::Origin;
+use berth_units::privileges;
 use std::time::Duration;
 
 /// A refusal.
@@ -164,7 +165,7 @@ impl Supervisor {
             memory: if has_run { k.memory(&unit.name) } else { None },
             address: run.address,
             ports: unit.network.ports.clone(),
-            privileges: privileges(run),
+            privileges: privileges::words(unit),
         }
     }
 
@@ -181,10 +182,11 @@ impl Supervisor {
                 }
             }
             State::Starting if run.attach_by.is_some() => "waiting for its network".into(),
-            State::Running | State::Healthy | State::Unhealthy if run.says.is_empty() => {
-                run.checks.trouble().to_owned()
+            State::Running | State::Healthy | State::Unhealthy => {
+                let parts = [run.checks.trouble(), &run.says];
+                let said: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+                said.join("; ")
             }
-            State::Running | State::Healthy | State::Unhealthy => run.says.clone(),
             _ => run.reason(now),
         }
     }
@@ -192,7 +194,8 @@ impl Supervisor {
     fn detail(&self, run: &Run, now: Duration, k: &dyn Kernel) -> UnitDetail {
         let unit = &run.unit;
         let image = run.image.as_ref();
-        let host_users = unit.system.as_ref().is_some_and(|grants| grants.host_users);
+        let host_users =
+            unit.container.privileged || unit.system.as_ref().is_some_and(|grants| grants.host_users);
         UnitDetail {
             status: self.status(run, now, k),
             description: unit.description.clone(),
@@ -222,33 +225,4 @@ fn command(run: &Run) -> Vec<String> {
     let default_args = || image.filter(|_| container.command.is_none()).map(|i| i.cmd.clone());
     let args = container.args.clone().or_else(default_args);
     [entrypoint.unwrap_or_default(), args.unwrap_or_default()].concat()
-}
-
-/// Whatever isolation was given up, in words.
-fn privileges(run: &Run) -> Vec<String> {
-    let mut words = Vec::new();
-    if run.unit.network.mode == NetworkMode::Host {
-        words.push("host network".to_owned());
-    }
-    let Some(grants) = &run.unit.system else { return words };
-    if grants.host_users {
-        words.push("host users".to_owned());
-    }
-    words.extend(grants.capabilities.iter().map(|name| format!("CAP_{name}")));
-    if grants.control {
-        words.push("control socket".to_owned());
-    }
-    if grants.block_devices {
-        words.push("reads block devices".to_owned());
-    }
-    if grants.other_slot {
-        words.push("writes the other slot".to_owned());
-    }
-    words.extend(
-        grants
-            .mounts
-            .iter()
-            .map(|mount| format!("{} {}", if mount.writable { "writes" } else { "reads" }, mount.source)),
-    );
-    words
 }

@@ -71,6 +71,35 @@ fn a_crash_loop_is_slow_and_ends() {
 }
 
 #[test]
+fn a_unit_that_notifies_is_healthy_when_it_says_so() {
+    let mut machine = Machine::boot("*web!\nproxy<web:ready");
+    machine.seconds(30);
+    assert_eq!((machine.state("web"), machine.state("proxy")), (State::Running, State::Waiting));
+    let say = |machine: &mut Machine, text: &str| {
+        let notice = berth_units::notify::Notice::parse(text.as_bytes());
+        machine.give(Input::Noticed { unit: "web".into(), notice });
+        let Some(Reply::Units(units)) = machine.supervisor.ask(&Request::Ps, machine.now, &mut machine.k)
+        else {
+            panic!()
+        };
+        units.iter().find(|unit| unit.name == "web").unwrap().reason.clone()
+    };
+    assert_eq!(say(&mut machine, "STATUS=loading"), "it has not said READY=1; loading");
+    assert_eq!(say(&mut machine, "READY=1\nSTATUS="), "");
+    assert_eq!((machine.state("web"), machine.state("proxy")), (State::Healthy, State::Running));
+    assert_eq!(say(&mut machine, "RELOADING=1"), "reloading");
+    assert_eq!(machine.state("web"), State::Healthy);
+    assert_eq!(say(&mut machine, "READY=1"), "");
+    assert_eq!(say(&mut machine, "STOPPING=1"), "stopping");
+    machine.exit("web", Exit::Code(0));
+    machine.seconds(1);
+    // What an earlier run said counts for nothing.
+    assert_eq!(machine.state("web"), State::Running);
+    machine.seconds(61);
+    assert!(machine.said("not ready after 1m: it has not said READY=1"), "{:#?}", machine.k.said);
+}
+
+#[test]
 fn boot_records_that_could_not_be_written_are_written_later() {
     let mut machine = Machine::boot("*web");
     machine.k.confirm_fails = true;

@@ -281,7 +281,8 @@ pub fn worker(name: &str) -> Unit {
     unit
 }
 
-/// A "config" is a list of unit names, one a line, `name<other` for `requires`, `@HOST` for a time server, `automatic` for updates, `+` for a check, `#3`
+/// A "config" is a list of unit names, one a line, `name<other` for `requires`, `@HOST` for a time server, `automatic` for updates,
+/// `+` for a check, a `!` behind for one that notifies, `#3`
 /// for instances, `~` for the bridge, `@` for an image; `!KEY!KEY!` is refused.
 pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
     let text = std::str::from_utf8(text).unwrap();
@@ -302,11 +303,14 @@ pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
         }
         let (name, requires) = line.split_once('<').map_or((line, None), |(n, r)| (n, Some(r)));
         let (name, image) = name.split_once('@').map_or((name, None), |(n, image)| (n, Some(image)));
-        let plain = name.trim_matches(['*', '~', '+']);
+        let plain = name.trim_matches(['*', '~', '+', '!']);
         let (plain, instances) = plain.split_once('#').unwrap_or((plain, "1"));
         let mut more = format!("unit.instances = {instances}\n");
         if let Some(requires) = requires {
             more += &format!("unit.requires = [\"{requires}\"]\n");
+        }
+        if name.contains('!') {
+            more += "ready.notify = true\n";
         }
         if name.contains('+') {
             more += "health.command = [\"/check\"]\n";
