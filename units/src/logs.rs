@@ -9,12 +9,14 @@
 
 use crate::limits::{LOG_LINE_BYTES, LOG_SEGMENT_BYTES};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Bytes before a line's text, at most: 20 digits, a point, 9 digits, stream and spaces.
 const PREFIX_BYTES: usize = 20 + 1 + 9 + 3;
+/// What is looked at for the newest lines.
+const TAIL_BYTES: u64 = 4096;
 const CURRENT: &str = "current";
 const PREVIOUS: &str = "previous";
 
@@ -131,6 +133,31 @@ impl LogWriter {
             }
         }
         Ok(segments)
+    }
+
+    /// The texts of the newest lines, oldest first, as far as they lie in the newest segment's last 4 KiB: each at most `bytes`
+    /// long, without control characters.
+    pub fn last_lines(&self, count: usize, bytes: usize) -> Vec<String> {
+        let read = || {
+            let file = File::open(self.dir.join(CURRENT))?;
+            let from = file.metadata()?.len().saturating_sub(TAIL_BYTES);
+            let mut tail = Vec::new();
+            let mut file = file;
+            file.seek(SeekFrom::Start(from))?;
+            file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+            io::Result::Ok(tail)
+        };
+        let tail = read().unwrap_or_default();
+        let clean = |line: Line<'_>| {
+            let text = String::from_utf8_lossy(line.text).replace(char::is_control, " ");
+            let end =
+                text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= bytes).last();
+            text.get(..end.unwrap_or(0)).unwrap_or_default().trim().to_owned()
+        };
+        // What the first line lacks at its beginning makes it no line.
+        let lines: Vec<&[u8]> = tail.split_inclusive(|byte| *byte == b'\n').collect();
+        let known: Vec<String> = lines.iter().filter_map(|line| parse_line(line)).map(clean).collect();
+        known.get(known.len().saturating_sub(count)..).unwrap_or_default().to_vec()
     }
 
     /// Adds a line to the batch; a batch that would overflow the segment is written first.

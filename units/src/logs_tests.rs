@@ -37,6 +37,18 @@ fn lines_of_both_streams() {
 }
 
 #[test]
+fn the_newest_lines_are_short_and_plain() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = LogWriter::open(dir.path()).unwrap();
+    assert_eq!(log.last_lines(3, 20), [""; 0]);
+    for number in 0..1000 {
+        log.feed(Stream::Stdout, format!("line {number}\n").as_bytes(), Duration::from_secs(7));
+    }
+    log.feed(Stream::Stderr, "\x1b[31mred\x07 äääääääääääääääää\n".as_bytes(), Duration::from_secs(7));
+    assert_eq!(log.last_lines(3, 20), ["line 998", "line 999", "[31mred  äääää"]);
+}
+
+#[test]
 fn what_is_no_line() {
     for bad in
         ["", "x", "1.5 o x", "1.000000000", "1.000000000 x y", "1.000000000 o", "-1.000000000 o x", "1 o x"]

@@ -4,8 +4,8 @@
 
 use super::kernel::{Input, Order};
 use super::reactor::{Reactor, Source, Watch};
-use super::text;
 use super::visit::Inside;
+use super::{limits, text};
 use berth_units::cgroup::{self, Cgroup};
 use berth_units::disks;
 use berth_units::launch::{self, Message, Place, Plan, Starting};
@@ -315,6 +315,12 @@ impl Containers {
             }
         }
         self.logs.get_mut(unit)
+    }
+
+    /// The newest lines of a unit's log.
+    pub fn last_lines(&self, unit: &str) -> Vec<String> {
+        let log = self.logs.get(unit);
+        log.map(|log| log.last_lines(limits::LAST_LINES, limits::LAST_LINE_BYTES)).unwrap_or_default()
     }
 
     /// Drops a unit's log: nobody will write to it, nor ask for it.

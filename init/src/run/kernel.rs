@@ -96,6 +96,8 @@ pub trait Kernel {
     fn condemn(&mut self, reason: &str, broken: bool);
     /// Everything is stopped, or will not stop: the last steps, then the machine goes down.
     fn finish(&mut self, halt: Halt);
+    /// The newest lines of a unit's log, short.
+    fn last_lines(&self, unit: &str) -> Vec<String>;
     /// `memory.current` of a unit.
     fn memory(&self, unit: &str) -> Option<u64>;
     /// Moves the wall clock by so many nanoseconds, at once or little by little, and lets the kernel keep the hardware's

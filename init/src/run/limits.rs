@@ -86,6 +86,10 @@ pub const UPDATE_EVERY: Duration = Duration::from_secs(3600);
 pub const VERSION_BYTES: usize = 16;
 /// Bytes of what is remembered of trials: 32 versions in quarantine, 512 units that were well.
 pub const TRIALS_BYTES: usize = 256 * 1024;
+/// Lines of a sick unit's log that go into the reason for which a version is taken back, and bytes of each.
+pub const LAST_LINES: usize = 3;
+/// See [`LAST_LINES`].
+pub const LAST_LINE_BYTES: usize = 120;
 /// Commands that operators run in units at once.
 pub const EXECS: usize = 16;
 /// Exits remembered for each unit.

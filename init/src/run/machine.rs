@@ -841,6 +841,10 @@ impl Kernel for Machine {
         }
     }
 
+    fn last_lines(&self, unit: &str) -> Vec<String> {
+        self.containers.last_lines(unit)
+    }
+
     fn memory(&self, unit: &str) -> Option<u64> {
         self.containers.memory(unit)
     }

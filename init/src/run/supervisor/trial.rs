@@ -142,9 +142,13 @@ impl Supervisor {
 
     /// The version on trial has failed: what is known goes to the state partition.
     pub(super) fn fail_trial(&mut self, reason: &str, k: &mut dyn Kernel) {
-        let units = self.sick_of_trial().iter().map(|run| run.unit.name.clone()).collect();
+        let units: Vec<String> = self.sick_of_trial().iter().map(|run| run.unit.name.clone()).collect();
         if let Some(trial) = &mut self.trying.trials.trial {
-            trial.verdict = Some(Sick { reason: reason.to_owned(), units });
+            let words =
+                units.iter().map(|unit| (unit, k.last_lines(unit))).find(|(_, lines)| !lines.is_empty());
+            let words = words.map(|(unit, lines)| format!("; the last of {unit}: {}", lines.join(" / ")));
+            let reason = format!("{reason}{}", words.unwrap_or_default());
+            trial.verdict = Some(Sick { reason, units });
             k.store_trials(self.trying.trials.text());
         }
         self.trying.end();

@@ -226,6 +226,9 @@ impl Kernel for Fake {
     fn finish(&mut self, halt: Halt) {
         assert!(self.halted.replace(halt).is_none(), "finished twice");
     }
+    fn last_lines(&self, unit: &str) -> Vec<String> {
+        vec![format!("{unit} listens"), format!("{unit} gives up")]
+    }
     fn memory(&self, _: &str) -> Option<u64> {
         Some(1)
     }

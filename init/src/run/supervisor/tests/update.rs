@@ -275,6 +275,7 @@ fn a_version_under_which_a_unit_is_sick_is_taken_back() {
     let kept = machine.k.trials.clone();
     let verdict = Trials::parse(&kept).unwrap().trial.unwrap().verdict.unwrap();
     assert_eq!(verdict.units, ["db"]);
+    assert!(verdict.reason.ends_with("; the last of db: db listens / db gives up"), "{}", verdict.reason);
 
     // The old version runs again, and says why; the new one is not taken again unless told.
     let mut machine = next_boot(&kept, "a", true, "web\ndb+");
