@@ -363,6 +363,8 @@ pub enum ToWorker {
         root_hash: String,
         /// The slot to write, `a` or `b`.
         slot: String,
+        /// Root hash of what runs: two slots with the same would be taken for each other.
+        running: String,
     },
     /// To the API server: who may come in. Comes once after Hello and on every change.
     Access {

@@ -12,7 +12,7 @@ use berth_units::control::{FromWorker, ToWorker, UpdateOffer, UpdateSource};
 use berth_units::model::SLOT_PARTS;
 use berth_units::{clock, given, paths};
 use berth_updater::layout::Slot;
-use berth_updater::verity::to_hex;
+use berth_updater::verity::{parse_root_hash, to_hex};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -67,8 +67,10 @@ pub fn serve(mut init: Client, places: &Places) -> io::Result<()> {
                     FromWorker::UpdateOffer(offer)
                 })
             }
-            ToWorker::UpdateWrite { root_hash, slot } => match asked.as_mut() {
-                Some(asked) if asked.told().root_hash == root_hash => asked.write(places, &slot, &init),
+            ToWorker::UpdateWrite { root_hash, slot, running } => match asked.as_mut() {
+                Some(asked) if asked.told().root_hash == root_hash => {
+                    asked.write(places, &slot, &running, &init)
+                }
                 _ => Err("the update was not written: the repository was not asked for it first".into()),
             },
             _ => continue,
@@ -116,11 +118,22 @@ impl Asked {
         }
     }
 
-    fn write(&mut self, places: &Places, slot: &str, init: &Client) -> Result<FromWorker, String> {
+    fn write(
+        &mut self,
+        places: &Places,
+        slot: &str,
+        running: &str,
+        init: &Client,
+    ) -> Result<FromWorker, String> {
         let slot = Slot::parse(slot).ok_or_else(|| format!("there is no slot {slot:?}"))?;
         let [mut root, mut verity, mut esp] = parts(&places.parts)?;
-        let mut media =
-            SlotMedia { slot, root: &mut root, verity: &mut verity, esp: &mut esp, running: None };
+        let mut media = SlotMedia {
+            slot,
+            root: &mut root,
+            verity: &mut verity,
+            esp: &mut esp,
+            running: parse_root_hash(running),
+        };
         let mut report = Report { init, total: self.told().bytes, sizes: self.sizes(), last: None };
         let written =
             apply(&self.offer, &mut self.server, &mut media, &places.state, &mut |step| report.step(step));
@@ -134,10 +147,7 @@ impl Asked {
     }
 
     fn reason(&self, error: &ApplyError) -> String {
-        let version = &self.offer.release.version;
-        let later =
-            if error.is_transient() { "; what is there stays, the next try goes on with it" } else { "" };
-        format!("version {version} was not written: {error}{later}")
+        format!("version {} was not written: {error}", self.offer.release.version)
     }
 }
 

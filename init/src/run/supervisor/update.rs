@@ -224,7 +224,8 @@ impl Supervisor {
         };
         order.stage = Stage::Writing;
         let slot = self.facts.other_slot.clone();
-        let message = ToWorker::UpdateWrite { root_hash: offer.root_hash.clone(), slot };
+        let running = self.facts.root_hash.clone();
+        let message = ToWorker::UpdateWrite { root_hash: offer.root_hash.clone(), slot, running };
         // If it is not there, it is asked anew when it is.
         k.tell(UPDATE, &message, None);
     }
