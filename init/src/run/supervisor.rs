@@ -84,6 +84,8 @@ pub struct Facts {
     pub other_slot: String,
     /// Why this machine takes no updates, if it does not.
     pub no_update: Option<String>,
+    /// Why the state is a temporary one, if it is.
+    pub state_trouble: Option<String>,
     /// The slot is on trial: if it does not become healthy, the other one is there.
     pub on_trial: bool,
     /// The slot that the boot record says is on trial, tries left or not.

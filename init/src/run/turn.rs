@@ -11,7 +11,7 @@ use super::reactor::{Reactor, Source};
 use super::supervisor::{Facts, Supervisor};
 use super::trials::Trials;
 use super::{files, kept, last, limits, log as lines};
-use crate::early::{Booted, Uevent, console, fail};
+use crate::early::{Booted, State, Uevent, console, fail};
 use berth_units::control::FromWorker;
 use berth_units::lifecycle::Exit;
 use berth_units::paths;
@@ -368,6 +368,10 @@ fn facts(booted: &Booted) -> Facts {
         root_hash: booted.root_hash.clone(),
         other_slot: other.name().into(),
         no_update: no_update(booted),
+        state_trouble: match &booted.state {
+            State::Persistent { .. } => None,
+            State::Temporary { reason } => Some(reason.clone()),
+        },
         hostname: booted.hostname.clone(),
         machine_id: booted.machine_id.clone(),
         on_trial: booted.start == Start::Trial,

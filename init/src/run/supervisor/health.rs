@@ -147,6 +147,12 @@ impl Supervisor {
         if !self.config.is_settled() {
             ill.push("the machine config is still being looked for".into());
         }
+        if let Some(why) = self.facts.state_trouble.as_ref().filter(|_| self.facts.on_trial) {
+            ill.push(format!("the state is a temporary one ({why})"));
+        }
+        if self.config.is_settled() && self.lacks_config() {
+            ill.push(format!("the machine config that the units came from is {}", self.config_status.state));
+        }
         let sick = self.units.values().filter(|run| counts(run) && !is_well(run));
         let of_trial = self.sick_of_trial();
         for run in sick.chain(of_trial.into_iter().filter(|run| !counts(run))) {

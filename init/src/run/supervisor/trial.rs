@@ -111,6 +111,12 @@ impl Supervisor {
         self.facts.on_trial && self.trying.trial(&self.facts.slot).is_some()
     }
 
+    /// There were units before, and this version has no config to run them from: it refused it, or found none.
+    pub(super) fn lacks_config(&self) -> bool {
+        let before = self.trying.trial(&self.facts.slot).is_some_and(|trial| !trial.units.is_empty());
+        before && self.config_status.state != "applied"
+    }
+
     /// Units that were well before the update and are not now. One that the config has no more is not missed.
     pub(super) fn sick_of_trial(&self) -> Vec<&Run> {
         let Some(trial) = self.trying.trial(&self.facts.slot) else { return Vec::new() };
@@ -120,10 +126,14 @@ impl Supervisor {
 
     /// Whether all that is to be well has been so for long enough; `well`: all that every boot is judged by is.
     pub(super) fn has_settled(&mut self, well: bool, now: Duration) -> bool {
+        if self.facts.on_trial && self.facts.state_trouble.is_some() {
+            // Nothing is known here of what was well before; the old version may still reach it.
+            return false;
+        }
         if !self.is_judged() {
             return well;
         }
-        if !well || !self.sick_of_trial().is_empty() {
+        if !well || self.lacks_config() || !self.sick_of_trial().is_empty() {
             self.trying.well = None;
             return false;
         }

@@ -174,7 +174,12 @@ impl Supervisor {
             return self.update_failed(&why, now, k);
         }
         if self.update.armed && self.update.written.as_ref().is_some_and(|w| w.root_hash == offer.root_hash) {
-            return self.update_written(&offer.root_hash.clone(), now, k);
+            // It waits to be started already.
+            self.update_over(now);
+            if what == UpdateOrder::Reboot {
+                self.halt(Halt::Reboot, "update", limits::SHUTDOWN, now, k);
+            }
+            return;
         }
         self.update.written = None;
         // Whatever a record says from here on, nothing may be started from what is being written.

@@ -336,6 +336,7 @@ pub fn facts() -> Facts {
         root_hash: "a".repeat(64),
         other_slot: "b".into(),
         no_update: None,
+        state_trouble: None,
         trial: None,
         other_went: String::new(),
         hostname: "berth".into(),

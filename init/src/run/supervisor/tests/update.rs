@@ -307,6 +307,54 @@ fn what_is_as_sick_with_the_old_version_was_not_the_new_ones_fault() {
 }
 
 #[test]
+fn a_version_without_the_config_or_the_state_is_taken_back() {
+    // It understands the config no more, so no unit is sick: none is there.
+    let mut machine = next_boot(&tried(&["web"]), "b", true, "!AAAA me!");
+    machine.seconds(90 + 2 * SETTLE);
+    assert_eq!(machine.called("confirm"), 0);
+    assert_eq!(
+        machine.called("condemn not healthy after 330 s: the machine config"),
+        1,
+        "{:#?}",
+        machine.k.calls
+    );
+    let mut machine = Machine::new(Facts {
+        slot: "b".into(),
+        other_slot: "a".into(),
+        on_trial: true,
+        state_trouble: Some("no driver".into()),
+        ..facts()
+    });
+    machine.begin(Some("web"));
+    machine.has_address();
+    machine.ready(NET);
+    machine.ready(API);
+    machine.seconds(90);
+    assert_eq!(machine.called("condemn not healthy after 90 s: the state is a temporary one (no driver)"), 1);
+}
+
+#[test]
+fn an_update_that_waits_is_not_written_twice() {
+    let mut machine = healthy("web");
+    ask(&mut machine, UpdateOrder::Apply, "2");
+    machine.worker(UPDATE, FromWorker::UpdateWritten { root_hash: "2".repeat(64) });
+    for what in [UpdateOrder::Fetch, UpdateOrder::Apply, UpdateOrder::Reboot] {
+        assert!(matches!(order(&mut machine, what), Reply::Done));
+        machine.worker(UPDATE, FromWorker::UpdateOffer(offer("2")));
+    }
+    assert_eq!(machine.told(UPDATE, "update-write"), 1);
+    assert_eq!(history(&mut machine).iter().filter(|g| g.what == What::System).count(), 1);
+    assert!(machine.said("stop     reboot: update"));
+    // Another one takes its place.
+    let mut machine = healthy("web");
+    ask(&mut machine, UpdateOrder::Apply, "2");
+    machine.worker(UPDATE, FromWorker::UpdateWritten { root_hash: "2".repeat(64) });
+    ask(&mut machine, UpdateOrder::Apply, "3");
+    machine.worker(UPDATE, FromWorker::UpdateWritten { root_hash: "3".repeat(64) });
+    assert_eq!(Trials::parse(&machine.k.trials).unwrap().trial.unwrap().version, "3");
+}
+
+#[test]
 fn a_version_that_could_say_nothing_is_told_by_the_records() {
     let machine = next_boot(&tried(&["web"]), "a", true, "web");
     assert!(
