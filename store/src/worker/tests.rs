@@ -53,7 +53,7 @@ fn pid_1_asks_and_is_answered() {
         .unwrap();
     let FromWorker::PrepareFailed { error, absent: true, .. } = hear(&init) else { panic!("prepared") };
     assert!(error.starts_with("image absent:1 not prepared: not found; there are: shipped:1"), "{error}");
-    for problem in ["broken.tar", "disk vdd=999", "disk nonsense"] {
+    for problem in ["broken.tar", "disk vdd: Bad file descriptor", "disk nonsense"] {
         assert!(error.contains(problem), "{error}");
     }
     // It comes from a registry, and its layers are not kept twice.
