@@ -84,6 +84,12 @@ pub fn start(record: Option<&Record>, running: Slot, counted: bool) -> Start {
     }
 }
 
+/// A slot on trial has had a try, or the loader refused it one.
+pub fn was_tried(record: &Record, slot: Slot) -> bool {
+    let started = record.trial.is_some_and(|trial| trial.slot == slot && trial.tries < crate::record::TRIES);
+    started || record.said.starts_with(&format!("{slot}-"))
+}
+
 /// The good slot is worn out and the other one runs in its place: the record with which the good slot gets its
 /// rescue starts again after this one, so that two bad slots take turns and neither is stuck. To be written before
 /// anything else is tried.

@@ -85,7 +85,7 @@ pub trait Kernel {
     /// Whether the other slot is started the next time, on trial: one sector of the boot record. Answered by
     /// [`Input::TrialSet`].
     fn set_trial(&mut self, on: bool);
-    /// Keeps what is remembered of trials, atomically.
+    /// Keeps what is remembered of trials, atomically; answered by [`Input::TrialsKept`].
     fn store_trials(&mut self, text: String);
     /// What is in the other slot: version and root hash. `None`: nothing; an error: it is not known, and why.
     fn other_slot(&self) -> Result<Option<(String, String)>, String>;
@@ -204,6 +204,8 @@ pub enum Input {
     ConfigMade(Result<Vec<u8>, String>),
     /// The boot record says so now, or could not be written.
     TrialSet(Result<(), String>),
+    /// What is remembered of trials is kept, the newest of it, or could not be.
+    TrialsKept(Result<(), String>),
     /// Somebody wants the machine down.
     Halt {
         /// How.

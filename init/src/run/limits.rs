@@ -80,8 +80,10 @@ pub const PROBE_GRACE: Duration = Duration::from_secs(2);
 pub const UPDATE_SILENCE: Duration = Duration::from_secs(240);
 /// With `[update] automatic`, the first look after a boot was found healthy; up to 20 minutes are added, by the machine's id.
 pub const UPDATE_FIRST: Duration = Duration::from_secs(300);
-/// And how often after that.
+/// And at most so often after that.
 pub const UPDATE_EVERY: Duration = Duration::from_secs(3600);
+/// How often it is seen whether the window is open.
+pub const UPDATE_LOOK: Duration = Duration::from_secs(300);
 /// Bytes of a version: that of a root's label.
 pub const VERSION_BYTES: usize = 16;
 /// Bytes of what is remembered of trials: 32 versions in quarantine, 512 units that were well.

@@ -481,8 +481,9 @@ impl Machine {
             }
             Job::Trials => {
                 complain("what is known of trials is not kept", &outcome);
-                if let Some(text) = self.next_trials.take() {
-                    self.store_trials(text);
+                match self.next_trials.take() {
+                    Some(text) => self.store_trials(text),
+                    None => self.inbox.push_back(Input::TrialsKept(outcome.map(|_| ()))),
                 }
             }
             Job::Step | Job::Condemn => {
@@ -813,6 +814,7 @@ impl Kernel for Machine {
         // What they would still write must not come after.
         self.chores.kill_all(&mut self.reactor, &Job::Step);
         self.chores.kill_all(&mut self.reactor, &Job::Confirm);
+        self.chores.kill_all(&mut self.reactor, &Job::Trial);
         let (record, slot, step) = (&mut self.booted.record, self.booted.slot, &self.step);
         let work = || {
             record.step("main", step, Status::Failed, reason);

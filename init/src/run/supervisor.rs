@@ -88,8 +88,10 @@ pub struct Facts {
     pub state_trouble: Option<String>,
     /// The slot is on trial: if it does not become healthy, the other one is there.
     pub on_trial: bool,
-    /// The slot that the boot record says is on trial, tries left or not.
-    pub trial: Option<String>,
+    /// The boot record says that the other slot is on trial, tries left or not.
+    pub trial_left: bool,
+    /// And it was started, or refused.
+    pub tried: bool,
     /// What is known of the other slot's last start, one sentence.
     pub other_went: String,
     /// This boot is a rescue, and why.
@@ -279,6 +281,11 @@ impl Supervisor {
         }
     }
 
+    /// What the state holds could not be read.
+    pub fn state_is_lost(&mut self, why: &str) {
+        self.facts.state_trouble.get_or_insert_with(|| why.to_owned());
+    }
+
     /// The id table that an earlier boot kept.
     pub fn set_ids(&mut self, ids: Ids) {
         self.ids = ids;
@@ -353,6 +360,7 @@ impl Supervisor {
             Input::ConfigMade(result) => self.config_made(result, now, k),
             Input::Confirmed(result) => self.confirmed(result, now, k),
             Input::TrialSet(result) => self.trial_set(result, now, k),
+            Input::TrialsKept(result) => self.trials_kept(result, now, k),
             Input::Halt { halt, why } => self.halt(halt, &why, limits::SHUTDOWN, now, k),
             Input::Broken { reason } => self.broken(&reason, now, k),
         }

@@ -20,6 +20,9 @@ pub struct Trials {
     pub quarantine: Vec<Quarantined>,
     /// What became of the last trial.
     pub last: String,
+    /// The version that was, or is being, written to the slot that does not run, as long as it has not stayed.
+    #[serde(default)]
+    pub unproven: Option<String>,
 }
 
 /// A version that is to prove itself.
@@ -37,6 +40,8 @@ pub struct Trial {
     pub from: String,
     /// Root hash of that; in quarantine from when this one stays, if an operator went back from it.
     pub back_from: Option<String>,
+    /// There was a machine config.
+    pub configured: bool,
     /// Units that were well when the reboot was asked for: they have to be so again.
     pub units: Vec<String>,
     /// Why it failed, if it could still say so.
@@ -54,7 +59,7 @@ pub struct Sick {
 
 impl Default for Trials {
     fn default() -> Self {
-        Self { format: FORMAT, trial: None, quarantine: Vec::new(), last: String::new() }
+        Self { format: FORMAT, trial: None, quarantine: Vec::new(), last: String::new(), unproven: None }
     }
 }
 
@@ -90,7 +95,7 @@ impl Trials {
         self.quarantine.push(Quarantined {
             version: trial.version.clone(),
             root_hash: trial.root_hash.clone(),
-            reason: reason.to_owned(),
+            reason: super::text::bounded(reason, super::limits::TEXT_BYTES),
             at_s,
         });
     }
@@ -113,6 +118,7 @@ mod tests {
             root_hash: format!("{version:0>64}"),
             from: "1".into(),
             back_from: None,
+            configured: true,
             units: vec!["web".into()],
             verdict: None,
         }

@@ -15,7 +15,7 @@ use crate::early::{Booted, State, Uevent, console, fail};
 use berth_units::control::FromWorker;
 use berth_units::lifecycle::Exit;
 use berth_units::paths;
-use berth_updater::assess::Start;
+use berth_updater::assess::{Start, was_tried};
 use berth_updater::steps::Status;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -100,10 +100,16 @@ impl Loop {
         }
         self.supervisor.set_ids(Ids::parse(&kept.ids));
         self.supervisor.set_history(kept.history);
-        self.supervisor.set_trials(Trials::parse(&kept.trials).unwrap_or_else(|why| {
-            console::say("update", format_args!("{} {why}; trials are forgotten", paths::STATE_TRIALS));
+        if let Some(why) = &kept.trouble {
+            self.supervisor.state_is_lost(why);
+        }
+        let trials = Trials::parse(&kept.trials).unwrap_or_else(|why| {
+            let why = format!("{} {why}; trials are forgotten", paths::STATE_TRIALS);
+            console::say("update", &why);
+            self.supervisor.state_is_lost(&why);
             Trials::default()
-        }));
+        });
+        self.supervisor.set_trials(trials);
         self.buttons.look(&mut self.machine.reactor);
         self.machine.adopt_coldplug();
         self.guarded("begin", |this| this.supervisor.begin(kept.config.as_deref(), now(), &mut this.machine));
@@ -375,7 +381,8 @@ fn facts(booted: &Booted) -> Facts {
         hostname: booted.hostname.clone(),
         machine_id: booted.machine_id.clone(),
         on_trial: booted.start == Start::Trial,
-        trial: record.as_ref().and_then(|record| record.trial).map(|trial| trial.slot.name().to_owned()),
+        trial_left: record.as_ref().and_then(|record| record.trial).is_some_and(|t| t.slot == other),
+        tried: record.as_ref().is_some_and(|record| was_tried(record, other)),
         other_went: answers::went(other, record.as_ref(), booted.other_step.as_ref()),
         rescue: match booted.start {
             Start::Rescue { starts } => Some(rescue_reason(booted.slot, starts)),

@@ -4,7 +4,7 @@
 //! (a start that never becomes healthy is counted by the loader, and three of them end in rescue). A rescue that can be
 //! reached is healthy, and the next start is a normal one.
 
-use super::{API, META, NET, Run, STORE, Supervisor};
+use super::{API, FETCH, META, NET, Run, STORE, Supervisor, UPDATE};
 use crate::run::kernel::{Halt, Kernel};
 use crate::run::{console, limits, text};
 use berth_units::lifecycle::State;
@@ -168,15 +168,19 @@ impl Supervisor {
                 format!("{} is {} ({reason})", run.unit.name, run.life.state)
             });
         }
-        if ill.is_empty() { "cause unknown".into() } else { ill.join(", ") }
+        if ill.is_empty() {
+            "everything was well, but not long enough in one go".into()
+        } else {
+            ill.join(", ")
+        }
     }
 }
 
-/// The slot's health depends on it. Without meta or store a machine comes up all the same; whoever needs an image of the
+/// The slot's health depends on it. Without those that run on demand a machine comes up all the same; whoever needs an image of the
 /// store's is counted by itself.
-fn counts(run: &Run) -> bool {
+pub(super) fn counts(run: &Run) -> bool {
     match run.unit.name.as_str() {
-        META | STORE => false,
+        META | STORE | FETCH | UPDATE => false,
         NET | API => true,
         _ if run.is_system() => run.life.wanted(),
         _ => run.unit.required_for_boot,

@@ -10,9 +10,9 @@
 //! A version that can say nothing (a panic, a hang, a power cut) leaves its tries and the step record.
 
 use super::{Run, Supervisor, health};
-use crate::run::console;
 use crate::run::kernel::Kernel;
 use crate::run::trials::{Sick, Trial, Trials};
+use crate::run::{console, limits, text};
 use berth_units::generation::Verdict;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,9 +66,16 @@ impl Supervisor {
             // Judged when this boot is.
             return;
         }
+        if self.facts.no_update.is_some() {
+            // Started by somebody else than the loader, who knows nothing of trials.
+            return;
+        }
         self.trying.trials.trial = None;
         let version = &trial.version;
-        if self.facts.trial.as_deref() != Some(trial.slot.as_str()) {
+        if !self.facts.tried {
+            if self.facts.trial_left {
+                k.set_trial(false);
+            }
             let why = "the machine went down before it could be put on trial";
             self.judge(trial.generation, Verdict::Reverted, why, k);
             self.trying.trials.last = format!("version {version} was not started: {why}");
@@ -111,10 +118,16 @@ impl Supervisor {
         self.facts.on_trial && self.trying.trial(&self.facts.slot).is_some()
     }
 
-    /// There were units before, and this version has no config to run them from: it refused it, or found none.
+    /// There was a config before, and this version has none: it refused it, or found none.
     pub(super) fn lacks_config(&self) -> bool {
-        let before = self.trying.trial(&self.facts.slot).is_some_and(|trial| !trial.units.is_empty());
+        let before = self.trying.trial(&self.facts.slot).is_some_and(|trial| trial.configured);
         before && self.config_status.state != "applied"
+    }
+
+    /// Units that a version is judged by.
+    fn asked_of_trial(&self) -> impl Iterator<Item = &Run> {
+        let before = self.trying.trial(&self.facts.slot).map_or(&[][..], |trial| &trial.units);
+        self.units.values().filter(|run| health::counts(run) || before.contains(&run.unit.name))
     }
 
     /// Units that were well before the update and are not now. One that the config has no more is not missed.
@@ -138,7 +151,7 @@ impl Supervisor {
             return false;
         }
         let restarts: BTreeMap<String, u32> =
-            self.units.iter().map(|(name, run)| (name.clone(), run.life.restarts)).collect();
+            self.asked_of_trial().map(|run| (run.unit.name.clone(), run.life.restarts)).collect();
         match &self.trying.well {
             Some((since, before)) if *before == restarts => {
                 now >= since.saturating_add(self.update.settings.settle)
@@ -152,16 +165,21 @@ impl Supervisor {
 
     /// The version on trial has failed: what is known goes to the state partition.
     pub(super) fn fail_trial(&mut self, reason: &str, k: &mut dyn Kernel) {
-        let units: Vec<String> = self.sick_of_trial().iter().map(|run| run.unit.name.clone()).collect();
+        self.trying.end();
+        if self.trying.trial(&self.facts.slot).is_none() {
+            return;
+        }
+        let sick = self.asked_of_trial().filter(|run| !health::is_well(run));
+        let units: Vec<String> = sick.map(|run| run.unit.name.clone()).collect();
         if let Some(trial) = &mut self.trying.trials.trial {
             let words =
                 units.iter().map(|unit| (unit, k.last_lines(unit))).find(|(_, lines)| !lines.is_empty());
             let words = words.map(|(unit, lines)| format!("; the last of {unit}: {}", lines.join(" / ")));
             let reason = format!("{reason}{}", words.unwrap_or_default());
+            let reason = text::bounded(&reason, limits::TEXT_BYTES);
             trial.verdict = Some(Sick { reason, units });
             k.store_trials(self.trying.trials.text());
         }
-        self.trying.end();
     }
 
     /// The running slot is committed.
@@ -171,6 +189,7 @@ impl Supervisor {
         }
         if let Some(trial) = self.trying.trials.trial.take() {
             self.trying.trials.let_go(&trial.root_hash);
+            self.trying.trials.unproven = None;
             self.judge(trial.generation, Verdict::Committed, "", k);
             if let Some(root_hash) = &trial.back_from {
                 let left =
@@ -206,7 +225,7 @@ impl Supervisor {
             self.look_again = true;
         }
         let Some(compare) = self.trying.compare.take_if(|compare| compare.at <= now) else { return };
-        if self.stopping.is_some() {
+        if self.stopping.is_some() || self.facts.rescue.is_some() || self.config_status.state != "applied" {
             return;
         }
         // Sick with the old version as well: the new one was not to blame.

@@ -37,8 +37,10 @@ pub(super) struct Update {
     error: String,
     /// When an idle worker is stopped.
     idle_at: Option<Duration>,
-    /// When to look by ourselves.
+    /// When to see whether it is time to look by ourselves.
     look_at: Option<Duration>,
+    /// When that was done last.
+    looked: Option<Duration>,
 }
 
 /// What is being done.
@@ -46,6 +48,8 @@ pub(super) struct Update {
 struct Order {
     what: UpdateOrder,
     again: bool,
+    /// Nobody asked for it: it keeps to the window.
+    by_itself: bool,
     stage: Stage,
     /// Without a sign of life until then, it is given up.
     by: Duration,
@@ -60,6 +64,8 @@ enum Stage {
     /// The boot record is to say that nothing is started from the other slot.
     Disarming,
     Writing,
+    /// What the new version is judged by is to be on the disk.
+    Noting,
     /// The boot record is to say that the other slot is started next.
     Arming,
 }
@@ -85,7 +91,7 @@ impl Supervisor {
         if let Some(why) = self.busy_with_update(what) {
             return refuse("busy", why);
         }
-        self.begin_update(what, again, now, k);
+        self.begin_update(what, again, false, now, k);
         self.run_events(now, k);
         Reply::Done
     }
@@ -100,6 +106,16 @@ impl Supervisor {
         if what == UpdateOrder::Cancel && !self.update.armed {
             return Some("no update waits to be started".into());
         }
+        if let Some(why) = self
+            .facts
+            .state_trouble
+            .as_ref()
+            .filter(|_| ![UpdateOrder::Check, UpdateOrder::Cancel].contains(&what))
+        {
+            return Some(format!(
+                "the state is a temporary one ({why}): nobody would know what the new version has to prove"
+            ));
+        }
         if what != UpdateOrder::Check && !self.health.is_confirmed() {
             let why = if self.is_judged() {
                 "the version that runs is on trial itself"
@@ -111,12 +127,19 @@ impl Supervisor {
         None
     }
 
-    fn begin_update(&mut self, what: UpdateOrder, again: bool, now: Duration, k: &mut dyn Kernel) {
+    fn begin_update(
+        &mut self,
+        what: UpdateOrder,
+        again: bool,
+        by_itself: bool,
+        now: Duration,
+        k: &mut dyn Kernel,
+    ) {
         self.update.error.clear();
         self.update.idle_at = None;
         let by = now.saturating_add(limits::UPDATE_SILENCE);
         let stage = if what == UpdateOrder::Cancel { Stage::Disarming } else { Stage::Asking };
-        self.update.order = Some(Order { what, again, stage, by, done: 0, total: 0 });
+        self.update.order = Some(Order { what, again, by_itself, stage, by, done: 0, total: 0 });
         if stage == Stage::Disarming {
             return k.set_trial(false);
         }
@@ -135,7 +158,7 @@ impl Supervisor {
         let Some(order) = self.update.order.as_mut() else { return };
         match order.stage {
             Stage::Asking | Stage::Writing => order.stage = Stage::Asking,
-            Stage::Disarming | Stage::Arming => return,
+            Stage::Disarming | Stage::Noting | Stage::Arming => return,
         }
         let settings = &self.update.settings;
         let source = UpdateSource {
@@ -193,11 +216,10 @@ impl Supervisor {
     pub(super) fn trial_set(&mut self, result: Result<(), String>, now: Duration, k: &mut dyn Kernel) {
         let Some(order) = self.update.order.as_mut() else { return };
         order.by = now.saturating_add(limits::UPDATE_SILENCE);
-        let (what, stage) = (order.what, order.stage);
+        let (what, stage, by_itself) = (order.what, order.stage, order.by_itself);
         if let Err(why) = result {
-            if stage == Stage::Arming {
-                self.drop_trial(&why, k);
-            }
+            // It may have been written all the same: the note stays, an operator can cancel, the next boot knows.
+            self.update.armed |= stage == Stage::Arming;
             return self.update_failed(&why, now, k);
         }
         match stage {
@@ -208,6 +230,10 @@ impl Supervisor {
                     k.say(console::update("is not started the next time"));
                     return self.update_over(now);
                 }
+                self.trying.trials.unproven =
+                    self.update.offer.as_ref().map(|(offer, _)| offer.version.clone());
+                k.store_trials(self.trying.trials.text());
+                k.other_slot_changed();
                 self.write_update(k);
             }
             Stage::Arming => {
@@ -215,11 +241,13 @@ impl Supervisor {
                 let version = self.trying.trials.trial.as_ref().map_or("", |trial| &trial.version);
                 k.say(console::update(&format!("version {version} is started the next time")));
                 self.update_over(now);
-                if matches!(what, UpdateOrder::Reboot | UpdateOrder::Rollback) {
+                // One that took too long waits for the next window.
+                let may = !by_itself || self.update.settings.window.holds(k.wall().as_secs());
+                if may && matches!(what, UpdateOrder::Reboot | UpdateOrder::Rollback) {
                     self.halt(Halt::Reboot, "update", limits::SHUTDOWN, now, k);
                 }
             }
-            Stage::Asking | Stage::Writing => {}
+            Stage::Asking | Stage::Writing | Stage::Noting => {}
         }
     }
 
@@ -249,7 +277,7 @@ impl Supervisor {
             return;
         };
         let Some(order) = self.update.order.as_mut() else { return };
-        if !matches!(order.stage, Stage::Writing | Stage::Asking) {
+        if order.stage != Stage::Writing {
             return;
         }
         let what = order.what;
@@ -270,6 +298,14 @@ impl Supervisor {
 
     /// What is in the other slot is tried again.
     fn try_other_slot(&mut self, now: Duration, k: &mut dyn Kernel) {
+        if let Some(version) = &self.trying.trials.unproven {
+            let why = format!(
+                "slot {} was overwritten by version {version}, which has never stayed on this machine; \"berth update reboot\" \
+                 goes on with updates",
+                self.facts.other_slot
+            );
+            return self.update_failed(&why, now, k);
+        }
         match k.other_slot() {
             Ok(Some((version, root_hash))) => {
                 let why = format!("back from {}, by an operator", self.facts.version);
@@ -292,7 +328,7 @@ impl Supervisor {
         k: &mut dyn Kernel,
     ) {
         if let Some(order) = self.update.order.as_mut() {
-            order.stage = Stage::Arming;
+            order.stage = Stage::Noting;
             order.by = now.saturating_add(limits::UPDATE_SILENCE);
         }
         let slot = self.facts.other_slot.clone();
@@ -306,11 +342,38 @@ impl Supervisor {
         };
         let generation = self.record(change, None, k);
         let (from, units) = (self.facts.version.clone(), self.well_units());
-        self.trying.trials.trial =
-            Some(Trial { generation, slot, version, root_hash, from, back_from, units, verdict: None });
+        let configured = self.config_status.state == "applied";
+        self.trying.trials.trial = Some(Trial {
+            generation,
+            slot,
+            version,
+            root_hash,
+            from,
+            back_from,
+            configured,
+            units,
+            verdict: None,
+        });
         // First what the new version is judged by, then the step that starts it.
         k.store_trials(self.trying.trials.text());
-        k.set_trial(true);
+    }
+
+    /// What the new version is judged by is on the disk, or is not.
+    pub(super) fn trials_kept(&mut self, result: Result<(), String>, now: Duration, k: &mut dyn Kernel) {
+        let Some(order) = self.update.order.as_mut().filter(|order| order.stage == Stage::Noting) else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                order.stage = Stage::Arming;
+                order.by = now.saturating_add(limits::UPDATE_SILENCE);
+                k.set_trial(true);
+            }
+            Err(why) => {
+                self.drop_trial(&why, k);
+                self.update_failed(&format!("not put on trial: {why}"), now, k);
+            }
+        }
     }
 
     /// What was to be tried is not.
@@ -325,6 +388,9 @@ impl Supervisor {
     pub(super) fn update_failed(&mut self, why: &str, now: Duration, k: &mut dyn Kernel) {
         if self.update.order.is_none() {
             return;
+        }
+        if self.update.order.as_ref().is_some_and(|order| order.stage == Stage::Writing) {
+            k.other_slot_changed();
         }
         k.say(console::update(why));
         self.update.error = why.to_owned();
@@ -366,7 +432,7 @@ impl Supervisor {
             self.event(UPDATE, Event::Stop);
         }
         if self.update.look_at.is_some_and(|at| at <= now) {
-            self.update.look_at = Some(now.saturating_add(limits::UPDATE_EVERY));
+            self.update.look_at = Some(now.saturating_add(limits::UPDATE_LOOK));
             self.look_for_update(now, k);
         }
     }
@@ -374,9 +440,12 @@ impl Supervisor {
     /// By itself, if it is to.
     fn look_for_update(&mut self, now: Duration, k: &mut dyn Kernel) {
         let settings = &self.update.settings;
-        let may = settings.automatic && settings.window.holds(k.wall().as_secs()) && k.clock_is_set();
+        let rested = self.update.looked.is_none_or(|at| now.saturating_sub(at) >= limits::UPDATE_EVERY);
+        let may =
+            rested && settings.automatic && settings.window.holds(k.wall().as_secs()) && k.clock_is_set();
         if may && self.facts.no_update.is_none() && self.busy_with_update(UpdateOrder::Reboot).is_none() {
-            self.begin_update(UpdateOrder::Reboot, false, now, k);
+            self.update.looked = Some(now);
+            self.begin_update(UpdateOrder::Reboot, false, true, now, k);
         }
     }
 
@@ -395,7 +464,7 @@ impl Supervisor {
         let state = match order.map(|order| order.stage) {
             Some(Stage::Asking) => "checking",
             Some(Stage::Disarming | Stage::Writing) => "writing",
-            Some(Stage::Arming) => "arming",
+            Some(Stage::Noting | Stage::Arming) => "arming",
             None if update.armed => "armed",
             None if !judging.is_empty() => "assessing",
             None => "idle",

@@ -36,6 +36,8 @@ pub struct Fake {
     pub confirm_fails: bool,
     /// The next time, the trial cannot be written.
     pub trial_fails: bool,
+    /// The next time, what is remembered of trials cannot be kept.
+    pub trials_fail: bool,
     /// As last kept.
     pub trials: String,
     /// Version and root hash of what is in the other slot.
@@ -215,7 +217,11 @@ impl Kernel for Fake {
         self.inbox.push_back(Input::TrialSet(if failed { Err("disk is slow".into()) } else { Ok(()) }));
     }
     fn store_trials(&mut self, text: String) {
-        self.trials = text;
+        let failed = std::mem::take(&mut self.trials_fail);
+        if !failed {
+            self.trials = text;
+        }
+        self.inbox.push_back(Input::TrialsKept(if failed { Err("no space".into()) } else { Ok(()) }));
     }
     fn other_slot(&self) -> Result<Option<(String, String)>, String> {
         Ok(self.other.clone())
@@ -337,7 +343,8 @@ pub fn facts() -> Facts {
         other_slot: "b".into(),
         no_update: None,
         state_trouble: None,
-        trial: None,
+        trial_left: false,
+        tried: false,
         other_went: String::new(),
         hostname: "berth".into(),
         machine_id: "0123456789abcdef0123456789abcdef".into(),

@@ -68,7 +68,8 @@ fn next_boot(trials: &str, slot: &str, trial: bool, config: &str) -> Machine {
         slot: slot.into(),
         other_slot: other_slot.into(),
         on_trial: trial && slot == "b",
-        trial: trial.then(|| "b".into()),
+        trial_left: trial,
+        tried: trial,
         other_went: "its kernel never came as far as init".into(),
         version: if slot == "b" { "2".into() } else { "0.1.0".into() },
         ..facts()
@@ -90,6 +91,7 @@ fn tried(units: &[&str]) -> String {
         root_hash: "2".repeat(64),
         from: "0.1.0".into(),
         back_from: None,
+        configured: true,
         units: units.iter().map(ToString::to_string).collect(),
         verdict: None,
     };
@@ -217,8 +219,19 @@ fn a_record_that_cannot_be_written_leaves_everything_as_it_was() {
     ask(&mut machine, UpdateOrder::Apply, "2");
     machine.k.trial_fails = true;
     machine.worker(UPDATE, FromWorker::UpdateWritten { root_hash: "2".repeat(64) });
-    assert_eq!(status(&mut machine).state, "idle");
+    // Perhaps it was written all the same: the note stays, and it can be called off.
+    assert!(status(&mut machine).error.contains("disk is slow"));
+    assert_eq!(status(&mut machine).state, "armed");
+    assert!(Trials::parse(&machine.k.trials).unwrap().trial.is_some());
+    order(&mut machine, UpdateOrder::Cancel);
     assert_eq!(Trials::parse(&machine.k.trials).unwrap().trial, None);
+    // Without the note of what was well nothing is put on trial.
+    ask(&mut machine, UpdateOrder::Apply, "2");
+    let before = machine.called("set trial true");
+    machine.k.trials_fail = true;
+    machine.worker(UPDATE, FromWorker::UpdateWritten { root_hash: "2".repeat(64) });
+    assert!(status(&mut machine).error.contains("not put on trial: no space"));
+    assert_eq!(machine.called("set trial true"), before);
 }
 
 #[test]
@@ -331,6 +344,65 @@ fn a_version_without_the_config_or_the_state_is_taken_back() {
     machine.ready(API);
     machine.seconds(90);
     assert_eq!(machine.called("condemn not healthy after 90 s: the state is a temporary one (no driver)"), 1);
+}
+
+#[test]
+fn what_was_sick_before_neither_counts_nor_delays() {
+    let mut machine = next_boot(&tried(&["web"]), "b", true, "web\njunk");
+    machine.k.refuse.insert("junk".into(), "no such file".into());
+    for _ in 0..90 + 2 * SETTLE {
+        machine.exit("junk", Exit::Code(1));
+        machine.seconds(1);
+    }
+    assert_eq!(machine.called("confirm"), 1);
+    assert!(machine.said("version 2 took the place of 0.1.0"));
+}
+
+#[test]
+fn a_required_unit_that_is_as_sick_with_the_old_version_is_no_reason_either() {
+    let mut machine = next_boot(&tried(&["web"]), "b", true, "web\n*db+");
+    machine.k.sick.insert("db".into(), "connection refused".into());
+    machine.seconds(90 + 2 * SETTLE);
+    let kept = machine.k.trials.clone();
+    assert_eq!(Trials::parse(&kept).unwrap().trial.unwrap().verdict.unwrap().units, ["db"]);
+    let mut machine = next_boot(&kept, "a", true, "web\n*db+");
+    machine.k.sick.insert("db".into(), "connection refused".into());
+    machine.seconds(90 + SETTLE);
+    assert!(machine.said("it was not to blame"), "{:#?}", machine.k.said);
+}
+
+#[test]
+fn what_was_overwritten_is_not_gone_back_to() {
+    let mut machine = healthy("web");
+    machine.k.other = Some(("2".into(), "2".repeat(64)));
+    ask(&mut machine, UpdateOrder::Fetch, "2");
+    machine.worker(UPDATE, FromWorker::UpdateFailed { error: "the line broke".into() });
+    order(&mut machine, UpdateOrder::Rollback);
+    let error = status(&mut machine).error;
+    assert!(error.contains("was overwritten by version 2, which has never stayed"), "{error}");
+    assert_eq!(machine.called("set trial true"), 0);
+}
+
+#[test]
+fn a_loader_that_never_tried_it_is_no_verdict() {
+    let mut facts = Facts { trial_left: true, ..facts() };
+    facts.tried = false;
+    let mut machine = Machine::new(facts);
+    machine.supervisor.set_trials(Trials::parse(&tried(&["web"])).unwrap());
+    machine.begin(Some("web"));
+    assert!(machine.said("version 2 was not started"));
+    assert_eq!(machine.called("set trial false"), 1);
+    assert_eq!(Trials::parse(&machine.k.trials).unwrap().quarantine, []);
+}
+
+#[test]
+fn a_temporary_state_takes_no_updates() {
+    let mut machine = Machine::new(Facts { state_trouble: Some("no disk".into()), ..facts() });
+    machine.begin(Some("web"));
+    assert!(
+        refused(order(&mut machine, UpdateOrder::Apply)).contains("the state is a temporary one (no disk)")
+    );
+    assert!(matches!(order(&mut machine, UpdateOrder::Check), Reply::Done));
 }
 
 #[test]
