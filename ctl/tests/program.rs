@@ -675,7 +675,14 @@ fn run() {
     assert!(fake.asked().contains(&format!("{:?}", Request::Remove { unit: "web".into(), force: true })));
     assert_eq!(laptop.berth(&["run", "--rm", "-d", "example.org/web:1"]).code, 2);
     assert_eq!(laptop.berth(&["run", "--save", "example.org/web:1"]).code, 2);
-    let saved = laptop.prints(&["run", "--save", "--name", "web", "example.org/web:1"]);
+    let taken = laptop.berth(&["run", "--save", "--name", "web", "example.org/web:1"]);
+    assert_eq!(
+        (taken.code, taken.err.contains("there is a unit \"web\" already")),
+        (2, true),
+        "{}",
+        taken.err
+    );
+    let saved = laptop.prints(&["run", "--save", "--name", "fresh", "example.org/web:1"]);
     assert!(saved.contains("~ unit web"), "{saved}");
 }
 

@@ -39,6 +39,9 @@ pub struct Cgroup {
     events: OwnedFd,
 }
 
+/// Cgroups that a unit left behind and that are removed at once: whoever does it has other things to do.
+const PRUNED: u32 = 1024;
+
 impl Cgroup {
     /// Makes (or takes over) the cgroup at `path` and sets its limits. The parent must have delegated its controllers,
     /// see [`delegate`]. A limit that cannot be set is an error: nothing runs without its limits.
@@ -51,6 +54,7 @@ impl Cgroup {
     /// Makes or takes over a cgroup as it is. An empty one is made anew: what `clone3` puts into a cgroup that was
     /// killed before, Linux since 6.12.14 kills at once (it compares that one's count of kills with the cloner's own).
     pub fn open(path: &Path) -> io::Result<Self> {
+        prune(path);
         let _ = fs::remove_dir(path);
         match fs::create_dir(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(about(path, error)),
@@ -140,13 +144,9 @@ impl Cgroup {
         self.write("cgroup.kill", "1", true)
     }
 
-    /// Removes it, with what was made by [`Cgroup::child`]; it must be empty.
+    /// Removes it, with what was made by [`Cgroup::child`], or by a privileged unit itself; it must be empty.
     pub fn remove(self) -> io::Result<()> {
-        let folders = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        for folder in folders.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-            // Why not, the kernel says of the parent.
-            let _ = fs::remove_dir(folder.path());
-        }
+        prune(&self.path);
         match fs::remove_dir(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(about(&self.path, error)),
             _ => Ok(()),
@@ -212,4 +212,22 @@ pub fn delegate(path: &Path) -> io::Result<()> {
 
 fn about(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Removes what is below a cgroup and empty, innermost first. Why something stays, the kernel says of the parent.
+fn prune(path: &Path) {
+    let (mut left, mut found) = (PRUNED, vec![path.to_owned()]);
+    let mut next = 0;
+    while let Some(folder) = found.get(next).cloned() {
+        next += 1;
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if left > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                left -= 1;
+                found.push(entry.path());
+            }
+        }
+    }
+    for folder in found.iter().skip(1).rev() {
+        let _ = fs::remove_dir(folder);
+    }
 }

@@ -43,6 +43,24 @@ impl Disk {
     }
 }
 
+/// Whether a character device is a way to one of these disks: that of an NVMe controller or name space, of a SCSI device (`sg`, `bsg`), of
+/// the USB device that it is.
+pub fn is_way_to(character: Disk, disks: &BTreeSet<Disk>) -> bool {
+    is_way_below(Path::new("/sys/dev"), character, disks)
+}
+
+fn is_way_below(sys: &Path, character: Disk, disks: &BTreeSet<Disk>) -> bool {
+    let Ok(here) = std::fs::canonicalize(sys.join("char").join(character.to_string())) else { return false };
+    let hung = std::fs::canonicalize(here.join("device")).ok();
+    disks.iter().any(|disk| {
+        let ours = std::fs::canonicalize(sys.join("block").join(disk.to_string()).join("device"));
+        let same = |place: &PathBuf| {
+            ours.as_ref().is_ok_and(|ours| ours.starts_with(place) || place.starts_with(ours))
+        };
+        same(&here) || hung.as_ref().is_some_and(same)
+    })
+}
+
 fn below(devices: &Path, device: Disk, depth: u32, found: &mut BTreeSet<Disk>) {
     let number =
         |path: PathBuf| std::fs::read_to_string(path.join("dev")).ok().and_then(|text| Disk::parse(&text));
@@ -87,6 +105,32 @@ fn mounted(mounts: &str, place: &Path) -> Option<Disk> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn ways_to_a_disk_are_known_by_what_they_hang_on() {
+        let sys = tempfile::tempdir().unwrap();
+        let devices = sys.path().join("devices/pci/nvme/nvme0");
+        let dev = sys.path().join("dev");
+        let link = |to: &Path, at: PathBuf| {
+            std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(to, at).unwrap();
+        };
+        for name in ["nvme0n1", "ng0n1"] {
+            std::fs::create_dir_all(devices.join(name)).unwrap();
+            link(&devices, devices.join(name).join("device"));
+        }
+        let other = sys.path().join("devices/virtual/misc/kvm");
+        std::fs::create_dir_all(&other).unwrap();
+        link(&devices.join("nvme0n1"), dev.join("block/259:0"));
+        link(&devices.join("ng0n1"), dev.join("char/240:0"));
+        link(&devices, dev.join("char/241:0"));
+        link(&other, dev.join("char/10:232"));
+        let own = BTreeSet::from([Disk { major: 259, minor: 0 }]);
+        let is_way = |major, minor| is_way_below(&dev, Disk { major, minor }, &own);
+        assert!(is_way(240, 0) && is_way(241, 0), "name space and controller");
+        assert!(!is_way(10, 232) && !is_way(1, 3));
+        assert!(!is_way_below(&dev, Disk { major: 240, minor: 0 }, &BTreeSet::new()));
+    }
 
     #[test]
     fn partitions_and_mappings_lead_to_their_disks() {

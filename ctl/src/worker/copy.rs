@@ -3,10 +3,10 @@
 //! places in there, and it can do no more than the unit's own programs. Nothing of the image is run for it.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -49,16 +49,29 @@ fn write(path: &Path, name: &Path, bytes: u64, from: &mut dyn io::Read) -> Resul
         Ok(found) => is_file(path, &found).map(|()| path.to_owned())?,
         Err(_) => path.to_owned(),
     };
+    // A link is followed, as for whoever writes to it; in here it leads nowhere else.
+    let target = fs::canonicalize(&target).unwrap_or(target);
+    let old = fs::metadata(&target).ok();
     let failed = |error: io::Error| format!("{}: {error}", target.display());
     let mut beside = target.clone().into_os_string();
-    beside.push(BESIDE);
+    beside.push(format!("{BESIDE}.{}", std::process::id()));
     let beside = PathBuf::from(beside);
     let _ = fs::remove_file(&beside);
-    let mut file = File::create_new(&beside).map_err(failed)?;
+    // Nobody else reads it before it has the rights of what it replaces.
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(failed)?;
     let written = io::copy(&mut from.take(bytes.saturating_add(1)), &mut file).and_then(|count| {
         if count == bytes { file.sync_all() } else { Err(io::Error::other("it did not arrive whole")) }
     });
-    written.and_then(|()| fs::rename(&beside, &target)).map_err(|error| {
+    let rights = |old: &fs::Metadata| -> io::Result<()> {
+        std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))
+    };
+    let rights = match &old {
+        Some(old) => rights(old),
+        None => file.set_permissions(fs::Permissions::from_mode(0o644)),
+    };
+    written.and(rights).and_then(|()| fs::rename(&beside, &target)).map_err(|error| {
         let _ = fs::remove_file(&beside);
         failed(error)
     })
@@ -90,6 +103,13 @@ mod tests {
         let mut out = Vec::new();
         read(&at("file"), &mut out).unwrap();
         assert_eq!(out, b"hello");
+        // What is replaced keeps its rights, and a link what it leads to.
+        fs::set_permissions(at("file"), fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        write(&at("link"), Path::new("x"), 5, &mut &b"hello"[..]).unwrap();
+        assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
+        assert_eq!(fs::metadata(at("file")).unwrap().mode() & 0o777, 0o600);
+        fs::remove_file(at("link")).unwrap();
         fs::create_dir(at("folder")).unwrap();
         write(&at("folder"), Path::new("/a/b"), 1, &mut &b"x"[..]).unwrap();
         assert_eq!(fs::read(at("folder/b")).unwrap(), b"x");

@@ -92,8 +92,8 @@ impl Edit {
     }
 }
 
-/// The config with a mark in the place of each secret. Comments in tables that hold secrets are left out: who comments a
-/// password out still has it there.
+/// The config with a mark in the place of each secret. Comments in tables that hold secrets are left out, and so are those that
+/// were values: who comments a password out still has it there.
 pub fn without_secrets(config: &[u8]) -> Result<String, String> {
     let source = text::source("berth.toml", config).map_err(|report| report.to_string())?;
     let outline = Outline::of(&source)?;
@@ -105,7 +105,11 @@ pub fn without_secrets(config: &[u8]) -> Result<String, String> {
         }
     }
     for (path, span) in &outline.comments {
-        if path.first().is_some_and(|first| matches!(first.as_str(), "secrets" | "registries" | "proxy")) {
+        let table = path.first().map(String::as_str);
+        let secret = matches!(table, Some("secrets" | "registries" | "proxy" | super::docker::FIELD));
+        // A line that was a value once: nobody knows of which table.
+        let text = source.text.get(span.clone()).unwrap_or_default();
+        if secret || (text.contains('=') && text.contains(['"', '\''])) {
             cuts.push((span.clone(), String::new()));
         }
     }
@@ -470,6 +474,10 @@ image = \"web:1\" # shown, too
             !shown.contains("geheim") && shown.contains("ca = \"shown\"") && shown.contains("db = \"db\""),
             "{shown}"
         );
+        // Lines that were values once, wherever they stand.
+        let old = "format = 1\n# plain words stay\n# [secrets]\n# db = \"geheim\"\n[access]\nkeys = []\n";
+        let shown = without_secrets(old.as_bytes()).unwrap();
+        assert!(!shown.contains("geheim") && shown.contains("plain words stay"), "{shown}");
         assert!(without_secrets(b"[secrets\ndb = \"geheim\"").is_err());
     }
 }

@@ -11,7 +11,7 @@
 use super::fault::{At, Fault, Step};
 use super::plan::Plan;
 use super::setup::{c_path, make_dir};
-use crate::disks::Disk;
+use crate::disks::{self, Disk};
 use crate::limits::DEVICES;
 use crate::model::Device;
 use crate::sys::mount;
@@ -52,6 +52,9 @@ fn node(device: &Device, own: &BTreeSet<Disk>, mode: u32) -> Step<()> {
     };
     if kind == libc::S_IFBLK && !Disk::of(about.rdev()).whole().is_disjoint(own) {
         return Err(Fault::new(failed(), "it is on the disk that Berth itself lies on"));
+    }
+    if kind == libc::S_IFCHR && disks::is_way_to(Disk::of(about.rdev()), own) {
+        return Err(Fault::new(failed(), "it leads to the disk that Berth itself lies on"));
     }
     let path = Path::new(target.trim_start_matches('/'));
     let mut folder = PathBuf::new();

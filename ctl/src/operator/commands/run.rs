@@ -3,7 +3,7 @@
 use super::remote::{self, Asker};
 use super::{Failure, Out, config, remark};
 use crate::operator::cli::RunArgs;
-use crate::operator::client::LogOptions;
+use crate::operator::client::{Client, LogOptions};
 use berth_api::run::Begun;
 use berth_units::config::edit::Edit;
 use berth_units::control::UnitDetail;
@@ -18,6 +18,10 @@ pub(super) fn run(args: &RunArgs, asker: &Asker, out: Out) -> Result<(), Failure
     if args.save {
         let name = args.name.clone();
         let name = name.ok_or_else(|| Failure::Usage("--save needs a --name for the unit".into()))?;
+        if asker.ask(Client::units)?.iter().any(|unit| unit.name == name) {
+            let why = format!("there is a unit {name:?} already; \"berth unit apply\" changes it");
+            return Err(Failure::Usage(why));
+        }
         return config::put_units(&Edit { units: [(name, file)].into(), ..Edit::default() }, asker, out);
     }
     let Begun { unit } = asker.ask(|client| client.run(args.name.as_deref(), file))?;

@@ -104,12 +104,23 @@ impl Supervisor {
         k: &mut dyn Kernel,
     ) -> Option<Reply> {
         let Some(edit) = edit else { return Some(refuse("bad-request", "the units did not arrive")) };
+        if self.config_status.reload.as_ref().is_some_and(|reload| reload.state == "kept") {
+            let why = "another config comes into force at the next boot, and would be lost: reboot first, or \"berth config apply\" a whole one";
+            return Some(refuse("busy", why));
+        }
         let base = match self.generation_in_force() {
             Ok(base) => base,
             Err(why) => return Some(refuse("failed", why)),
         };
         let why = "units sent by an operator".to_owned();
         self.make(Recipe::Edited(base, edit), Making { peer, why, trial, base: Some(base) }, k)
+    }
+
+    /// Units of configs that are on their way, or may come back.
+    pub(super) fn promised(&self) -> impl Iterator<Item = &Unit> {
+        let applying = self.applying.iter().map(|applying| &applying.config);
+        let before = self.unconfirmed.iter().map(|unconfirmed| &unconfirmed.before);
+        applying.chain(before).flat_map(|config| &config.units)
     }
 
     /// Puts an earlier generation's config in force again. `None` as above.
@@ -394,12 +405,19 @@ impl Supervisor {
             self.look_again = true;
             self.tell_names(k);
         }
-        // New units may have volumes and ports of those that go.
+        // New units may have volumes and ports of those that go, and names of which something is still being removed.
         let going = self.units.values().any(|run| matches!(run.becomes, Some(Becomes::Nothing)));
         if going || self.coming.is_empty() {
             return;
         }
-        for unit in std::mem::take(&mut self.coming) {
+        let (later, now): (Vec<Unit>, Vec<Unit>) = std::mem::take(&mut self.coming)
+            .into_iter()
+            .partition(|unit| self.discarding.contains(&unit.name));
+        self.coming = later;
+        if now.is_empty() {
+            return;
+        }
+        for unit in now {
             let name = unit.name.clone();
             self.units.insert(name.clone(), Run::new(unit));
             self.want(&name);
@@ -458,7 +476,7 @@ impl Run {
     }
 
     /// The unit that it is, or becomes.
-    fn to_be(&self) -> Option<&Unit> {
+    pub(super) fn to_be(&self) -> Option<&Unit> {
         match &self.becomes {
             None => Some(&self.unit),
             Some(Becomes::Unit(unit, _)) => Some(unit),

@@ -52,7 +52,10 @@ impl Supervisor {
         unit.transient = Some(k.wall().as_nanos());
         k.say(console::run(&name, &unit.container.image));
         self.units.insert(name.clone(), Run::new(unit));
-        self.take_order(Graph::new(self.units.values().map(|run| &run.unit)));
+        // Those that are about to come, or to become others, keep their places.
+        let all: Vec<Unit> =
+            self.units.values().filter_map(Run::to_be).chain(&self.coming).cloned().collect();
+        self.take_order(Graph::new(&all));
         self.want(&name);
         self.look_again = true;
         self.tell_names(k);
@@ -112,7 +115,8 @@ impl Supervisor {
     /// Each volume that a unit names, and the units that do.
     pub fn volumes_in_use(&self) -> BTreeMap<String, Vec<String>> {
         let mut used: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        let coming = self.units.values().flat_map(Run::is_and_becomes).chain(&self.coming);
+        let coming =
+            self.units.values().flat_map(Run::is_and_becomes).chain(&self.coming).chain(self.promised());
         for unit in coming {
             for volume in &unit.container.volumes {
                 let units = used.entry(volume.name.clone()).or_default();
@@ -139,6 +143,7 @@ impl Supervisor {
         self.runs_of(name).next().is_some()
             || self.discarding.contains(name)
             || self.coming.iter().any(|unit| unit.service() == name)
+            || self.promised().any(|unit| unit.name == name)
     }
 
     /// Names come back when they are free again: what is kept for each unit (an id range, a folder) does not grow with time.

@@ -102,3 +102,15 @@ fn what_does_not_fit_is_refused_whole() {
     rescue.begin(Some("web"));
     assert!(run(&mut rescue, None, ONCE).unwrap_err().contains("rescue"));
 }
+
+#[test]
+fn what_may_come_back_keeps_its_name_and_its_volumes() {
+    let mut machine = machine();
+    let reply = super::apply::send(&mut machine, "web", Some(300), false);
+    assert!(matches!(reply, Reply::ConfigChange(_)));
+    machine.seconds(5);
+    assert!(!machine.supervisor.has("db"), "it is gone, for now");
+    assert!(run(&mut machine, Some("db"), ONCE).unwrap_err().contains("there is a unit \"db\" already"));
+    machine.seconds(300);
+    assert!(machine.supervisor.has("db"));
+}
