@@ -31,6 +31,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// An emulated boot takes half a minute on a busy computer; this ends a hang.
@@ -41,6 +43,8 @@ const SAMPLE: usize = 1000;
 const REPEATS: [usize; 2] = [8, 64];
 /// Of so many states one is also used to finish the update from, without a boot.
 const FINISH_EVERY: usize = 25;
+/// Machines at once: an emulated one keeps one processor busy.
+const AT_ONCE: usize = 2;
 /// Boots of a sample, and after how many of them the finished update is booted as well.
 const BOOTS: usize = 20;
 const BOOT_AGAIN_EVERY: usize = 7;
@@ -125,19 +129,33 @@ pub fn faults(plan: Plan) -> Result<()> {
         }
     }
     let boots = plan.boots.unwrap_or(BOOTS).min(cuts.len());
-    let mut booted = 0;
-    for index in 0..boots {
-        // Spread over the whole update; the last one is the end of it.
-        let at = if boots < 2 { cuts.len() - 1 } else { index * (cuts.len() - 1) / (boots - 1) };
-        let Some(cut) = cuts.get(at) else { continue };
-        let firmware = if index % 2 == 0 { Firmware::Uefi } else { Firmware::Bios };
-        let again = index % BOOT_AGAIN_EVERY == 0;
-        faults.say(&format!("boot {} of {boots}: {firmware:?}, {cut}", index + 1));
-        match faults.boot(*cut, firmware, again) {
-            Ok(more) => booted += more,
-            Err(error) => bricked.push(format!("{firmware:?}, {cut}: {error:#}")),
+    let (next, results) = (AtomicUsize::new(0), Mutex::new((0, Vec::new())));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= boots {
+                        return;
+                    }
+                    // Spread over the whole update; the last one is the end of it.
+                    let at = if boots < 2 { cuts.len() - 1 } else { index * (cuts.len() - 1) / (boots - 1) };
+                    let Some(cut) = cuts.get(at) else { continue };
+                    let firmware = if index % 2 == 0 { Firmware::Uefi } else { Firmware::Bios };
+                    let again = index % BOOT_AGAIN_EVERY == 0;
+                    faults.say(&format!("boot {} of {boots}: {firmware:?}, {cut}", index + 1));
+                    let outcome = faults.boot(index, *cut, firmware, again);
+                    let mut all = results.lock().unwrap_or_else(PoisonError::into_inner);
+                    match outcome {
+                        Ok(more) => all.0 += more,
+                        Err(error) => all.1.push(format!("{firmware:?}, {cut}: {error:#}")),
+                    }
+                }
+            });
         }
-    }
+    });
+    let (booted, more) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    bricked.extend(more);
     for brick in &bricked {
         eprintln!("{brick}");
     }
@@ -356,10 +374,10 @@ impl Faults {
     }
 
     /// Boots a state, finishes the update on what that leaves, and boots that too if wanted. How many boots that were.
-    fn boot(&self, cut: Cut, firmware: Firmware, again: bool) -> Result<usize> {
+    fn boot(&self, index: usize, cut: Cut, firmware: Firmware, again: bool) -> Result<usize> {
         let mut media = self.state(cut)?;
         let expected = self.judged(cut.scenario, &mut media)?;
-        let path = self.folder.path().join("boot.raw");
+        let path = self.folder.path().join(format!("boot-{index}.raw"));
         disk::copy(&self.scenarios[cut.scenario].before, &path)?;
         let offsets = Disk::open(&path)?;
         for (part, medium) in PARTS.into_iter().zip(&media) {
@@ -377,9 +395,11 @@ impl Faults {
         let mut media = PARTS.into_iter().map(open).collect::<Result<Vec<_>>>()?;
         self.update(&mut media).context("finishing the update")?;
         if !again {
+            let _ = std::fs::remove_file(&path);
             return Ok(1);
         }
         self.boots_into(&path, firmware, Slot::B).context("the boot after the update")?;
+        let _ = std::fs::remove_file(&path);
         Ok(2)
     }
 
@@ -397,9 +417,8 @@ keys = [\"{key}\"]
         let mut running = machine.config(&config).boot()?;
         running.wait_event(&Event::Up { slot: slot.name().into() }, PATIENCE)?;
         running.wait_event(&Event::SlotGood(slot.name().into()), PATIENCE)?;
-        running.press_power_button()?;
-        running.wait_off(PATIENCE)?;
-        Ok(())
+        // What it wrote until it was called healthy is on the disk.
+        running.cut_power()
     }
 }
 
