@@ -110,12 +110,40 @@ pub fn stage(
         return Ok(done);
     }
     let half = parent.join(".new");
+    unmount_below(&half)?;
     remove(&half)?;
     fs::create_dir_all(&half).with_context(|| format!("could not create {}", half.display()))?;
     make(&half)?;
     prune(&parent, keep)?;
     fs::rename(&half, &done).with_context(|| format!("could not move {} into place", half.display()))?;
     Ok(done)
+}
+
+/// Unmounts what a killed build has left mounted below a folder (`/proc`, `/sys`, `/dev/pts` of a tree that was being made): to
+/// remove that with the folder would be to remove the host's.
+fn unmount_below(dir: &Path) -> Result<()> {
+    let mounted = || -> Vec<PathBuf> {
+        let all = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        mount_points(&all).filter(|point| point.starts_with(dir)).collect()
+    };
+    // The newest first: they lie deepest.
+    for point in mounted().into_iter().rev() {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(&point).status();
+    }
+    match mounted().first() {
+        None => Ok(()),
+        Some(point) => {
+            anyhow::bail!("{} is mounted, left by a build that was killed; unmount it", point.display())
+        }
+    }
+}
+
+/// Mount points in a mountinfo file (proc(5)): the fifth field, in which spaces are `\\040`.
+fn mount_points(mountinfo: &str) -> impl Iterator<Item = PathBuf> {
+    mountinfo
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| PathBuf::from(point.replace("\\040", " ").replace("\\134", "\\")))
 }
 
 /// Removes a folder and everything below, if it is there.
@@ -143,4 +171,19 @@ fn prune(parent: &Path, keep: usize) -> Result<()> {
     stages.sort();
     let surplus = stages.len().saturating_sub(keep);
     stages.iter().take(surplus).try_for_each(|(_, path)| remove(path))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "this is how a test fails")]
+
+    use super::*;
+
+    #[test]
+    fn mount_points_are_read_with_their_spaces() {
+        let text =
+            "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n22 21 0:5 / /a\\040b/proc ro,nosuid - proc proc ro\n\n";
+        assert_eq!(mount_points(text).collect::<Vec<_>>(), [PathBuf::from("/"), PathBuf::from("/a b/proc")]);
+        unmount_below(Path::new("/no/such/folder")).unwrap();
+    }
 }
