@@ -53,6 +53,7 @@ pub use watchdog::Watchdog;
 
 use berth_updater::assess;
 use berth_updater::layout::Slot;
+use berth_updater::record::Record;
 use berth_updater::steps::StepRecord;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -144,6 +145,8 @@ pub struct Booted {
     pub disk: PathBuf,
     /// Boot record and step record; every method works (and says why it cannot) when the partition is missing.
     pub record: RecordStore,
+    /// What the record said when this boot began.
+    pub record_found: Option<Record>,
     /// What was wrong with the record when this boot began.
     pub record_trouble: Option<String>,
     /// What kind of start this is; `Start::Rescue` = no user units.

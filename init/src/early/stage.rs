@@ -187,6 +187,7 @@ fn finish(mut stage: Main) -> Booted {
         record,
         state: stage.state,
         watchdog: stage.handover.watchdog,
+        record_found: content,
         record_trouble: trouble,
         timeline: stage.handover.timeline,
         uevents,

@@ -31,16 +31,16 @@ pub fn answer(
     match request {
         Request::ConfigApply { confirm_s, only_look } => {
             let text = peers::config_of(first, API);
-            let trial = Trial { confirm: confirm_s.map(Duration::from_secs), only_look: *only_look };
+            let trial = Trial::of(*confirm_s, *only_look);
             alone(supervisor.apply_config(text, trial, now(), machine))
         }
         Request::UnitsApply { confirm_s, only_look } => {
             let edit = peers::config_of(first, API);
-            let trial = Trial { confirm: confirm_s.map(Duration::from_secs), only_look: *only_look };
+            let trial = Trial::of(*confirm_s, *only_look);
             supervisor.edit_units(peer, edit, trial, machine).and_then(alone)
         }
         Request::Rollback { to, confirm_s, only_look } => {
-            let trial = Trial { confirm: confirm_s.map(Duration::from_secs), only_look: *only_look };
+            let trial = Trial::of(*confirm_s, *only_look);
             supervisor.roll_back(peer, *to, trial, machine).and_then(alone)
         }
         Request::Run { name } => {

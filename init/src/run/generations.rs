@@ -11,11 +11,12 @@
 //! 5. old ones beyond [`limits::GENERATIONS`] lose their number, then their files.
 
 use super::{files, limits};
+use crate::early::files::{replace, sync_folder};
 use berth_units::config::edit::Edit;
 use berth_units::generation::{Generation, Verdict, What};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -124,12 +125,12 @@ pub fn write(state: &Path, write: &Write) -> Result<(), String> {
     let failed = |what: &'static str| move |error: io::Error| format!("generation {number}: {what}: {error}");
     if own.exists() {
         let path = own.join(RECORD);
-        crate::early::files::replace(&path, &record, 0o600).map_err(failed("record"))?;
+        replace(&path, &record, 0o600).map_err(failed("record"))?;
     } else {
         let beside = folder.join(format!("{number}{BESIDE}"));
         remove(&beside).map_err(failed("what a power cut left"))?;
         make(&beside, state, &record, write.config.as_deref()).map_err(failed("not written"))?;
-        fs::rename(&beside, &own).and_then(|()| sync(&folder)).map_err(failed("not named"))?;
+        fs::rename(&beside, &own).and_then(|()| sync_folder(&folder)).map_err(failed("not named"))?;
     }
     if write.current {
         lead(state, CURRENT, number).map_err(failed(CURRENT))?;
@@ -148,7 +149,7 @@ fn make(folder: &Path, state: &Path, record: &[u8], config: Option<&[u8]>) -> io
     fs::create_dir(folder)?;
     fs::set_permissions(folder, Permissions::from_mode(0o700))?;
     match config {
-        Some(text) => crate::early::files::replace(&folder.join(CONFIG), text, 0o600)?,
+        Some(text) => replace(&folder.join(CONFIG), text, 0o600)?,
         // Files of configs are replaced, never written to: both names lead to the same bytes.
         None => match fs::hard_link(state.join(CURRENT).join(CONFIG), folder.join(CONFIG)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -156,7 +157,7 @@ fn make(folder: &Path, state: &Path, record: &[u8], config: Option<&[u8]>) -> io
             _ => {}
         },
     }
-    crate::early::files::replace(&folder.join(RECORD), record, 0o600)
+    replace(&folder.join(RECORD), record, 0o600)
 }
 
 /// Has a link lead to a generation.
@@ -168,7 +169,7 @@ fn lead(state: &Path, link: &str, number: u64) -> io::Result<()> {
     remove(&beside)?;
     symlink(Path::new(FOLDER).join(number.to_string()), &beside)?;
     fs::rename(&beside, state.join(link))?;
-    sync(state)
+    sync_folder(state)
 }
 
 /// The generation that a link leads to.
@@ -214,10 +215,6 @@ fn remove(path: &Path) -> io::Result<()> {
     removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 /// A machine that ran before there were generations has its config in a folder `current`: it becomes generation 1. The
 /// folder and the link change places in one step.
 pub fn adopt(state: &Path) -> Result<(), String> {
@@ -248,7 +245,7 @@ pub fn adopt(state: &Path) -> Result<(), String> {
     remove(&beside).and_then(|()| symlink(Path::new(FOLDER).join("1"), &beside)).map_err(failed)?;
     renameat2(AT_FDCWD, &beside, AT_FDCWD, &current, RenameFlags::RENAME_EXCHANGE)
         .map_err(|error| failed(error.into()))?;
-    sync(state).and_then(|()| remove(&beside)).map_err(failed)
+    sync_folder(state).and_then(|()| remove(&beside)).map_err(failed)
 }
 
 #[cfg(test)]

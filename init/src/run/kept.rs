@@ -1,11 +1,9 @@
 //! What earlier boots kept on the state partition, read in a child: the disk may hang.
 
+use super::passed::Passed;
 use super::{files, generations, limits};
 use crate::sys::child;
 use berth_units::paths;
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use std::fs::File;
-use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 /// All of it.
@@ -25,9 +23,8 @@ pub struct Kept {
 
 /// Makes the folders that units and workers are given, and reads.
 pub fn read() -> Kept {
-    let memory = || memfd_create("kept", MFdFlags::MFD_CLOEXEC).map(File::from);
-    let (Ok(mut config), Ok(mut history), Ok(mut ids), Ok(mut trials)) =
-        (memory(), memory(), memory(), memory())
+    let (Ok(config), Ok(history), Ok(ids), Ok(trials)) =
+        (Passed::new(), Passed::new(), Passed::new(), Passed::new())
     else {
         return Kept { trouble: Some("no memory for the kept config".into()), ..Kept::default() };
     };
@@ -35,20 +32,16 @@ pub fn read() -> Kept {
     let read = child::run(limits::CHILD_STORE, || {
         let folders = files::make_folders();
         let found = generations::config(state);
-        let write = |file: &mut File, bytes: &[u8]| file.write_all(bytes).map_err(|error| error.to_string());
-        write(&mut config, found.as_deref().unwrap_or_default())?;
+        config.put(found.as_deref().unwrap_or_default())?;
         let kept = serde_json::to_vec(&generations::kept(state)).map_err(|error| error.to_string())?;
-        write(&mut history, &kept)?;
-        write(&mut ids, files::kept_ids().as_bytes())?;
-        write(&mut trials, files::kept_trials().as_bytes())?;
+        history.put(&kept)?;
+        ids.put(files::kept_ids().as_bytes())?;
+        trials.put(files::kept_trials().as_bytes())?;
         folders?;
         Ok(if found.is_some() { "found".into() } else { String::new() })
     });
-    let all = |mut file: File| {
-        let mut bytes = Vec::new();
-        let _ = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
-        bytes
-    };
+    // The child has seen to it that none is too long.
+    let all = |passed: Passed| passed.read(u64::MAX).unwrap_or_default();
     match read {
         Ok(found) => Kept {
             config: (found == "found").then(|| all(config)),

@@ -1,36 +1,33 @@
 //! The real kernel behind [`Kernel`]: descriptors, processes, files. Owns everything that the main loop watches.
 
+mod kernel;
+mod operators;
+
 use super::checks::Looks;
 use super::chores::{Chores, Job, Outcome};
 use super::containers::Containers;
 use super::devices::{self, Opened};
 use super::execs::Execs;
-use super::generations::{self, Recipe, Write};
+use super::generations::{self, Write};
 use super::kernel::{Halt, Input, Kernel, Order};
 use super::last::Doing;
 use super::notices::Notices;
+use super::passed::Passed;
 use super::peers::Peers;
 use super::reactor::Reactor;
-use super::supervisor::{API, META, refuse};
-use super::{files, limits, volumes};
-use crate::early::{Booted, Coldplug, Content, RecordStore, console, is_settled, modules, settle};
-use berth_units::config::edit;
-use berth_units::control::{ExecRequest, Reply, ToWorker, VolumeStatus, sealed};
+use super::supervisor::META;
+use super::{files, limits};
+use crate::early::{Booted, Coldplug, Content, RecordStore, is_settled, modules, settle};
+use berth_units::control::ExecRequest;
 use berth_units::image::PreparedImage;
-use berth_units::logs::Stream;
-use berth_units::model::{Check, NetworkMode, Origin, SYSTEM_IMAGE, Sign, Unit};
+use berth_units::model::{NetworkMode, Origin, SYSTEM_IMAGE, Sign, Unit};
 use berth_units::paths;
-use berth_updater::assess;
 use berth_updater::record::Record;
-use berth_updater::steps::Status;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Name of PID 1's own log.
 pub const OWN_LOG: &str = "berth";
@@ -79,12 +76,12 @@ pub struct Machine {
     held: BTreeMap<String, Held>,
     /// Disks that are being opened for a unit.
     opening: BTreeMap<String, Opened>,
-    next_ids: Option<String>,
-    next_trials: Option<String>,
+    /// The newest texts that wait until an older one is kept, by who keeps them.
+    next_texts: Vec<(Job, String)>,
     next_images: VecDeque<String>,
     next_generations: VecDeque<Write>,
     /// What children write their texts into.
-    texts: Vec<(Job, File)>,
+    texts: Vec<(Job, Passed)>,
     step: String,
     next_step: Option<String>,
     condemned: bool,
@@ -126,8 +123,7 @@ impl Machine {
             loaded: BTreeSet::new(),
             held: BTreeMap::new(),
             opening: BTreeMap::new(),
-            next_ids: None,
-            next_trials: None,
+            next_texts: Vec::new(),
             next_images: VecDeque::new(),
             next_generations: VecDeque::new(),
             texts: Vec::new(),
@@ -260,6 +256,24 @@ impl Machine {
         }
     }
 
+    /// Has a child keep a text; if one is at it, when that has ended. Of several that wait only the newest is wanted.
+    fn keep_text(&mut self, job: Job, text: String) {
+        if self.chores.busy(&job) {
+            self.next_texts.retain(|(of, _)| *of != job);
+            return self.next_texts.push((job, text));
+        }
+        let keep = if job == Job::Ids { files::keep_ids } else { files::keep_trials };
+        self.start(job, limits::CHILD_STORE, || keep(&text));
+    }
+
+    /// Goes on with the text that waits; whether there is one.
+    fn keep_next(&mut self, job: &Job) -> bool {
+        let Some(at) = self.next_texts.iter().position(|(of, _)| of == job) else { return false };
+        let (job, text) = self.next_texts.remove(at);
+        self.keep_text(job, text);
+        true
+    }
+
     /// Writes generations, one after the other.
     fn write_generations(&mut self) {
         if self.chores.count(|job| matches!(job, Job::Generation(_))) > 0 {
@@ -270,118 +284,6 @@ impl Machine {
         self.start(job, limits::CHILD_STORE, move || {
             generations::write(Path::new(paths::STATE_CONFIG), &write).map(|()| String::new())
         });
-    }
-
-    /// Has a child make a text that is too long for its answer: it goes into memory that both have.
-    fn make_text(&mut self, job: Job, work: impl FnOnce() -> Result<Vec<u8>, String>) -> Result<(), String> {
-        let text = memfd_create("text", MFdFlags::MFD_CLOEXEC).map_err(|error| error.to_string())?;
-        let mut file = File::from(text.try_clone().map_err(|error| error.to_string())?);
-        let work = move || {
-            let bytes = work()?;
-            file.write_all(&bytes).map(|()| String::new()).map_err(|error| error.to_string())
-        };
-        self.chores.start(&mut self.reactor, job.clone(), limits::CHILD_STORE, now(), work)?;
-        self.texts.push((job, text.into()));
-        Ok(())
-    }
-
-    /// What it has made.
-    fn made_text(&mut self, job: &Job, outcome: Outcome) -> Result<Vec<u8>, String> {
-        let at = self.texts.iter().position(|(of, _)| of == job);
-        let text = at.map(|at| self.texts.remove(at).1);
-        outcome?;
-        let mut text = text.ok_or("the text got lost")?;
-        let mut bytes = Vec::new();
-        text.rewind()
-            .and_then(|()| text.take(berth_units::limits::CONFIG_BYTES as u64 + 1).read_to_end(&mut bytes))
-            .map_err(|error| error.to_string())?;
-        if bytes.len() > berth_units::limits::CONFIG_BYTES {
-            return Err(format!("a config has at most {} bytes", berth_units::limits::CONFIG_BYTES));
-        }
-        Ok(bytes)
-    }
-
-    /// Shows an operator the config of a generation.
-    pub fn show_config(&mut self, number: u64, peer: u64) -> Result<(), String> {
-        let work = move || {
-            let text = generations::config_of(Path::new(paths::STATE_CONFIG), number)?;
-            edit::without_secrets(&text).map(String::into_bytes)
-        };
-        self.make_text(Job::ShowConfig(peer), work)
-    }
-
-    /// Lists the volumes for an operator, or one of them with its size.
-    pub fn list_volumes(
-        &mut self,
-        peer: u64,
-        inspect: Option<String>,
-        used: BTreeMap<String, Vec<String>>,
-    ) -> Result<(), String> {
-        let name = inspect.clone();
-        let work = move || {
-            let folder = Path::new(paths::STATE_VOLUMES);
-            let list = match &name {
-                Some(name) => volumes::inspect(folder, name, &used)?,
-                None => volumes::list(folder, &used)?,
-            };
-            serde_json::to_vec(&list).map_err(|error| error.to_string())
-        };
-        self.make_text(Job::Volumes(peer, inspect), work)
-    }
-
-    fn volumes_listed(&mut self, job: &Job, outcome: Outcome) {
-        let Job::Volumes(peer, inspect) = job else { return };
-        let list = self.made_text(job, outcome);
-        let list = list.and_then(|text| {
-            serde_json::from_slice::<Vec<VolumeStatus>>(&text).map_err(|error| error.to_string())
-        });
-        let reply = match (list, inspect) {
-            (Ok(list), Some(name)) if list.is_empty() => no_volume(name),
-            (Ok(list), _) => Reply::Volumes(list),
-            (Err(why), _) => refuse("failed", why),
-        };
-        self.answer(*peer, reply);
-    }
-
-    /// Removes a volume that no unit uses for an operator.
-    pub fn remove_volume(&mut self, peer: u64, name: &str) -> Result<(), String> {
-        if !berth_units::schema::is_unit_name(name) {
-            return Err("this is no volume's name".into());
-        }
-        let of = name.to_owned();
-        let work = move || {
-            let there = volumes::remove(Path::new(paths::STATE_VOLUMES), &of)?;
-            Ok(if there { "removed".to_owned() } else { String::new() })
-        };
-        let job = Job::RemoveVolume(peer, name.to_owned());
-        self.chores.start(&mut self.reactor, job, limits::CHILD_STORE, now(), work)
-    }
-
-    fn volume_removed(&mut self, peer: u64, name: &str, outcome: Outcome) {
-        let reply = match outcome {
-            Ok(found) if found.is_empty() => no_volume(name),
-            Ok(_) => Reply::Done,
-            Err(why) => refuse("failed", why),
-        };
-        if matches!(reply, Reply::Done) {
-            self.say(super::console::volume_removed(name));
-            if !self.chores.busy(&Job::EmptyTrash) {
-                let work = || volumes::empty_trash(Path::new(paths::STATE_VOLUMES)).map(|()| String::new());
-                self.start(Job::EmptyTrash, limits::CHILD_DISCARD, work);
-            }
-        }
-        self.answer(peer, reply);
-    }
-
-    fn config_shown(&mut self, peer: u64, outcome: Outcome) {
-        let text = self.made_text(&Job::ShowConfig(peer), outcome);
-        let text =
-            text.and_then(|text| sealed::sealed("berth.toml", &text).map_err(|error| error.to_string()));
-        let (reply, fds) = match text {
-            Ok(fd) => (Reply::ConfigText, vec![fd]),
-            Err(why) => (refuse("failed", format!("the config is not shown: {why}")), Vec::new()),
-        };
-        self.peers.reply(&mut self.reactor, peer, &reply, fds, now());
     }
 
     /// Reads the boot record, for those who ask about it: a sick disk must not hang the answer.
@@ -471,9 +373,7 @@ impl Machine {
             }
             Job::Ids => {
                 complain("id table not kept", &outcome);
-                if let Some(text) = self.next_ids.take() {
-                    self.store_ids(text);
-                }
+                self.keep_next(&Job::Ids);
             }
             Job::Trial => {
                 self.read_record();
@@ -481,9 +381,8 @@ impl Machine {
             }
             Job::Trials => {
                 complain("what is known of trials is not kept", &outcome);
-                match self.next_trials.take() {
-                    Some(text) => self.store_trials(text),
-                    None => self.inbox.push_back(Input::TrialsKept(outcome.map(|_| ()))),
+                if !self.keep_next(&Job::Trials) {
+                    self.inbox.push_back(Input::TrialsKept(outcome.map(|_| ())));
                 }
             }
             Job::Step | Job::Condemn => {
@@ -556,11 +455,6 @@ fn record_text(record: &RecordStore) -> Outcome {
     }
 }
 
-fn no_volume(name: &str) -> Reply {
-    let name = super::text::bounded(name, limits::TEXT_BYTES);
-    refuse("not-found", format!("there is no volume {name:?}; \"berth volume ls\" lists them"))
-}
-
 fn complain(what: &str, outcome: &Outcome) {
     if let Err(why) = outcome {
         log::warn!("{what}: {why}");
@@ -573,303 +467,4 @@ fn needs(unit: &Unit) -> impl Iterator<Item = &'static str> {
     let bridge = (unit.network.mode == NetworkMode::Bridge).then_some(BRIDGE);
     let meta = (unit.name == META).then_some(META);
     [image, bridge, meta].into_iter().flatten()
-}
-
-impl Kernel for Machine {
-    fn launch(&mut self, order: &Order<'_>) -> Result<(), String> {
-        let unit = order.unit;
-        if unit.name == API && self.record.is_none() {
-            self.read_record();
-        }
-        if unit.name == API && self.other.is_err() {
-            self.read_other_slot();
-        }
-        // All of them are asked for before one is waited for.
-        let opens = self.opens_disks(unit);
-        if needs(unit).filter(|set| !self.has_features(set)).count() > 0 || opens {
-            let held = Held { unit: unit.clone(), image: order.image.cloned(), id_base: order.id_base };
-            self.held.insert(unit.name.clone(), held);
-            return Ok(());
-        }
-        self.launch_now(order)
-    }
-
-    fn go(&mut self, unit: &str) {
-        self.inbox.extend(self.containers.go(unit));
-    }
-
-    fn signal(&mut self, unit: &str, stop_signal: &str) {
-        self.containers.signal(unit, berth_units::signals::number(stop_signal).unwrap_or(libc::SIGTERM));
-    }
-
-    fn kill(&mut self, unit: &str) {
-        self.held.remove(unit);
-        self.opening.remove(unit);
-        self.containers.kill(unit, &mut self.inbox);
-    }
-
-    fn forget(&mut self, unit: &str, all: bool) {
-        self.containers.forget(unit);
-        if all {
-            let folder = Path::new(paths::STATE_UNITS).join(unit);
-            self.start(Job::Discard(unit.to_owned()), limits::CHILD_DISCARD, move || {
-                let gone = berth_units::launch::discard(&folder);
-                gone.map(|()| String::new()).map_err(|error| format!("{}: {error}", folder.display()))
-            });
-        }
-    }
-
-    fn check(&mut self, order: &Order<'_>, check: &Check, timeout: Duration) {
-        #[cfg(feature = "faults")]
-        if crate::early::faults::is_sick(&order.unit.name) {
-            let unit = order.unit.name.clone();
-            return self.inbox.push_back(Input::Checked { unit, found: Err("sick, as asked for".into()) });
-        }
-        let inside = self.containers.inside(order);
-        let begun =
-            inside.and_then(|inside| self.looks.begin(&mut self.reactor, &inside, check, timeout, now()));
-        if let Err(why) = begun {
-            let unit = order.unit.name.clone();
-            self.inbox.push_back(Input::Checked { unit, found: Err(why) });
-        }
-    }
-
-    fn end_check(&mut self, unit: &str) {
-        self.looks.forget(&mut self.reactor, unit);
-    }
-
-    fn cleanup(&mut self, unit: &str) {
-        self.end_check(unit);
-        self.execs.forget(&mut self.reactor, unit);
-        self.inbox.retain(|input| input.of_run() != Some(unit));
-        let wall = self.wall();
-        self.notices.close(&mut self.reactor, unit);
-        self.containers.cleanup(&mut self.reactor, unit, wall);
-    }
-
-    fn tell(&mut self, worker: &str, message: &ToWorker, netns_of: Option<&str>) -> bool {
-        let fds = match (netns_of, message) {
-            (Some(unit), _) => self.containers.network(unit),
-            (None, ToWorker::Load { job }) => self.archives.remove(job).map(|archive| vec![archive]),
-            (None, _) => Some(Vec::new()),
-        };
-        let Some(fds) = fds else { return false };
-        self.peers.tell(&mut self.reactor, worker, message, fds, now())
-    }
-
-    fn find_image(&mut self, reference: &str) {
-        self.has_features(IMAGES);
-        self.next_images.push_back(reference.to_owned());
-        self.find_images();
-    }
-
-    fn write_generation(&mut self, write: Write) {
-        if self.next_generations.len() >= limits::GENERATION_WRITES {
-            let result = Err("the disk is too slow: others wait to be written".into());
-            self.inbox.push_back(Input::GenerationWritten { number: write.record.number, result });
-            return;
-        }
-        self.next_generations.push_back(write);
-        self.write_generations();
-    }
-
-    fn make_config(&mut self, recipe: Recipe) {
-        let work = move || recipe.make(Path::new(paths::STATE_CONFIG));
-        if let Err(why) = self.make_text(Job::MakeConfig, work) {
-            self.inbox.push_back(Input::ConfigMade(Err(why)));
-        }
-    }
-
-    fn answer(&mut self, peer: u64, reply: Reply) {
-        self.peers.reply(&mut self.reactor, peer, &reply, Vec::new(), now());
-    }
-
-    fn store_ids(&mut self, text: String) {
-        if self.chores.busy(&Job::Ids) {
-            self.next_ids = Some(text);
-        } else {
-            self.start(Job::Ids, limits::CHILD_STORE, || files::keep_ids(&text));
-        }
-    }
-
-    fn set_trial(&mut self, on: bool) {
-        let record = &self.booted.record;
-        let work = || record.set_trial(on).map(|()| String::new());
-        if let Err(error) =
-            self.chores.start(&mut self.reactor, Job::Trial, limits::CHILD_CONFIRM, now(), work)
-        {
-            self.chore_ended(Job::Trial, Err(error));
-        }
-    }
-
-    fn store_trials(&mut self, text: String) {
-        if self.chores.busy(&Job::Trials) {
-            self.next_trials = Some(text);
-        } else {
-            self.start(Job::Trials, limits::CHILD_STORE, || files::keep_trials(&text));
-        }
-    }
-
-    fn other_slot(&self) -> Result<Option<(String, String)>, String> {
-        let content = self.other.as_ref().map_err(Clone::clone)?;
-        Ok(content.as_ref().map(|content| (content.version.clone(), content.root_hash.clone())))
-    }
-
-    fn other_slot_changed(&mut self) {
-        self.read_other_slot();
-    }
-
-    fn load_drivers(&mut self) {
-        if let Some(coldplug) = &self.booted.coldplug {
-            coldplug.devices_now();
-            // The child ends, and that is how we know, when it hears that the boot is over.
-            coldplug.boot_over();
-        }
-    }
-
-    fn boot_over(&mut self) {
-        if let Some(coldplug) = &self.booted.coldplug {
-            coldplug.boot_over();
-        }
-    }
-
-    fn hostname(&mut self, name: &str) {
-        if let Err(error) = nix::unistd::sethostname(name) {
-            log::error!("host name {name:?} not set: {error}");
-        }
-    }
-
-    fn say(&mut self, line: String) {
-        console::line(&line);
-        let wall = self.wall();
-        if let Some(writer) = self.containers.log(OWN_LOG) {
-            writer.feed(Stream::Stdout, format!("{line}\n").as_bytes(), wall);
-        }
-    }
-
-    fn step(&mut self, name: &str) {
-        self.step = name.to_owned();
-        if self.condemned {
-            return;
-        }
-        if self.chores.busy(&Job::Step) {
-            self.next_step = Some(name.to_owned());
-            return;
-        }
-        let record = &mut self.booted.record;
-        let work = || {
-            record.step("main", name, Status::Running, "");
-            Ok(String::new())
-        };
-        if let Err(error) = self.chores.start(&mut self.reactor, Job::Step, limits::CHILD_RECORD, now(), work)
-        {
-            log::warn!("step record not written: {error}");
-        }
-    }
-
-    fn step_failed(&mut self, reason: &str) {
-        self.next_step = None;
-        self.chores.kill_all(&mut self.reactor, &Job::Step);
-        let (record, step) = (&mut self.booted.record, &self.step);
-        let work = || {
-            record.step("main", step, Status::Failed, reason);
-            Ok(String::new())
-        };
-        if let Err(error) = self.chores.start(&mut self.reactor, Job::Step, limits::CHILD_RECORD, now(), work)
-        {
-            log::warn!("step record not written: {error}");
-        }
-    }
-
-    fn confirm(&mut self) {
-        #[cfg(feature = "faults")]
-        crate::early::faults::strike("loop", "confirm");
-        self.step = "healthy".into();
-        self.next_step = None;
-        // A step that is still being written must not come after.
-        self.chores.kill_all(&mut self.reactor, &Job::Step);
-        let (record, slot, start) = (&mut self.booted.record, self.booted.slot, self.booted.start);
-        let work = || {
-            let (now, _) = record.read();
-            match assess::after(start, now.as_ref(), slot, assess::Event::Healthy) {
-                assess::Action::Write(next) => record.write(&next)?,
-                assess::Action::Reboot | assess::Action::Stay => {}
-            }
-            record.step("main", "healthy", Status::Ok, "");
-            Ok(record_text(record).unwrap_or_default())
-        };
-        if let Err(error) =
-            self.chores.start(&mut self.reactor, Job::Confirm, limits::CHILD_CONFIRM, now(), work)
-        {
-            self.chore_ended(Job::Confirm, Err(error));
-        }
-    }
-
-    fn condemn(&mut self, reason: &str, broken: bool) {
-        if self.condemned {
-            return;
-        }
-        self.condemned = true;
-        self.next_step = None;
-        // What they would still write must not come after.
-        self.chores.kill_all(&mut self.reactor, &Job::Step);
-        self.chores.kill_all(&mut self.reactor, &Job::Confirm);
-        self.chores.kill_all(&mut self.reactor, &Job::Trial);
-        let (record, slot, step) = (&mut self.booted.record, self.booted.slot, &self.step);
-        let work = || {
-            record.step("main", step, Status::Failed, reason);
-            record.last_words(Status::Failed, reason);
-            match record.read().0.filter(|_| broken).and_then(|now| assess::distrust(&now, slot)) {
-                Some(next) => record.write(&next).map(|()| String::new()),
-                None => Ok(String::new()),
-            }
-        };
-        if let Err(error) =
-            self.chores.start(&mut self.reactor, Job::Condemn, limits::CHILD_CONFIRM, now(), work)
-        {
-            log::error!("step record not written: {error}");
-        }
-    }
-
-    fn finish(&mut self, halt: Halt) {
-        let state = self.booted.state.clone();
-        let doing = Doing::nothing();
-        let shared = doing.share();
-        self.last = Some(doing);
-        let work = move || super::last::last_steps(&state, &shared);
-        if let Err(error) = self.chores.start(&mut self.reactor, Job::Last(halt), limits::FINISH, now(), work)
-        {
-            self.chore_ended(Job::Last(halt), Err(error));
-        }
-    }
-
-    fn last_lines(&self, unit: &str) -> Vec<String> {
-        self.containers.last_lines(unit)
-    }
-
-    fn memory(&self, unit: &str) -> Option<u64> {
-        self.containers.memory(unit)
-    }
-
-    fn move_clock(&mut self, by_ns: i64, error_ns: i64, at_once: bool) -> Result<(), String> {
-        crate::sys::early::move_clock(by_ns, error_ns / 1000, at_once).map_err(|error| error.to_string())?;
-        let due = self.clock_kept.is_none_or(|at| now().saturating_sub(at) >= limits::CLOCK_KEEP);
-        if (at_once || due) && !self.chores.busy(&Job::Clock) {
-            self.clock_kept = Some(now());
-            self.start(Job::Clock, limits::CHILD_CLOCK, crate::early::clock::save);
-        }
-        Ok(())
-    }
-
-    fn clock_is_set(&self) -> bool {
-        berth_units::clock::is_set()
-    }
-
-    fn earliest(&self) -> Duration {
-        self.booted.built
-    }
-
-    fn wall(&self) -> Duration {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-    }
 }

@@ -30,6 +30,7 @@ pub mod limits;
 mod log;
 pub mod machine;
 pub mod notices;
+mod passed;
 mod peers;
 pub mod reactor;
 pub mod supervisor;

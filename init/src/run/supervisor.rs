@@ -19,6 +19,7 @@ mod devices;
 mod fetch;
 mod generations;
 mod health;
+mod idle;
 mod images;
 mod jobs;
 mod plumbing;
@@ -209,6 +210,7 @@ pub struct Supervisor {
     keys: Vec<String>,
     hostname: String,
     addresses: Vec<(String, String)>,
+    idle: idle::Idle,
     images: images::Wanted,
     fetching: fetch::Fetching,
     collecting: collect::Collecting,
@@ -260,6 +262,7 @@ impl Supervisor {
             network: MachineNetwork::default(),
             keys: Vec::new(),
             addresses: Vec::new(),
+            idle: idle::Idle::default(),
             images: images::Wanted::default(),
             fetching: fetch::Fetching::default(),
             collecting: collect::Collecting::default(),
@@ -315,7 +318,7 @@ impl Supervisor {
                 self.units.iter().filter(|(_, run)| run.is_system()).map(|u| u.0.clone()).collect();
             for name in others
                 .iter()
-                .filter(|name| ![NET, API, TIME, META, STORE, FETCH, UPDATE].contains(&name.as_str()))
+                .filter(|name| ![NET, API, TIME].iter().chain(&idle::ON_DEMAND).any(|other| other == name))
             {
                 self.want(name);
             }
@@ -384,6 +387,7 @@ impl Supervisor {
         self.tick_attach(now);
         self.tick_checks(now, k);
         self.tick_devices(now, k);
+        self.tick_idle(now);
         self.tick_images(now);
         self.tick_fetch(now);
         self.tick_collection(now, k);
@@ -414,6 +418,7 @@ impl Supervisor {
             .chain(self.next_check())
             .chain(self.next_revert())
             .chain(boot)
+            .chain(self.idle.next())
             .chain(self.images.next())
             .chain(self.fetching.next())
             .chain(self.next_stop())

@@ -367,7 +367,7 @@ fn facts(booted: &Booted) -> Facts {
     let asked = booted.cmdline.number("berth.health-deadline").map(u64::from);
     let deadline = asked.filter(|seconds| limits::HEALTH_DEADLINE_RANGE.contains(seconds));
     let other = booted.slot.other();
-    let record = booted.record.read().0;
+    let record = booted.record_found.as_ref();
     Facts {
         version: booted.version.clone(),
         slot: booted.slot.name().into(),
@@ -381,9 +381,9 @@ fn facts(booted: &Booted) -> Facts {
         hostname: booted.hostname.clone(),
         machine_id: booted.machine_id.clone(),
         on_trial: booted.start == Start::Trial,
-        trial_left: record.as_ref().and_then(|record| record.trial).is_some_and(|t| t.slot == other),
-        tried: record.as_ref().is_some_and(|record| was_tried(record, other)),
-        other_went: answers::went(other, record.as_ref(), booted.other_step.as_ref()),
+        trial_left: record.and_then(|record| record.trial).is_some_and(|t| t.slot == other),
+        tried: record.is_some_and(|record| was_tried(record, other)),
+        other_went: answers::went(other, record, booted.other_step.as_ref()),
         rescue: match booted.start {
             Start::Rescue { starts } => Some(rescue_reason(booted.slot, starts)),
             _ => None,

@@ -5,9 +5,10 @@
 //! which may take long, by another child; what a power cut leaves there goes with the next one that is removed.
 
 use super::limits;
+use crate::early::files::sync_folder;
 use berth_units::control::VolumeStatus;
 use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -96,7 +97,7 @@ pub fn remove(volumes: &Path, name: &str) -> Result<bool, String> {
     let to =
         free.into_iter().find(|path| fs::symlink_metadata(path).is_err()).unwrap_or_else(|| trash.join(name));
     fs::rename(&from, to).map_err(failed)?;
-    [&trash, volumes].into_iter().try_for_each(|folder| File::open(folder)?.sync_all()).map_err(failed)?;
+    [trash.as_path(), volumes].into_iter().try_for_each(sync_folder).map_err(failed)?;
     Ok(true)
 }
 

@@ -38,6 +38,13 @@ pub struct Trial {
     pub only_look: bool,
 }
 
+impl Trial {
+    /// As an operator asks for it.
+    pub fn of(confirm_s: Option<u64>, only_look: bool) -> Self {
+        Self { confirm: confirm_s.map(Duration::from_secs), only_look }
+    }
+}
+
 /// A config whose text is being made out of what is on the disk.
 #[derive(Debug)]
 pub(super) struct Making {

@@ -117,7 +117,7 @@ impl Supervisor {
         self.collecting.phase = Phase::Wanted(now.saturating_add(limits::COLLECT));
         self.collecting.sweep = Some((sweep, job));
         self.collecting.deaths = 0;
-        self.images.keep_store();
+        self.idle.forget(STORE);
         self.want(STORE);
         self.send_collection(k);
     }

@@ -5,7 +5,7 @@ use super::{FETCH, Supervisor};
 use crate::run::kernel::Kernel;
 use crate::run::limits;
 use berth_units::control::ToWorker;
-use berth_units::lifecycle::{Event, State};
+use berth_units::lifecycle::State;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -17,8 +17,6 @@ pub(super) struct Fetching {
     asked: BTreeSet<String>,
     /// Fetched, and not used yet: what the store then still does not find is asked for no second time.
     fetched: BTreeSet<String>,
-    /// When an idle fetcher is stopped.
-    idle_at: Option<Duration>,
 }
 
 /// One image on its way.
@@ -32,7 +30,7 @@ struct Wanted {
 
 impl Fetching {
     pub(super) fn next(&self) -> Option<Duration> {
-        self.wanted.values().map(|wanted| wanted.by).chain(self.idle_at).min()
+        self.wanted.values().map(|wanted| wanted.by).min()
     }
 
     /// Something is being fetched, or is to be.
@@ -87,7 +85,7 @@ impl Supervisor {
         if self.fetching.is_at(reference) {
             return true;
         }
-        self.fetching.idle_at = None;
+        self.idle.forget(FETCH);
         let by = now.saturating_add(limits::FETCH_SILENCE);
         self.fetching.wanted.insert(reference.to_owned(), Wanted { by, done: 0, total: None });
         self.start_fetches(now, k);
@@ -154,7 +152,7 @@ impl Supervisor {
         self.fetching.asked.remove(reference);
         self.look_again = true;
         if self.fetching.wanted.is_empty() {
-            self.fetching.idle_at = Some(now.saturating_add(limits::STORE_IDLE));
+            self.idle.begin(FETCH, now);
         }
     }
 
@@ -170,17 +168,13 @@ impl Supervisor {
             };
             self.not_fetched(&reference, &why, now);
         }
-        if self.fetching.idle_at.is_some_and(|at| at <= now) {
-            self.fetching.idle_at = None;
-            self.event(FETCH, Event::Stop);
-        }
     }
 
     /// A fetcher that has failed for good answers nothing more.
     pub(super) fn look_at_fetcher(&mut self) {
         let Some(run) = self.units.get(FETCH).filter(|run| run.life.state == State::Failed) else { return };
         let why = format!("the fetcher has failed: {}", run.life.reason(Duration::ZERO));
-        self.fetching.idle_at = None;
+        self.idle.forget(FETCH);
         self.fetching.asked.clear();
         for reference in std::mem::take(&mut self.fetching.wanted).into_keys() {
             self.image_failed(&reference, &why);

@@ -33,8 +33,6 @@ pub(super) struct Generations {
     last: u64,
     /// The one whose config is in force; `None` if that was not kept.
     pub(super) in_force: Option<u64>,
-    /// Writes that are not answered yet.
-    writing: u32,
 }
 
 /// A change of the machine.
@@ -85,18 +83,6 @@ impl Generations {
         self.all.iter_mut().find(|generation| generation.number == number)
     }
 
-    /// Something is still on its way to the disk.
-    #[allow(dead_code, reason = "whoever reboots on purpose waits for it")]
-    pub(super) fn is_busy(&self) -> bool {
-        self.writing > 0
-    }
-
-    /// The newest generation of the system that has to show that it is good.
-    #[allow(dead_code, reason = "the judgement on an update begins with it")]
-    pub(super) fn trying_system(&self) -> Option<&Generation> {
-        self.all.iter().rev().find(|g| g.what == What::System && g.state == Verdict::Trying)
-    }
-
     /// Where "back" leads from the config in force: to the last one before it that stayed and was another.
     pub(super) fn before(&self) -> Option<&Generation> {
         let now = self.get(self.in_force?)?;
@@ -128,8 +114,7 @@ impl Generations {
 impl Supervisor {
     /// The history that an earlier boot kept.
     pub fn set_history(&mut self, kept: Kept) {
-        self.history =
-            Generations { last: kept.last, in_force: kept.current, all: kept.generations, writing: 0 };
+        self.history = Generations { last: kept.last, in_force: kept.current, all: kept.generations };
     }
 
     /// What was not in force when the machine went down does not become so by itself.
@@ -185,7 +170,7 @@ impl Supervisor {
         self.forget_old_generations();
         let current = text.is_some_and(|of| of.current);
         let committed = current && change.state == Verdict::Committed;
-        self.write(Write { record, config: text.map(|of| of.text.to_vec()), current, committed }, k);
+        k.write_generation(Write { record, config: text.map(|of| of.text.to_vec()), current, committed });
         number
     }
 
@@ -208,7 +193,7 @@ impl Supervisor {
         generation.reason = text::bounded(reason, limits::TEXT_BYTES);
         let record = generation.clone();
         let stays = record.what == What::Config && state == Verdict::Committed;
-        self.write(Write { record, config, current: stays, committed: stays }, k);
+        k.write_generation(Write { record, config, current: stays, committed: stays });
     }
 
     /// This boot was found healthy: so is the config that came up with it, if it still has to show that.
@@ -232,7 +217,6 @@ impl Supervisor {
 
     /// It is on the disk, or not. What never came there is no part of the history.
     pub(super) fn generation_written(&mut self, number: u64, result: Result<(), String>, k: &mut dyn Kernel) {
-        self.history.writing = self.history.writing.saturating_sub(1);
         if self.storing_config == Some(number) {
             if result.is_err() && self.unconfirmed.is_none() {
                 self.history.all.retain(|generation| generation.number != number);
@@ -264,11 +248,6 @@ impl Supervisor {
     fn digest_of(&self, reference: &str) -> Option<String> {
         let images = self.units.values().filter_map(|run| run.image.as_ref());
         images.into_iter().find(|image| image.reference == reference).map(|image| image.digest.clone())
-    }
-
-    fn write(&mut self, write: Write, k: &mut dyn Kernel) {
-        self.history.writing += 1;
-        k.write_generation(write);
     }
 
     fn forget_old_generations(&mut self) {

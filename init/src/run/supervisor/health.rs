@@ -4,7 +4,8 @@
 //! (a start that never becomes healthy is counted by the loader, and three of them end in rescue). A rescue that can be
 //! reached is healthy, and the next start is a normal one.
 
-use super::{API, FETCH, META, NET, Run, STORE, Supervisor, UPDATE};
+use super::idle::ON_DEMAND;
+use super::{API, NET, Run, Supervisor};
 use crate::run::kernel::{Halt, Kernel};
 use crate::run::{console, limits, text};
 use berth_units::lifecycle::State;
@@ -180,7 +181,7 @@ impl Supervisor {
 /// store's is counted by itself.
 pub(super) fn counts(run: &Run) -> bool {
     match run.unit.name.as_str() {
-        META | STORE | FETCH | UPDATE => false,
+        name if ON_DEMAND.contains(&name) => false,
         NET | API => true,
         _ if run.is_system() => run.life.wanted(),
         _ => run.unit.required_for_boot,

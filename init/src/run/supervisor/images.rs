@@ -22,8 +22,6 @@ pub(super) struct Wanted {
     prepared: BTreeSet<String>,
     /// Asked on the present connection.
     asked: BTreeSet<String>,
-    /// When an idle store is stopped.
-    idle_at: Option<Duration>,
     /// Something was not found; the store looks again when more disks are there.
     for_disks: bool,
     /// Which disks the present store was given ([`super::devices::Devices::generation`]).
@@ -32,17 +30,12 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn next(&self) -> Option<Duration> {
-        self.by_reference.values().copied().chain(self.idle_at).min()
+        self.by_reference.values().copied().min()
     }
 
     /// An image is being looked for.
     pub(super) fn is_busy(&self) -> bool {
         !self.by_reference.is_empty() || !self.looking.is_empty()
-    }
-
-    /// An idle store is not stopped yet.
-    pub(super) fn keep_store(&mut self) {
-        self.idle_at = None;
     }
 }
 
@@ -99,7 +92,7 @@ impl Supervisor {
         if self.fetching.is_at(reference) {
             return;
         }
-        self.images.idle_at = None;
+        self.idle.forget(STORE);
         self.images.by_reference.entry(reference.to_owned()).or_insert(now.saturating_add(limits::PREPARE));
         if self.images.for_disks {
             return;
@@ -204,7 +197,7 @@ impl Supervisor {
     /// If it is: it is stopped a little later.
     pub(super) fn store_is_idle(&mut self, now: Duration) {
         if self.images.by_reference.is_empty() && !self.collecting.is_on() && !self.jobs.loads() {
-            self.images.idle_at = Some(now.saturating_add(limits::STORE_IDLE));
+            self.idle.begin(STORE, now);
         }
     }
 
@@ -233,17 +226,13 @@ impl Supervisor {
             let why = format!("not ready after {} s", limits::PREPARE.as_secs());
             self.prepare_failed(&reference, &why, now);
         }
-        if self.images.idle_at.is_some_and(|at| at <= now) {
-            self.images.idle_at = None;
-            self.event(STORE, Event::Stop);
-        }
     }
 
     /// A store that has failed for good answers nothing more.
     pub(super) fn look_at_store(&mut self, now: Duration, k: &mut dyn Kernel) {
         let Some(run) = self.units.get(STORE).filter(|run| run.life.state == State::Failed) else { return };
         let why = format!("the image store has failed: {}", run.life.reason(Duration::ZERO));
-        self.images.idle_at = None;
+        self.idle.forget(STORE);
         self.images.asked.clear();
         for reference in std::mem::take(&mut self.images.by_reference).into_keys() {
             self.image_failed(&reference, &why);

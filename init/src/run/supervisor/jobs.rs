@@ -139,7 +139,7 @@ impl Supervisor {
         }
         k.say(console::ordered(&ImageOrder::Load));
         let id = self.jobs.begin(ImageOrder::Load, "waiting");
-        self.images.keep_store();
+        self.idle.forget(STORE);
         self.want(STORE);
         self.look_again = true;
         self.run_events(now, k);

@@ -19,7 +19,7 @@ use crate::run::trials::Trial;
 use crate::run::{limits, text};
 use berth_units::control::{Reply, ToWorker, UpdateOffer, UpdateOrder, UpdateSource, UpdateStatus};
 use berth_units::generation::{Verdict, What};
-use berth_units::lifecycle::{Event, State};
+use berth_units::lifecycle::State;
 use berth_units::model::UpdateSettings;
 use std::time::Duration;
 
@@ -35,8 +35,6 @@ pub(super) struct Update {
     /// The boot record says that the next start is into the other slot.
     armed: bool,
     error: String,
-    /// When an idle worker is stopped.
-    idle_at: Option<Duration>,
     /// When to see whether it is time to look by ourselves.
     look_at: Option<Duration>,
     /// When that was done last.
@@ -72,7 +70,7 @@ enum Stage {
 
 impl Update {
     pub(super) fn next(&self) -> Option<Duration> {
-        self.order.as_ref().map(|order| order.by).into_iter().chain(self.idle_at).chain(self.look_at).min()
+        self.order.as_ref().map(|order| order.by).into_iter().chain(self.look_at).min()
     }
 }
 
@@ -136,7 +134,7 @@ impl Supervisor {
         k: &mut dyn Kernel,
     ) {
         self.update.error.clear();
-        self.update.idle_at = None;
+        self.idle.forget(UPDATE);
         let by = now.saturating_add(limits::UPDATE_SILENCE);
         let stage = if what == UpdateOrder::Cancel { Stage::Disarming } else { Stage::Asking };
         self.update.order = Some(Order { what, again, by_itself, stage, by, done: 0, total: 0 });
@@ -281,12 +279,10 @@ impl Supervisor {
             return;
         }
         let what = order.what;
-        if self.update.written.is_none() {
-            k.say(console::update(&format!(
-                "version {} is written to slot {} and checked",
-                offer.version, self.facts.other_slot
-            )));
-        }
+        k.say(console::update(&format!(
+            "version {} is written to slot {} and checked",
+            offer.version, self.facts.other_slot
+        )));
         k.other_slot_changed();
         self.update.written = Some(offer.clone());
         if what == UpdateOrder::Fetch {
@@ -399,7 +395,7 @@ impl Supervisor {
 
     fn update_over(&mut self, now: Duration) {
         self.update.order = None;
-        self.update.idle_at = Some(now.saturating_add(limits::STORE_IDLE));
+        self.idle.begin(UPDATE, now);
         self.look_again = true;
     }
 
@@ -426,10 +422,6 @@ impl Supervisor {
         if self.update.order.as_ref().is_some_and(|order| order.by <= now) {
             let seconds = limits::UPDATE_SILENCE.as_secs();
             self.update_failed(&format!("given up: nothing has happened for {seconds} s"), now, k);
-        }
-        if self.update.idle_at.is_some_and(|at| at <= now) {
-            self.update.idle_at = None;
-            self.event(UPDATE, Event::Stop);
         }
         if self.update.look_at.is_some_and(|at| at <= now) {
             self.update.look_at = Some(now.saturating_add(limits::UPDATE_LOOK));
