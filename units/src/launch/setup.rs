@@ -11,7 +11,7 @@ use super::message::Channel;
 use super::plan::{Plan, Root};
 use super::writable;
 use crate::limits::ID_RANGE;
-use crate::model::NetworkMode;
+use crate::model::{NetworkMode, Secret};
 use crate::sys::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, FsContext};
 use crate::sys::{clone, process};
 use nix::fcntl::{OFlag, open};
@@ -396,48 +396,48 @@ impl Setup<'_> {
         Ok(())
     }
 
-    /// A tmpfs with the config's texts that the unit has as files, never swapped out: they may be secrets.
+    /// The config's texts that the unit has as files: they may be secrets.
     fn texts(&self) -> Step<()> {
         let failed = || "store the files of the config";
         if self.plan.files.is_empty() {
             return Ok(());
         }
-        make_dir("t")?;
-        let tmpfs = FsContext::open(c"tmpfs").at(failed)?;
-        tmpfs.set(c"size", SECRETS_BYTES).at(failed)?;
-        tmpfs.set(c"mode", c"0755").at(failed)?;
-        tmpfs.flag(c"noswap").at(failed)?;
-        let mounted = tmpfs.mount(ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC).at(failed)?;
-        mount::attach(mounted.as_fd(), directory(Path::new("t"))?.as_fd()).at(failed)?;
-        for (n, (_, text)) in self.plan.files.iter().enumerate() {
-            let path = Path::new("t").join(n.to_string());
-            fs::write(&path, text.reveal()).at(failed)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).at(failed)?;
-            self.give(&path)?;
-        }
+        let texts = self.plan.files.iter().enumerate().map(|(n, (_, text))| (n.to_string(), text));
+        let mounted = self.in_memory("t", texts, 0o444, failed)?;
         mount::restrict(mounted.as_fd(), ATTR_RDONLY, false).at(failed)
     }
 
-    /// A tmpfs with the secrets, never swapped out. Whose they are only the container's process finds out.
+    /// The secrets. Whose they are only the container's process finds out.
     fn secrets(&self) -> Step<()> {
-        let failed = || "store the secrets";
         if self.plan.secrets.is_empty() {
             return Ok(());
         }
-        make_dir("secrets")?;
+        let texts = self.plan.secrets.iter().map(|(name, text)| (name.clone(), text));
+        self.in_memory("secrets", texts, 0o400, || "store the secrets").map(drop)
+    }
+
+    /// A tmpfs at a new folder, never swapped out, with these files, which belong to the container's root.
+    fn in_memory<'t>(
+        &self,
+        folder: &str,
+        texts: impl Iterator<Item = (String, &'t Secret)>,
+        mode: u32,
+        failed: fn() -> &'static str,
+    ) -> Step<OwnedFd> {
+        make_dir(folder)?;
         let tmpfs = FsContext::open(c"tmpfs").at(failed)?;
         tmpfs.set(c"size", SECRETS_BYTES).at(failed)?;
         tmpfs.set(c"mode", c"0755").at(failed)?;
         tmpfs.flag(c"noswap").at(failed)?;
         let mounted = tmpfs.mount(ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC).at(failed)?;
-        mount::attach(mounted.as_fd(), directory(Path::new("secrets"))?.as_fd()).at(failed)?;
-        for (name, text) in &self.plan.secrets {
-            let path = Path::new("secrets").join(name);
+        mount::attach(mounted.as_fd(), directory(Path::new(folder))?.as_fd()).at(failed)?;
+        for (name, text) in texts {
+            let path = Path::new(folder).join(name);
             fs::write(&path, text.reveal()).at(failed)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).at(failed)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).at(failed)?;
             self.give(&path)?;
         }
-        Ok(())
+        Ok(mounted)
     }
 
     /// Makes the container's root the owner.
