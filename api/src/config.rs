@@ -8,6 +8,7 @@ use berth_units::control::{Reply, Request as Ask, sealed};
 use berth_units::limits::CONFIG_BYTES;
 use hyper::body::{Body as _, Incoming};
 use hyper::{Response, StatusCode};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use tokio::time::timeout;
 
@@ -76,26 +77,30 @@ pub(crate) async fn change(
     body: Incoming,
     ask: Ask,
 ) -> Result<Response<Body>, Refusal> {
-    let late = |_| Refusal::new("bad-request", "the config did not arrive in time");
-    let text = timeout(limits::CONFIG_UPLOAD, read(body)).await.map_err(late)??;
+    let (fd, bytes) = take_in(body, "the config").await?;
     match ask {
         Ask::ConfigApply { only_look: false, .. } => {
-            eprintln!("another config ({} bytes) sent by {who}", text.len());
+            eprintln!("another config ({bytes} bytes) sent by {who}");
         }
-        Ask::UnitsApply { only_look: false, .. } => eprintln!("units ({} bytes) sent by {who}", text.len()),
+        Ask::UnitsApply { only_look: false, .. } => eprintln!("units ({bytes} bytes) sent by {who}"),
         _ => {}
     }
-    let failed =
-        |error: std::io::Error| Refusal::new("failed", format!("the config is not passed on: {error}"));
-    let fd = sealed::sealed("berth.toml", &text).map_err(failed)?;
     match shared.ask_with(ask, Some(fd)).await?.0 {
         Reply::ConfigChange(change) => Ok(json(StatusCode::OK, &change)),
         other => Err(unexpected(&other)),
     }
 }
 
+/// The whole body as a memory file for PID 1, and its bytes; `what` it is, for messages.
+pub(crate) async fn take_in(body: Incoming, what: &str) -> Result<(OwnedFd, usize), Refusal> {
+    let late = |_| Refusal::new("bad-request", format!("{what} did not arrive in time"));
+    let text = timeout(limits::CONFIG_UPLOAD, read(body)).await.map_err(late)??;
+    let failed = |error: std::io::Error| Refusal::new("failed", format!("{what} is not passed on: {error}"));
+    Ok((sealed::sealed("body", &text).map_err(failed)?, text.len()))
+}
+
 /// The whole body, which must be a config's size.
-pub(crate) async fn read(mut body: Incoming) -> Result<Vec<u8>, Refusal> {
+async fn read(mut body: Incoming) -> Result<Vec<u8>, Refusal> {
     let mut text = Vec::new();
     while let Some(part) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let part = part.map_err(|error| Refusal::new("bad-request", error.to_string()))?;

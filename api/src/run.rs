@@ -1,15 +1,12 @@
 //! `POST /v1/run`: a transient unit, its unit file in the request's body; `POST /v1/units/NAME/remove`.
 
 use crate::config;
-use crate::limits;
 use crate::respond::{Body, Refusal, json};
 use crate::routes::{Shared, unexpected};
-use berth_units::control::sealed::sealed;
 use berth_units::control::{Reply, Request as Ask};
 use hyper::body::Incoming;
 use hyper::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
 
 /// Answer to `POST /v1/run`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,11 +46,7 @@ pub(crate) async fn begin(
     body: Incoming,
     name: Option<String>,
 ) -> Result<Response<Body>, Refusal> {
-    let late = |_| Refusal::new("bad-request", "the unit did not arrive in time");
-    let text = timeout(limits::CONFIG_UPLOAD, config::read(body)).await.map_err(late)??;
-    let failed =
-        |error: std::io::Error| Refusal::new("failed", format!("the unit is not passed on: {error}"));
-    let fd = sealed("unit.toml", &text).map_err(failed)?;
+    let (fd, _) = config::take_in(body, "the unit").await?;
     match shared.ask_with(Ask::Run { name }, Some(fd)).await?.0 {
         Reply::Name(unit) => {
             eprintln!("unit {unit} run by {who}");

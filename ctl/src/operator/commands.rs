@@ -5,6 +5,7 @@ mod cp;
 mod exec;
 mod images;
 mod local;
+mod progress;
 mod remote;
 mod repo;
 mod run;

@@ -1,5 +1,6 @@
 //! Images: what is there, and getting and removing them.
 
+use super::progress::Line;
 use super::remote::Asker;
 use super::{Failure, Out, remark};
 use crate::operator::cli::ImageCommand;
@@ -9,12 +10,8 @@ use crate::operator::render::images;
 use berth_units::control::{ImageOrder, JobStatus};
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::io::{self, Read};
 use std::path::Path;
-use std::time::{Duration, Instant};
-
-/// Between two lines of progress where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// `berth images`, `berth image …`, and their short forms.
 pub fn run(command: &ImageCommand, asker: &Asker, out: Out) -> Result<(), Failure> {
@@ -92,39 +89,4 @@ fn sentence(job: &JobStatus) -> String {
         (order, state) => format!("{order}: {state}"),
     };
     if job.message.is_empty() { what + "\n" } else { format!("{what}: {}\n", job.message) }
-}
-
-/// Progress on standard error: one line that changes on a terminal, else a new line now and then.
-pub(super) struct Line {
-    silent: bool,
-    terminal: bool,
-    last: String,
-    at: Option<Instant>,
-}
-
-impl Line {
-    pub(super) fn new(silent: bool) -> Self {
-        Self { silent, terminal: io::stderr().is_terminal(), last: String::new(), at: None }
-    }
-
-    pub(super) fn show(&mut self, text: &str) {
-        if self.silent || text == self.last {
-            return;
-        }
-        let mut err = io::stderr().lock();
-        // A closed standard error is no reason to stop.
-        if self.terminal {
-            let _ = write!(err, "\r\x1b[K{text}").and_then(|()| err.flush());
-        } else if self.at.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
-            let _ = writeln!(err, "{text}");
-            self.at = Some(Instant::now());
-        }
-        text.clone_into(&mut self.last);
-    }
-
-    pub(super) fn end(&self) {
-        if self.terminal && !self.last.is_empty() {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! `berth update`: orders are accepted at once, so this follows what the machine makes of them.
 
-use super::images::Line;
+use super::progress::Line;
 use super::remote::Asker;
 use super::{Failure, Out, remark};
 use crate::operator::cli::UpdateCommand;

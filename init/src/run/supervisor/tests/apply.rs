@@ -31,12 +31,7 @@ fn kind(reply: Reply) -> String {
 
 /// A machine that was found healthy.
 fn healthy(config: &str) -> Machine {
-    let mut machine = Machine::boot(config);
-    machine.ready(NET);
-    machine.ready(API);
-    machine.seconds(5);
-    assert!(machine.supervisor.is_confirmed());
-    machine
+    Machine::boot(config).healthy(5)
 }
 
 #[test]

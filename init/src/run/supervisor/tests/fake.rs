@@ -378,6 +378,15 @@ impl Machine {
         machine
     }
 
+    /// The rest of a boot that is found healthy, after so many seconds.
+    pub fn healthy(mut self, seconds: u64) -> Self {
+        self.ready(NET);
+        self.ready(API);
+        self.seconds(seconds);
+        assert!(self.supervisor.is_confirmed());
+        self
+    }
+
     pub fn has_address(&mut self) {
         let addresses = vec![("eth0".to_owned(), "192.0.2.1/24".to_owned())];
         self.give(Input::Worker {

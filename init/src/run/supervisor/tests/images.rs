@@ -181,11 +181,7 @@ fn healthy(config: &str) -> Machine {
     let mut machine = Machine::with_system(facts(), &[FETCH]);
     machine.begin(Some(config));
     machine.has_address();
-    machine.ready(NET);
-    machine.ready(API);
-    machine.seconds(3);
-    assert!(machine.supervisor.is_confirmed());
-    machine
+    machine.healthy(3)
 }
 
 fn collected(images: u64) -> FromWorker {

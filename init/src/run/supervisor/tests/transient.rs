@@ -25,11 +25,7 @@ fn remove(machine: &mut Machine, unit: &str, force: bool) -> Option<String> {
 }
 
 fn machine() -> Machine {
-    let mut machine = Machine::boot("web\ndb");
-    machine.ready(NET);
-    machine.ready(API);
-    machine.seconds(5);
-    machine
+    Machine::boot("web\ndb").healthy(5)
 }
 
 const ONCE: &str =

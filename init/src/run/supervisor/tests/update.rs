@@ -47,12 +47,7 @@ fn refused(reply: Reply) -> String {
 
 /// A machine whose boot is healthy, with a worker that is there.
 fn healthy(config: &str) -> Machine {
-    let mut machine = Machine::boot(config);
-    machine.ready(NET);
-    machine.ready(API);
-    machine.seconds(3);
-    assert!(machine.supervisor.is_confirmed());
-    machine
+    Machine::boot(config).healthy(3)
 }
 
 fn ask(machine: &mut Machine, what: UpdateOrder, version: &str) {
