@@ -252,14 +252,6 @@ impl Faults {
         PARTS.into_iter().map(of).collect()
     }
 
-    /// A folder of notes that is empty.
-    fn notes(&self) -> Result<PathBuf> {
-        let notes = self.folder.path().join("notes");
-        let _ = std::fs::remove_dir_all(&notes);
-        std::fs::create_dir(&notes)?;
-        Ok(notes)
-    }
-
     fn replay(&self, scenario: usize) -> Result<Replay<'_>> {
         Ok(Replay::new(&self.scenarios[scenario].events, self.media(scenario)?))
     }
@@ -277,8 +269,9 @@ impl Faults {
     fn update<M: Medium>(&self, media: &mut [M]) -> Result<()> {
         let [root, verity, esp, record] = media else { bail!("not the four partitions") };
         let mut to = SlotMedia { slot: Slot::B, root, verity, esp, running: Some(self.running) };
-        let notes = self.notes()?;
-        berth_apply::apply(&self.offer, &mut self.server.clone(), &mut to, &notes, &mut |_| {})?;
+        // Of its own, as two are under way at once.
+        let notes = tempfile::tempdir_in(self.folder.path())?;
+        berth_apply::apply(&self.offer, &mut self.server.clone(), &mut to, notes.path(), &mut |_| {})?;
         put_on_trial(record)
     }
 
@@ -375,31 +368,35 @@ impl Faults {
 
     /// Boots a state, finishes the update on what that leaves, and boots that too if wanted. How many boots that were.
     fn boot(&self, index: usize, cut: Cut, firmware: Firmware, again: bool) -> Result<usize> {
+        let path = self.folder.path().join(format!("boot-{index}.raw"));
+        let booted = self.boot_from(&path, cut, firmware, again);
+        let _ = std::fs::remove_file(&path);
+        booted
+    }
+
+    fn boot_from(&self, path: &Path, cut: Cut, firmware: Firmware, again: bool) -> Result<usize> {
         let mut media = self.state(cut)?;
         let expected = self.judged(cut.scenario, &mut media)?;
-        let path = self.folder.path().join(format!("boot-{index}.raw"));
-        disk::copy(&self.scenarios[cut.scenario].before, &path)?;
-        let offsets = Disk::open(&path)?;
+        disk::copy(&self.scenarios[cut.scenario].before, path)?;
+        let offsets = Disk::open(path)?;
         for (part, medium) in PARTS.into_iter().zip(&media) {
             let at = offsets.offset(part)?;
-            medium.pages().try_for_each(|(page, bytes)| disk::write_at(&path, at + page, bytes))?;
+            medium.pages().try_for_each(|(page, bytes)| disk::write_at(path, at + page, bytes))?;
         }
-        self.boots_into(&path, firmware, expected).context("the boot after the cut")?;
+        self.boots_into(path, firmware, expected).context("the boot after the cut")?;
         if expected == Slot::B {
             return Ok(1);
         }
         let open = |part: Part| -> Result<Window> {
-            let file = File::options().read(true).write(true).open(&path)?;
+            let file = File::options().read(true).write(true).open(path)?;
             Ok(Window::part(file, offsets.offset(part)?, part.bytes)?)
         };
         let mut media = PARTS.into_iter().map(open).collect::<Result<Vec<_>>>()?;
         self.update(&mut media).context("finishing the update")?;
         if !again {
-            let _ = std::fs::remove_file(&path);
             return Ok(1);
         }
-        self.boots_into(&path, firmware, Slot::B).context("the boot after the update")?;
-        let _ = std::fs::remove_file(&path);
+        self.boots_into(path, firmware, Slot::B).context("the boot after the update")?;
         Ok(2)
     }
 
