@@ -87,9 +87,6 @@ fn cargo_in(checkout: &Path, target: &str, programs: &[(&str, &str)], arguments:
         // a hundredth of the size.
         "-C",
         "link-arg=-Wl,-z,pack-relative-relocs",
-        // Functions that came out the same are one: a quarter of PID 1, all of which is locked in memory.
-        "-C",
-        "link-arg=-Wl,--icf=all",
     ];
     let remap = remap.iter().map(|(from, to)| format!("--remap-path-prefix={from}=/{to}"));
     let flags: Vec<String> = fixed.iter().map(|&flag| flag.to_owned()).chain(remap).collect();

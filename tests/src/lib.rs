@@ -17,6 +17,7 @@ pub mod debian;
 mod guest;
 mod image;
 pub mod registry;
+pub mod shell;
 
 pub use berth_qemu::lines::Event;
 pub use berth_qemu::machine::{Bus, Firmware};

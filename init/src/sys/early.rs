@@ -200,17 +200,15 @@ pub fn add_entropy(random: &File, seed: &[u8], bits: u32) -> io::Result<()> {
     check(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, info.as_ptr()) }).map(|_| ())
 }
 
-/// Locks what PID 1 uses in memory: all of its program now, and whatever it touches later.
+/// Locks what PID 1 uses in memory. Its program needs no lock: it is a file of the initramfs, which is memory itself, so
+/// pages of it that nothing has used yet need no disk to appear.
 pub fn lock_memory() -> io::Result<()> {
     // What the initrd stage allocated and freed (modules' files, indexes) would stay resident for good.
     // SAFETY: it only gives memory back that nobody uses.
     unsafe { libc::malloc_trim(0) };
+    // Pages that are really used: stacks and heaps reserve far more.
     // SAFETY: locking has no memory preconditions.
-    unsafe {
-        check(libc::mlockall(libc::MCL_CURRENT))?;
-        // Now what comes later too, but only pages that are really used: stacks and heaps reserve far more.
-        check(libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT)).map(|_| ())
-    }
+    check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) }).map(|_| ())
 }
 
 /// Lets PID 1 have as many descriptors open as all units together need; the kernel gives it 1,024.

@@ -4,37 +4,12 @@
 use anyhow::{Context, Result};
 use berth_ctl::support::Bundle;
 use berth_ctl::{Client, LogOptions, Outcome, Streams};
-use berth_tests::{Event, Firmware, Guest, Plan, SOON};
+use berth_tests::shell::{plan, says, shell, shell_as};
+use berth_tests::{Event, SOON};
 use berth_units::config::edit::Edit;
 use berth_units::control::{Copy, Drive, ExecRequest};
 use berth_units::generation::Verdict;
 use std::time::{Duration, Instant};
-
-/// A unit whose program is a line of shell.
-fn shell(name: &str, line: &str, more: &str) -> String {
-    shell_as("root", name, line, more)
-}
-
-/// The same, not as root. `$b` is the image's only program.
-fn shell_as(user: &str, name: &str, line: &str, more: &str) -> String {
-    format!(
-        "[units.{name}.container]\nimage = \"berth.example/web:1\"\nuser = \"{user}\"\n\
-         command = [\"/bin/sh\", \"-c\", '''b=/bin/busybox; {line}''']\n{more}\n"
-    )
-}
-
-fn plan(units: &[String]) -> Result<Plan> {
-    Guest::new(Firmware::Direct)?.with_config(&units.concat())
-}
-
-/// A unit's log holds each of these lines.
-fn says(guest: &mut Guest, unit: &str, lines: &[&str]) -> Result<()> {
-    let log = guest.log(unit)?;
-    for line in lines {
-        assert!(log.iter().any(|l| l == line), "{unit} does not say {line:?}:\n{}", log.join("\n"));
-    }
-    Ok(())
-}
 
 #[test]
 fn a_container_sees_itself_only_and_has_few_rights() -> Result<()> {

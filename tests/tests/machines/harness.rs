@@ -28,7 +28,7 @@ fn victim() -> Result<()> {
 /// Starts a victim; returns it with its QEMU's process and its folder.
 fn start() -> Result<(std::process::Child, u32, PathBuf)> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--exact", "victim", "--nocapture"]).env(VICTIM, "1").stdout(Stdio::piped());
+    command.args(["--exact", "harness::victim", "--nocapture"]).env(VICTIM, "1").stdout(Stdio::piped());
     let mut child = command.spawn()?;
     let output = BufReader::new(child.stdout.take().context("no output")?);
     for line in output.lines() {
