@@ -8,6 +8,7 @@ use crate::scratch::Scratch;
 use crate::{disk, sys};
 use anyhow::{Context, Result, bail};
 use berth_image::tools::Tools;
+use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -95,6 +96,7 @@ pub struct Machine {
     echo: bool,
     own_group: bool,
     snapshot: bool,
+    log: Option<PathBuf>,
     raw: Vec<String>,
 }
 
@@ -121,6 +123,7 @@ impl Machine {
             echo: false,
             own_group: false,
             snapshot: false,
+            log: None,
             raw: Vec::new(),
         }
     }
@@ -241,6 +244,14 @@ impl Machine {
     #[must_use]
     pub fn snapshot(mut self) -> Machine {
         self.snapshot = true;
+        self
+    }
+
+    /// Every write and flush of the boot disk, a raw file on virtio, is written to this file too, as the guest gives them
+    /// (QEMU's `blklogwrites`). What was in the file is lost.
+    #[must_use]
+    pub fn logged(mut self, log: impl Into<PathBuf>) -> Machine {
+        self.log = Some(log.into());
         self
     }
 
@@ -373,6 +384,22 @@ impl Machine {
             let format = disk::format(&drive.path)?;
             let boot =
                 if n == self.boot_drive && self.firmware != Firmware::Direct { ",bootindex=0" } else { "" };
+            if let Some(log) = self.log.as_ref().filter(|_| n == self.boot_drive) {
+                if (format, drive.bus) != ("raw", Bus::Virtio) {
+                    bail!("only the writes of a raw disk on virtio are logged");
+                }
+                File::create(log).with_context(|| log.display().to_string())?;
+                command.arg("-blockdev").arg(format!(
+                    "driver=blklogwrites,node-name={},discard=unmap,file.driver=file,file.discard=unmap,file.filename={},log.driver=file,log.filename={},log-sector-size=512",
+                    node(n),
+                    drive.path.display(),
+                    log.display()
+                ));
+                // What the guest writes in two requests is not to be one in the log.
+                let device = format!("virtio-blk-pci,drive={},request-merging=off{boot}", node(n));
+                command.arg("-device").arg(device);
+                continue;
+            }
             command.arg("-drive").arg(format!(
                 "if=none,id=d{n},node-name={},format={format},readonly={read_only},cache=writeback,discard=unmap,file={}",
                 node(n),
