@@ -317,6 +317,16 @@ impl Guest {
         }
     }
 
+    /// Asks until a unit has been restarted so many times.
+    pub fn until_restarted(&mut self, unit: &str, times: u32) -> Result<()> {
+        let end = Instant::now() + SOON;
+        while self.unit(unit)?.restarts < times {
+            ensure!(Instant::now() < end, "{:?}", self.unit(unit)?);
+            std::thread::sleep(ASK_AGAIN);
+        }
+        Ok(())
+    }
+
     /// Asks until a unit's log has this line.
     pub fn said(&mut self, unit: &str, line: &str) -> Result<()> {
         let end = Instant::now() + SOON;

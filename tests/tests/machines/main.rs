@@ -12,6 +12,7 @@ mod harness;
 mod images;
 mod launch;
 mod metrics;
+mod misbehaviour;
 mod registry;
 mod repair;
 mod shipped;

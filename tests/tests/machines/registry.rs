@@ -163,7 +163,7 @@ fn a_machine_runs_what_a_registry_has() -> Result<()> {
 }
 
 /// Cuts by default; `BERTH_CUTS=200` makes more, `BERTH_SEED` others.
-const CUTS: u64 = 3;
+const CUTS: u64 = 20;
 /// Seed in CI.
 const SEED: u64 = 8;
 /// Images that are pulled: a layer that all share, and one of each.
