@@ -4,7 +4,7 @@
 //! boot record that puts it on trial, the boot loader that counts the try, the new version's first start, the record that
 //! makes it the good one, and what is written to the state meanwhile. The states in which a cut can leave the disk
 //! are played back ([`berth_apply::cuts`]) and judged by the code of machines ([`judge`]); a sample of them is booted, and
-//! the machine then finishes the update.
+//! the update is then finished.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -15,11 +15,11 @@ mod recording;
 use crate::disk;
 use crate::machine::Firmware;
 use crate::scratch;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use berth_apply::cuts::{Fate, Memory, Random, Replay};
 use berth_updater::layout::Slot;
 use judge::Judge;
-use recording::Recording;
+use recording::{Lab, Recording};
 use serde_json::json;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,8 +35,11 @@ const FINISH_EVERY: usize = 25;
 const MEND_EVERY: usize = 10;
 /// Threads, and machines, at once: an emulated one keeps one processor busy.
 const AT_ONCE: usize = 2;
-/// States of a sample that are booted.
+/// States of a sample that are booted, and of how many of these one has the machine finish the update itself.
 const BOOTS: usize = 20;
+const UPDATE_EVERY: usize = 4;
+/// The recordings; whether there is an older release in slot B.
+const RECORDINGS: [bool; 2] = [false, true];
 
 /// How much is done.
 #[derive(Debug, Clone, Copy)]
@@ -51,9 +54,11 @@ pub struct Plan {
     pub json: bool,
 }
 
-/// A cut: after so many events, and what became of what was not flushed.
+/// A cut in one of the recordings: after so many events, and what became of what was not flushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cut {
+    /// The number of the recording.
+    of: usize,
     after: usize,
     fate: Fate,
     seed: u64,
@@ -61,8 +66,8 @@ struct Cut {
 
 impl std::fmt::Display for Cut {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Cut { after, fate, seed } = self;
-        write!(out, "after event {after}, {fate:?}, seed {seed}")
+        let Cut { of, after, fate, seed } = self;
+        write!(out, "recording {of}, after event {after}, {fate:?}, seed {seed}")
     }
 }
 
@@ -87,26 +92,26 @@ impl Outcome {
     }
 }
 
+/// What is tried.
+struct Faults {
+    lab: Lab,
+    recordings: Vec<Recording>,
+    quiet: bool,
+}
+
 /// Runs it all; an error if a single state is a brick.
 pub fn faults(plan: Plan) -> Result<()> {
     scratch::remove_on(&scratch::ENDS)?;
-    let say = |line: &str| {
-        if !plan.json {
-            eprintln!("{line}");
-        }
-    };
-    let recording = Recording::make(&|line| eprintln!("{line}"))?;
-    let events = recording.events.len() - recording.ordered;
-    say(&format!("{events} writes and flushes since the update was ordered"));
+    let faults = Faults::prepare(plan.json)?;
     let mut random = Random::new(plan.seed);
-    let mut cuts = cuts(&recording, REPEATS[usize::from(!plan.sample)], &mut random)?;
+    let mut cuts = faults.cuts(REPEATS[usize::from(!plan.sample)], &mut random)?;
     if plan.sample {
         thin_out(&mut cuts, SAMPLE, &mut random);
     }
+    let length = cuts.len().div_ceil(AT_ONCE).max(1);
     let mut outcome = all_at_once(|number, outcome| {
-        let length = cuts.len().div_ceil(AT_ONCE);
-        let from = number * length;
-        judge_all(&recording, &cuts, from..(from + length).min(cuts.len()), outcome, &say)
+        let part = cuts.chunks(length).nth(number).unwrap_or_default();
+        faults.judge_all(part, number * length, outcome)
     })?;
     let (boots, next) = (plan.boots.unwrap_or(BOOTS).min(cuts.len()), AtomicUsize::new(0));
     outcome.add(all_at_once(|_, outcome| {
@@ -116,9 +121,9 @@ pub fn faults(plan: Plan) -> Result<()> {
             let at = if boots < 2 { cuts.len() - 1 } else { index * (cuts.len() - 1) / (boots - 1) };
             let Some(cut) = cuts.get(at).filter(|_| index < boots) else { return Ok(()) };
             let firmware = if index.is_multiple_of(2) { Firmware::Uefi } else { Firmware::Bios };
-            say(&format!("boot {} of {boots}: {firmware:?}, {cut}", index + 1));
-            let path = recording.folder.path().join(format!("boot-{index}.raw"));
-            match boot(&recording, *cut, &path, firmware) {
+            faults.say(&format!("boot {} of {boots}: {firmware:?}, {cut}", index + 1));
+            let path = faults.lab.folder.path().join(format!("boot-{index}.raw"));
+            match faults.boot(*cut, &path, firmware, index.is_multiple_of(UPDATE_EVERY)) {
                 Ok(boots) => outcome.booted += boots,
                 Err(error) => outcome.bricks.push(format!("{firmware:?}, {cut}: {error:#}")),
             }
@@ -129,7 +134,7 @@ pub fn faults(plan: Plan) -> Result<()> {
         eprintln!("{brick}");
     }
     let result = json!({
-        "events": events,
+        "events": faults.recordings.iter().map(|of| of.events.len() - of.ordered).sum::<usize>(),
         "states_checked": cuts.len(),
         "started_new": outcome.started_new,
         "finished": outcome.finished,
@@ -145,11 +150,8 @@ pub fn faults(plan: Plan) -> Result<()> {
             println!("{name:16} {value}");
         }
     }
-    ensure!(
-        outcome.bricks.is_empty(),
-        "{} states from which a machine does not come back",
-        outcome.bricks.len()
-    );
+    let bricks = outcome.bricks.len();
+    ensure!(bricks == 0, "{bricks} states from which a machine does not come back");
     Ok(())
 }
 
@@ -174,60 +176,103 @@ fn all_at_once(work: impl Fn(usize, &mut Outcome) -> Result<()> + Sync) -> Resul
     done.map(|()| outcome)
 }
 
-/// Judges some of the cuts, in order.
-fn judge_all(
-    recording: &Recording,
-    cuts: &[Cut],
-    which: std::ops::Range<usize>,
-    outcome: &mut Outcome,
-    say: &impl Fn(&str),
-) -> Result<()> {
-    let (mut judge, mut replay) = (Judge::new(recording)?, recording.replay()?);
-    for index in which {
-        if index % 100 == 0 {
-            say(&format!("state {index} of {}", cuts.len()));
+impl Faults {
+    fn prepare(quiet: bool) -> Result<Faults> {
+        let lab = Lab::prepare(&|line| eprintln!("{line}"))?;
+        let mut faults = Faults { lab, recordings: Vec::new(), quiet };
+        faults.say("recording an update into an empty slot, and one over an older release");
+        let recorded: Vec<Result<Recording>> = std::thread::scope(|scope| {
+            let lab = &faults.lab;
+            let threads = RECORDINGS.map(|older| scope.spawn(move || lab.record(older)));
+            let died = |_| Err(anyhow!("the thread that recorded an update has panicked"));
+            threads.map(|thread| thread.join().unwrap_or_else(died)).into()
+        });
+        for (of, recording) in recorded.into_iter().enumerate() {
+            let recording = recording.with_context(|| format!("recording {of}"))?;
+            let events = recording.events.len() - recording.ordered;
+            faults.say(&format!("recording {of}: {events} writes and flushes since the update was ordered"));
+            faults.recordings.push(recording);
         }
-        let Some(cut) = cuts.get(index) else { break };
-        let disk = state(&mut replay, *cut)?;
-        let mut judged = || -> Result<()> {
-            let slot = judge.judge(&disk)?;
-            outcome.started_new += usize::from(slot == Slot::B);
-            if index.is_multiple_of(MEND_EVERY) {
-                judge.mend_state(&disk)?;
-                outcome.mended += 1;
-            }
-            if index.is_multiple_of(FINISH_EVERY) {
-                judge.finish(disk.clone()).context("finishing the update")?;
-                outcome.finished += 1;
-            }
-            Ok(())
-        };
-        if let Err(error) = judged() {
-            outcome.bricks.push(format!("{cut}: {error:#}"));
+        Ok(faults)
+    }
+
+    fn say(&self, line: &str) {
+        if !self.quiet {
+            eprintln!("{line}");
         }
     }
-    Ok(())
+
+    /// Judges cuts, in order; `from`: the number of the first.
+    fn judge_all(&self, cuts: &[Cut], from: usize, outcome: &mut Outcome) -> Result<()> {
+        let mut numbers = from..;
+        for cuts in cuts.chunk_by(|one, next| one.of == next.of) {
+            let recording = &self.recordings[cuts[0].of];
+            let (mut judge, mut replay) = (Judge::new(&self.lab, recording)?, recording.replay()?);
+            for (cut, number) in cuts.iter().zip(&mut numbers) {
+                if number.is_multiple_of(100) {
+                    self.say(&format!("state {number}"));
+                }
+                let disk = state(&mut replay, *cut)?;
+                if let Err(error) = judge_one(&mut judge, disk, number, outcome) {
+                    outcome.bricks.push(format!("{cut}: {error:#}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every cut since the update was ordered. Right after a flush nothing is left to chance: one state.
+    fn cuts(&self, repeats: usize, random: &mut Random) -> Result<Vec<Cut>> {
+        let mut cuts = Vec::new();
+        for (of, recording) in self.recordings.iter().enumerate() {
+            let mut replay = recording.replay()?;
+            loop {
+                let (after, nothing) = (replay.played(), replay.pending() == 0);
+                for fate in Fate::ALL.into_iter().filter(|_| after >= recording.ordered) {
+                    let times = match fate {
+                        Fate::Lost => usize::from(nothing || after == recording.ordered),
+                        _ if nothing => 0,
+                        Fate::Kept => 1,
+                        Fate::Some | Fate::Torn(_) => repeats,
+                    };
+                    cuts.extend((0..times).map(|_| Cut { of, after, fate, seed: random.number() }));
+                }
+                if !replay.step()? {
+                    break;
+                }
+            }
+        }
+        Ok(cuts)
+    }
+
+    /// Boots a state into the slot that is foreseen, and finishes the update: by the machine itself if wanted, else on the
+    /// disk that it leaves. How many boots that were.
+    fn boot(&self, cut: Cut, path: &Path, firmware: Firmware, updates: bool) -> Result<usize> {
+        let recording = &self.recordings[cut.of];
+        let disk = state(&mut recording.replay()?, cut)?;
+        let foreseen = Judge::new(&self.lab, recording)?.judge(&disk)?;
+        let updates = updates && foreseen == Slot::A;
+        disk::copy(&recording.before, path)?;
+        disk.pages().try_for_each(|(at, bytes)| disk::write_at(path, at, bytes))?;
+        self.lab.boots(recording, path, firmware, foreseen, updates)?;
+        let left = recording::disk(path)?;
+        Judge::new(&self.lab, recording)?.finish(left).context("finishing the update after the boot")?;
+        Ok(1 + usize::from(updates))
+    }
 }
 
-/// Every cut since the update was ordered. What is not flushed is nothing right after a flush: one state.
-fn cuts(recording: &Recording, repeats: usize, random: &mut Random) -> Result<Vec<Cut>> {
-    let mut cuts = Vec::new();
-    let mut replay = recording.replay()?;
-    loop {
-        let (after, nothing) = (replay.played(), replay.pending() == 0);
-        for fate in Fate::ALL.into_iter().filter(|_| after >= recording.ordered) {
-            let times = match fate {
-                Fate::Lost => usize::from(nothing || after == recording.ordered),
-                _ if nothing => 0,
-                Fate::Kept => 1,
-                Fate::Some | Fate::Torn(_) => repeats,
-            };
-            cuts.extend((0..times).map(|_| Cut { after, fate, seed: random.number() }));
-        }
-        if !replay.step()? {
-            return Ok(cuts);
-        }
+fn judge_one(judge: &mut Judge<'_>, disk: Memory, number: usize, outcome: &mut Outcome) -> Result<()> {
+    let slot = judge.judge(&disk)?;
+    outcome.started_new += usize::from(slot == Slot::B);
+    if number.is_multiple_of(MEND_EVERY) {
+        judge.mend_state(&disk)?;
+        outcome.mended += 1;
     }
+    if number.is_multiple_of(FINISH_EVERY) {
+        judge.finish(disk).context("finishing the update")?;
+        outcome.finished += 1;
+    }
+    Ok(())
 }
 
 /// Leaves so many, spread evenly by chance; the first and the last stay.
@@ -255,15 +300,4 @@ fn state(replay: &mut Replay<'_>, cut: Cut) -> Result<Memory> {
         ensure!(replay.step()?, "there are fewer than {} events", cut.after);
     }
     replay.state(cut.fate, &mut Random::new(cut.seed))?.pop().context("there is no disk")
-}
-
-/// Boots a state into the slot that is foreseen; if that is A, the machine then takes the update from the beginning. How
-/// many boots that were.
-fn boot(recording: &Recording, cut: Cut, path: &Path, firmware: Firmware) -> Result<usize> {
-    let disk = state(&mut recording.replay()?, cut)?;
-    let foreseen = Judge::new(recording)?.judge(&disk)?;
-    disk::copy(&recording.before, path)?;
-    disk.pages().try_for_each(|(at, bytes)| disk::write_at(path, at, bytes))?;
-    recording.boots(path, firmware, foreseen)?;
-    Ok(if foreseen == Slot::A { 2 } else { 1 })
 }

@@ -1,6 +1,6 @@
 //! Whether a machine comes back from a disk, by the code of machines and without a boot.
 
-use super::recording::Recording;
+use super::recording::{Lab, Recording};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use berth_apply::cuts::Memory;
 use berth_apply::{Medium, SlotMedia};
@@ -21,6 +21,7 @@ const MENDED: [i32; 2] = [0, 1];
 
 /// Judges disks of the recorded machine. What it found out about one is kept for the next, as most differ elsewhere.
 pub(super) struct Judge<'r> {
+    lab: &'r Lab,
     recording: &'r Recording,
     /// Where each partition is, bytes.
     places: Vec<Range<u64>>,
@@ -31,11 +32,11 @@ pub(super) struct Judge<'r> {
 }
 
 impl<'r> Judge<'r> {
-    pub(super) fn new(recording: &'r Recording) -> Result<Judge<'r>> {
+    pub(super) fn new(lab: &'r Lab, recording: &'r Recording) -> Result<Judge<'r>> {
         let disk = Disk::open(&recording.before)?;
         let entries = disk.table().entries.iter().flatten();
         let places = entries.map(|part| part.first * 512..(part.last + 1) * 512).collect();
-        Ok(Judge { recording, places, held: None, checked: None })
+        Ok(Judge { lab, recording, places, held: None, checked: None })
     }
 
     fn place(&self, part: Part) -> Range<u64> {
@@ -68,7 +69,7 @@ impl<'r> Judge<'r> {
         ensure!(a, "the boot loader would refuse slot A");
         match (record.good, record.trial) {
             (Slot::A, None) => {
-                if b {
+                if b && !(self.recording.older && self.is_untouched(disk)) {
                     self.check(disk).context("slot B would be started if slot A failed")?;
                 }
                 Ok(Slot::A)
@@ -96,7 +97,7 @@ impl<'r> Judge<'r> {
     }
 
     fn update(&self, disk: &RefCell<Memory>) -> Result<()> {
-        let Recording { folder, offer, server, running, .. } = self.recording;
+        let Lab { folder, offer, server, running, .. } = self.lab;
         let [mut root, mut verity] = [Slot::B.root(), Slot::B.verity()].map(|part| self.part(disk, part));
         let mut esp = self.part(disk, layout::ESP);
         let (root, verity, esp) = (&mut root, &mut verity, &mut esp);
@@ -131,8 +132,7 @@ impl<'r> Judge<'r> {
                 let [mut root, mut verity, mut esp] = parts.map(|part| self.part(&shared, part));
                 let (root, verity, esp) = (&mut root, &mut verity, &mut esp);
                 let mut of = SlotMedia { slot: Slot::B, root, verity, esp, running: None };
-                berth_apply::check(&self.recording.offer, &mut of, &mut |_| {})
-                    .map_err(|error| error.to_string())
+                berth_apply::check(&self.lab.offer, &mut of, &mut |_| {}).map_err(|error| error.to_string())
             }
         };
         let result = outcome.clone().map_err(|error| anyhow!("slot B is not whole: {error}"));
@@ -140,12 +140,18 @@ impl<'r> Judge<'r> {
         result
     }
 
+    /// What slot B's partitions held before is all there.
+    fn is_untouched(&self, disk: &Memory) -> bool {
+        let untouched = |part| pages(disk, &self.place(part)).next().is_none();
+        untouched(Slot::B.root()) && untouched(Slot::B.verity())
+    }
+
     /// e2fsck's automatic mode finds nothing in the state partition that takes a decision, which is how it speaks of a loss.
     pub(super) fn mend_state(&self, disk: &Memory) -> Result<()> {
         let place = self.place(layout::STATE);
-        let file = tempfile::Builder::new().prefix("state-").tempfile_in(self.recording.folder.path())?;
+        let file = tempfile::Builder::new().prefix("state-").tempfile_in(self.lab.folder.path())?;
         copy_out(disk, &place, file.as_file())?;
-        let command = self.recording.tools.command("e2fsck").args(["-f", "-p"]).arg(file.path()).output()?;
+        let command = self.lab.tools.command("e2fsck").args(["-f", "-p"]).arg(file.path()).output()?;
         if command.status.code().is_some_and(|code| MENDED.contains(&code)) {
             return Ok(());
         }

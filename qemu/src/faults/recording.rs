@@ -11,10 +11,12 @@ use crate::scratch::Scratch;
 use crate::updates::Publisher;
 use crate::updates::demo::system;
 use anyhow::{Context, Result, ensure};
-use berth_apply::cuts::{self, Memory, Replay};
+use berth_apply::Medium;
+use berth_apply::cuts::{self, Fate, Memory, Random, Replay};
 use berth_ctl::{Client, PrivateKey};
+use berth_image::disk::Disk;
 use berth_image::tools::Tools;
-use berth_image::{Options, Outputs, Progress};
+use berth_image::{Bundle, Options, Outputs, Progress};
 use berth_tuf::fetch::Folder;
 use berth_tuf::release::{ARCHITECTURE, CHANNEL, Offer};
 use berth_tuf::time::{Clock, Time};
@@ -31,117 +33,153 @@ use std::time::Duration;
 const BOOT: Duration = Duration::from_secs(300);
 /// Until a version is written, by an emulated machine.
 const WRITTEN: Duration = Duration::from_secs(300);
-/// The version that is written.
+/// The version that is written, and one that was in its place.
 const VERSION: &str = "9-newer";
+const OLDER: &str = "0-older";
 /// Bytes that are compared at once.
 const CHUNK: usize = 1 << 20;
 
-/// What was recorded, and what is needed to go on from any moment of it.
-pub(super) struct Recording {
+/// What every recording has in common.
+pub(super) struct Lab {
     pub(super) tools: Tools,
     pub(super) folder: Scratch,
+    /// What is in slot A, and with it on a disk that was never booted.
+    pub(super) running: RootHash,
+    image: PathBuf,
+    /// What is in slot B before, if anything.
+    older: Bundle,
+    /// What is written into slot B.
+    pub(super) offer: Offer,
+    pub(super) server: Folder,
+    /// Who may give orders to the machine.
+    key: PrivateKey,
+    // Serves the repository.
+    publisher: Publisher,
+}
+
+/// An update, recorded.
+pub(super) struct Recording {
+    /// Slot B held an older release.
+    pub(super) older: bool,
     /// The disk before the first event. It never changes.
     pub(super) before: PathBuf,
     pub(super) events: Vec<cuts::Event>,
     /// So many of the events were there before the update was ordered.
     pub(super) ordered: usize,
-    /// What is in slot A.
-    pub(super) running: RootHash,
-    /// What is written into slot B.
-    pub(super) offer: Offer,
-    pub(super) server: Folder,
-    operator: Operator,
-    // Serves the repository.
-    _publisher: Publisher,
-}
-
-/// Who may give orders to the machine, and how it is known.
-struct Operator {
-    key: PrivateKey,
+    /// The machine's key.
     pin: String,
 }
 
 impl Recording {
-    /// Builds, publishes, boots, updates, and reads the log.
-    pub(super) fn make(say: Progress<'_>) -> Result<Recording> {
+    /// The disk before the first event, and all events to come.
+    pub(super) fn replay(&self) -> Result<Replay<'_>> {
+        Ok(Replay::new(&self.events, vec![disk(&self.before)?]))
+    }
+
+    /// The log lacks nothing: played to its end, it makes of the disk before the disk after.
+    fn is_all(&self, after: &Path) -> Result<()> {
+        let mut replay = self.replay()?;
+        while replay.step()? {}
+        let media = replay.state(Fate::Kept, &mut Random::new(0))?;
+        let played = media.first().context("there is no disk")?;
+        let (mut file, bytes) = (File::open(after)?, played.bytes());
+        ensure!(file.metadata()?.len() == bytes, "the disk has changed its size");
+        let (mut one, mut other) = (vec![0; CHUNK], vec![0; CHUNK]);
+        let mut at = 0;
+        while at < bytes {
+            let length = usize::try_from((bytes - at).min(CHUNK as u64))?;
+            played.read(at, &mut one[..length])?;
+            file.read_exact(&mut other[..length])?;
+            ensure!(
+                one[..length] == other[..length],
+                "what was recorded is not what is on the disk, from {at} on"
+            );
+            at += length as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Lab {
+    /// Builds and publishes.
+    pub(super) fn prepare(say: Progress<'_>) -> Result<Lab> {
         let tools = berth_image::tools::ensure(say)?;
         let outputs: Outputs = berth_image::build(&Options::default(), say)?;
+        let older = system(OLDER, None, say)?;
         let folder = Scratch::new("faults")?;
-        let file = |name: &str| folder.path().join(name);
-        std::fs::create_dir(file("updates")).context("a folder for the repository")?;
-        let publisher = Publisher::new(&file("updates"))?;
+        let updates = folder.path().join("updates");
+        std::fs::create_dir(&updates).context("a folder for the repository")?;
+        let publisher = Publisher::new(&updates)?;
         publisher.publish(&system(VERSION, None, say)?, VERSION)?;
-        let offer = offered(&publisher.repository())?;
-        let key = PrivateKey::create(&file("key"), "faults")?;
+        let key = PrivateKey::create(&folder.path().join("key"), "faults")?;
+        let (running, image) = (outputs.bundle.root_hash, outputs.raw);
+        let (offer, server) = (offered(&publisher.repository())?, Folder::new(&publisher.repository()));
+        Ok(Lab { tools, folder, running, image, older, offer, server, key, publisher })
+    }
+
+    /// Boots a machine, whose slot B holds an older release or nothing, updates it, and reads the log.
+    pub(super) fn record(&self, older: bool) -> Result<Recording> {
+        let file = |kind: &str| self.folder.path().join(format!("{kind}-{older}"));
+        let (before, after, writes) = (file("before"), file("after"), file("writes"));
+        disk::copy(&self.image, &after)?;
+        if older {
+            Disk::open(&after)?.install(&self.tools, Slot::B, &self.older)?;
+        }
         let config = format!(
             "format = 1\nhostname = \"faults\"\n[access]\nkeys = [\"{}\"]\n{}settle = \"5s\"\n",
-            key.public_line(),
-            publisher.config()?
+            self.key.public_line(),
+            self.publisher.config()?
         );
-
         // What a first boot writes once in a machine's life is no part of an update.
-        let after = file("after.raw");
-        disk::copy(&outputs.raw, &after)?;
-        let machine = Machine::new(&tools, Firmware::Uefi).disk(&after, Bus::Virtio);
-        say("a machine's first boot");
+        let machine = Machine::new(&self.tools, Firmware::Uefi).disk(&after, Bus::Virtio);
         let mut running = machine.clone().isolated().config(&config).boot()?;
         let pin = running.machine_key(BOOT)?;
         healthy(&mut running, Slot::A)?;
         off(running)?;
-        let before = file("before.raw");
         disk::copy(&after, &before)?;
 
-        say("its second boot, and an update, recorded");
-        let (written, [port]) = (file("writes.log"), http::free_ports()?);
-        let operator = Operator { key, pin };
-        let mut running = machine.logged(&written).forward(port, API_PORT).boot()?;
+        let [port] = http::free_ports()?;
+        let mut running = machine.logged(&writes).forward(port, API_PORT).boot()?;
         healthy(&mut running, Slot::A)?;
-        let ordered = usize::try_from(log::count(&mut File::open(&written)?)?)?;
-        operator.update(&mut running, port)?;
+        let ordered = usize::try_from(log::count(&mut File::open(&writes)?)?)?;
+        self.update(&mut running, port, &pin)?;
         off(running)?;
 
         let bytes = before.metadata()?.len();
-        let events = log::read(&mut BufReader::new(File::open(&written)?), bytes)?;
-        std::fs::remove_file(&written)?;
-        is_all(&events, &before, &after)?;
+        let events = log::read(&mut BufReader::new(File::open(&writes)?), bytes)?;
+        let recording = Recording { older, before, events, ordered, pin };
+        recording.is_all(&after)?;
+        std::fs::remove_file(&writes)?;
         std::fs::remove_file(&after)?;
-        let (server, running) = (Folder::new(&publisher.repository()), outputs.bundle.root_hash);
-        let _publisher = publisher;
-        Ok(Recording { tools, folder, before, events, ordered, running, offer, server, operator, _publisher })
+        Ok(recording)
     }
 
-    /// The disk before the first event.
-    pub(super) fn disk(&self) -> Result<Memory> {
-        let file = File::open(&self.before)?;
-        let bytes = file.metadata()?.len();
-        Ok(Memory::over(Arc::new(file), 0, bytes))
-    }
-
-    /// From the first event on.
-    pub(super) fn replay(&self) -> Result<Replay<'_>> {
-        Ok(Replay::new(&self.events, vec![self.disk()?]))
-    }
-
-    /// Boots the machine with this disk. It must come up healthy in that slot and know who it is; from slot A it takes the
-    /// update, until slot B is good.
-    pub(super) fn boots(&self, path: &Path, firmware: Firmware, slot: Slot) -> Result<()> {
+    /// Boots a recorded machine with another disk. It must come up healthy in that slot, and know who it is. `updates`: it
+    /// then takes the update, until slot B is good.
+    pub(super) fn boots(
+        &self,
+        of: &Recording,
+        path: &Path,
+        firmware: Firmware,
+        slot: Slot,
+        updates: bool,
+    ) -> Result<()> {
         let [port] = http::free_ports()?;
         let machine = Machine::new(&self.tools, firmware).disk(path, Bus::Virtio).forward(port, API_PORT);
-        let mut running = machine.boot()?;
+        let mut running = if updates { machine } else { machine.isolated() }.boot()?;
         healthy(&mut running, slot).context("the boot after the cut")?;
         let pin = running.machine_key(BOOT)?;
-        ensure!(pin == self.operator.pin, "its state is lost: it has made itself another key");
-        if slot == Slot::A {
-            self.operator.update(&mut running, port).context("the update after the cut")?;
+        ensure!(pin == of.pin, "its state is lost: it has made itself another key");
+        if updates {
+            self.update(&mut running, port, &pin).context("the update after the cut")?;
         }
+        // What it wrote until it was called healthy is on the disk.
         running.cut_power()
     }
-}
 
-impl Operator {
     /// Orders an update of a machine that runs slot A, and waits until slot B is good.
-    fn update(&self, running: &mut Running, port: u16) -> Result<()> {
-        let client = Client::new("faults", "127.0.0.1", port, Some(&self.pin), &self.key)?;
+    fn update(&self, running: &mut Running, port: u16, pin: &str) -> Result<()> {
+        let client = Client::new("faults", "127.0.0.1", port, Some(pin), &self.key)?;
         client.order_update(UpdateOrder::Reboot, false)?;
         running.wait_event(&Event::Rebooting, WRITTEN).with_context(|| {
             let status = client.update_status();
@@ -164,6 +202,13 @@ fn off(mut running: Running) -> Result<()> {
     running.wait_off(BOOT).map(drop)
 }
 
+/// A disk in memory, over one in a file.
+pub(super) fn disk(path: &Path) -> Result<Memory> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let bytes = file.metadata()?.len();
+    Ok(Memory::over(Arc::new(file), 0, bytes))
+}
+
 /// What a machine is offered.
 fn offered(repository: &Path) -> Result<Offer> {
     let anchor = std::fs::read(repository.join("metadata/1.root.json"))?;
@@ -172,28 +217,4 @@ fn offered(repository: &Path) -> Result<Offer> {
     let mut client = berth_tuf::Client::open(berth_tuf::state::Memory::default(), &anchor, &clock)?;
     client.refresh(&mut server)?;
     client.offer(&mut server, ARCHITECTURE, CHANNEL)?.context("the repository offers nothing")
-}
-
-/// The log lacks nothing: played to its end, it makes of the disk before the disk after.
-fn is_all(events: &[cuts::Event], before: &Path, after: &Path) -> Result<()> {
-    let (base, mut there) = (File::open(before)?, File::open(after)?);
-    let bytes = base.metadata()?.len();
-    ensure!(there.metadata()?.len() == bytes, "the disk has changed its size");
-    let mut replay = Replay::new(events, vec![Memory::over(Arc::new(base), 0, bytes)]);
-    while replay.step()? {}
-    let media = replay.state(cuts::Fate::Kept, &mut cuts::Random::new(0))?;
-    let played = media.first().context("there is no disk")?;
-    let (mut one, mut other) = (vec![0; CHUNK], vec![0; CHUNK]);
-    let mut at = 0;
-    while at < bytes {
-        let length = usize::try_from((bytes - at).min(CHUNK as u64))?;
-        played.read(at, &mut one[..length])?;
-        there.read_exact(&mut other[..length])?;
-        ensure!(
-            one[..length] == other[..length],
-            "what was recorded is not what is on the disk, from {at} on"
-        );
-        at += length as u64;
-    }
-    Ok(())
 }
