@@ -60,6 +60,13 @@ pub fn launch_check(progress: Progress<'_>) -> Result<PathBuf> {
     Ok(dir.join("debug/examples/launch_check"))
 }
 
+/// The program that measures the launcher beside its peers (`bench units`); in no image of ours.
+pub fn peers(progress: Progress<'_>) -> Result<PathBuf> {
+    progress("building the program that measures");
+    let dir = cargo("target/guest-peers", &[], &[GUEST, "-p", "berth-units", "--example", "peers"])?;
+    Ok(dir.join("guest/examples/peers"))
+}
+
 /// The profile of what runs on the machine.
 const GUEST: &str = "--profile=guest";
 

@@ -6,6 +6,12 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod oci;
+pub(crate) mod page;
+pub mod units;
+
+use page::{Section, median, round};
+
 use crate::lines::Event;
 use crate::machine::{Bus, Firmware, Kernel, Machine};
 use crate::running::Running;
@@ -15,7 +21,7 @@ use anyhow::{Context, Result};
 use berth_image::tools::Tools;
 use berth_image::{Compression, Options, Outputs};
 use berth_units::control::API_PORT;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -94,14 +100,8 @@ pub fn boot(n: u32, json: bool) -> Result<()> {
         "disk_compressed_mb": round(compressed_mb(&bench.tools, &bench.outputs.raw)?),
         "programs_in_root": programs(&bench.outputs),
     });
-    let page = berth_image::workspace::repo().join("docs/performance.md");
-    std::fs::write(&page, page_of(&result))
-        .with_context(|| format!("{} cannot be written", page.display()))?;
-    if json {
-        println!("{result}");
-    } else {
-        print_table(&result);
-    }
+    PAGE.write(&result)?;
+    page::print(&result, json);
     Ok(())
 }
 
@@ -132,6 +132,13 @@ pub fn root(n: u32) -> Result<()> {
 }
 
 /// What each figure is, for the page.
+const PAGE: Section = Section {
+    heading: "Boot",
+    intro: "Written by `cargo run -- bench boot`. Floor and Berth are booted in turn in the same run; the clock runs from the start of \
+            QEMU to the first answer 200 of overlapping requests.",
+    figures: &MEANING,
+};
+
 const MEANING: [(&str, &str); 15] = [
     ("accelerator", "what carried out the guest's instructions"),
     ("boots", "boots of each kind (at most 3 of UEFI, BIOS and first boots)"),
@@ -152,27 +159,6 @@ const MEANING: [(&str, &str); 15] = [
     ("disk_compressed_mb", "the whole disk through zstd -9, MB; goal 40"),
     ("programs_in_root", "executables in the root; at most 3"),
 ];
-
-/// `docs/performance.md`.
-fn page_of(result: &Value) -> String {
-    let mut page = String::from(
-        "# Performance\n\nWritten by `cargo run -- bench boot`. Floor and Berth are booted in turn in the same run; the clock runs from \
-         the start of QEMU to the first answer 200 of overlapping requests. Seconds depend on the host, the ratio much less.\n\n\
-         | figure | value | what it is |\n|---|---|---|\n",
-    );
-    for (name, meaning) in MEANING {
-        let value = &result[name];
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        page.push_str(&format!("| `{name}` | {value} | {meaning} |\n"));
-    }
-    page
-}
-
-fn print_table(result: &Value) {
-    for (name, value) in result.as_object().into_iter().flatten() {
-        println!("{name:28} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-    }
-}
 
 impl Bench {
     fn prepare(options: &Options, quiet: bool) -> Result<Bench> {
@@ -252,15 +238,6 @@ fn client(running: &mut Running, port: u16) -> Result<berth_ctl::Client> {
     let pin = running.machine_key(PATIENCE)?;
     running.wait_event_like("a good slot", PATIENCE, |e| matches!(e, Event::SlotGood(_)))?;
     Ok(berth_ctl::Client::new("bench", "127.0.0.1", port, Some(&pin), &berth_ctl::ensure_key()?)?)
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn round(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
 }
 
 /// The whole disk through `zstd -9`, in MB (10⁶ bytes).

@@ -86,6 +86,16 @@ enum BenchCommand {
         #[arg(short, long, default_value_t = 5)]
         n: u32,
     },
+    /// Starts, runs and pulls against crun and podman in the same machine, and what a unit costs PID 1; see
+    /// docs/performance.md.
+    Units {
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+        /// Starts of each kind.
+        #[arg(short, long, default_value_t = 30)]
+        n: u32,
+    },
     /// What an update costs: memory, time without service; see docs/performance.md.
     Update {
         /// One JSON object instead of text.
@@ -123,6 +133,7 @@ fn main() -> ExitCode {
         Some(Command::Build { qcow2, install }) => interactive::build(qcow2, install),
         Some(Command::Demo(DemoCommand::Update)) => updates::demo::run(&|line| println!("{line}")),
         Some(Command::Bench(BenchCommand::Boot { json, n })) => bench::boot(n, json),
+        Some(Command::Bench(BenchCommand::Units { json, n })) => bench::units::run(n, json),
         Some(Command::Bench(BenchCommand::Update { json })) => updates::bench::run(json),
         Some(Command::Bench(BenchCommand::Faults { sample, json, seed, boots })) => {
             faults::faults(faults::Plan { sample, seed, boots, json })

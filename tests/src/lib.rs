@@ -13,14 +13,13 @@
 //! Traffic stays on loopback and inside QEMU's user network. Deadlines are long enough for two emulated machines at once on
 //! two slow cores; they end a hang, they do not judge speed.
 
-pub mod debian;
 mod guest;
 mod image;
-pub mod registry;
 pub mod shell;
 
 pub use berth_qemu::lines::Event;
 pub use berth_qemu::machine::{Bus, Firmware};
+pub use berth_qemu::{packages as debian, registry};
 pub use guest::{Guest, Plan, config};
 pub use image::{Built, built, state_tool};
 

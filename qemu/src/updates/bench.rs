@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use super::demo::Show;
+use crate::bench::page::{self, Section};
 use crate::http;
 use anyhow::{Context, Result};
 use berth_image::Options;
@@ -14,6 +15,20 @@ use std::time::{Duration, Instant};
 const ANSWER: Duration = Duration::from_secs(1);
 /// Between two.
 const AGAIN: Duration = Duration::from_millis(50);
+
+const PAGE: Section = Section {
+    heading: "Update",
+    intro: "Written by `cargo run -- bench update`. A machine that boots through UEFI and serves a page takes one update; the page is \
+            asked for all the while.",
+    figures: &[
+        ("peak_memory_mib", "memory of the unit that writes, at most, MiB; goal 32"),
+        (
+            "seconds_without_service",
+            "the longest time without an answer: the reboot, firmware and loader included",
+        ),
+        ("seconds_until_committed", "from the order until the new version is found healthy and kept"),
+    ],
+};
 
 /// Runs it; `json` prints one object instead of text.
 pub fn run(json: bool) -> Result<()> {
@@ -35,18 +50,13 @@ pub fn run(json: bool) -> Result<()> {
     let gap = gap.ok().context("the page was not watched")?;
     let until_committed = begun.elapsed();
     let peak_mib = peak.div_ceil(1 << 20);
-    if json {
-        let numbers = json!({
-            "peak_memory_mib": peak_mib,
-            "seconds_without_service": round(gap),
-            "seconds_until_committed": round(until_committed),
-        });
-        println!("{numbers}");
-    } else {
-        println!("memory of the unit that writes, at most   {peak_mib} MiB of 32");
-        println!("without service, at a stretch            {:.1} s", round(gap));
-        println!("from the order until it is committed     {:.1} s", round(until_committed));
-    }
+    let numbers = json!({
+        "peak_memory_mib": peak_mib,
+        "seconds_without_service": round(gap),
+        "seconds_until_committed": round(until_committed),
+    });
+    PAGE.write(&numbers)?;
+    page::print(&numbers, json);
     show.end()
 }
 

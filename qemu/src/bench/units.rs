@@ -1,0 +1,257 @@
+//! `bench units`: what a unit costs, beside its peers in the same guest and run: Debian's packages in an image, started as
+//! a privileged unit, whose program (`units/examples/peers.rs`) drives both sides in turn by the guest's clock.
+
+use super::oci;
+use super::page::{self, Section, median, round};
+use crate::machine::{Bus, Firmware, Kernel, Machine};
+use crate::running::Running;
+use crate::scratch::{self, Scratch};
+use crate::{accel, demo, disk, http, packages};
+use anyhow::{Context, Result, ensure};
+use berth_ctl::{Client, LogOptions};
+use berth_image::tools::{self, Tools};
+use berth_image::{Options, Outputs, programs};
+use berth_store::build::{ImageBuilder, LayerBuilder};
+use berth_units::control::API_PORT;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// A boot under load.
+const BOOT: Duration = Duration::from_secs(180);
+/// Everything that the program in the guest does, in emulation.
+const MEASURED: Duration = Duration::from_secs(500);
+/// Forty units become healthy.
+const STARTED: Duration = Duration::from_secs(240);
+/// Between two questions to a machine that is not to be disturbed.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Memory of the machine: podman is large.
+const MEMORY: u32 = 1024;
+/// Its disk, bytes; sparse.
+const DISK: u64 = 6 << 30;
+/// Units more, from whose memory that of one is reckoned.
+const IDLE: u64 = 40;
+/// The image of the peers.
+const IMAGE: &str = "berth.example/peers:1";
+/// What it is made of.
+const PACKAGES: [&str; 9] = [
+    "base-files",
+    "crun",
+    "podman",
+    "conmon",
+    "netavark",
+    "aardvark-dns",
+    "ca-certificates",
+    "busybox-static",
+    "nftables",
+];
+/// Debian's seccomp profile for containers, in its package.
+const PROFILE: &str = "./usr/share/containers/seccomp.json";
+
+const PAGE: Section = Section {
+    heading: "Units",
+    intro: "Written by `cargo run -- bench units`. Peers are Debian's packages in the same guest; the two sides take turns, by the guest's \
+            clock. A start is one of a prepared image with an overlay, no network, users, seccomp filter and cgroup of its own on both sides, \
+            from the call until the first byte of a program without a run-time; crun finds its overlay mounted, Berth mounts it.",
+    figures: &[
+        ("accelerator", "what carried out the guest's instructions"),
+        ("rounds", "starts of each kind"),
+        ("crun", "version of the peer"),
+        ("start_ratio_to_crun", "median of Berth's launcher ÷ `crun run`, pair by pair; goal 0.5"),
+        ("start_ms_berth", "median, milliseconds"),
+        ("start_ms_crun", "median, milliseconds"),
+        (
+            "idle_unit_kib",
+            "resident memory of PID 1 that one more sleeping unit takes, KiB: the difference that 40 make ÷ 40",
+        ),
+        ("pid1_rss_kib_one", "resident memory of PID 1 with one sleeping unit, KiB"),
+        ("pid1_rss_kib_all", "with 41, KiB"),
+    ],
+};
+
+/// Runs it all; `json` prints one object on standard output instead of the table.
+pub fn run(n: u32, json: bool) -> Result<()> {
+    scratch::remove_on(&scratch::ENDS)?;
+    let bench = Bench::prepare()?;
+    let lines = bench.peers(&["start", &n.to_string()])?;
+    let (mut berth, mut crun) = (times(&lines, "start berth "), times(&lines, "start crun "));
+    ensure!(
+        berth.len() == n as usize && crun.len() == berth.len(),
+        "starts are missing:\n{}",
+        lines.join("\n")
+    );
+    let mut ratios: Vec<f64> = berth.iter().zip(&crun).map(|(berth, crun)| berth / crun).collect();
+    let [one, all] = [bench.rss(1)?, bench.rss(1 + IDLE)?];
+    #[allow(clippy::cast_precision_loss)] // Thousands.
+    let idle = (all as f64 - one as f64) / IDLE as f64;
+    let result = json!({
+        "accelerator": accel::detect(&bench.tools).to_string(),
+        "rounds": n,
+        "crun": word(&lines, "version crun "),
+        "start_ratio_to_crun": round(median(&mut ratios)),
+        "start_ms_berth": round(median(&mut berth)),
+        "start_ms_crun": round(median(&mut crun)),
+        "idle_unit_kib": round(idle),
+        "pid1_rss_kib_one": one,
+        "pid1_rss_kib_all": all,
+    });
+    PAGE.write(&result)?;
+    page::print(&result, json);
+    Ok(())
+}
+
+/// The numbers behind a line's first words.
+fn times(lines: &[String], words: &str) -> Vec<f64> {
+    lines.iter().filter_map(|line| line.strip_prefix(words)?.trim().parse().ok()).collect()
+}
+
+/// The text behind the first line's first words.
+fn word(lines: &[String], words: &str) -> Value {
+    lines.iter().find_map(|line| line.strip_prefix(words)).map_or(Value::Null, |text| json!(text.trim()))
+}
+
+struct Bench {
+    tools: Tools,
+    outputs: Outputs,
+    folder: Scratch,
+    web: PathBuf,
+    peers: PathBuf,
+}
+
+/// A machine that runs, and who asks it.
+struct Guest {
+    running: Running,
+    client: Client,
+}
+
+impl Bench {
+    fn prepare() -> Result<Bench> {
+        let say = |line: &str| eprintln!("{line}");
+        let tools = tools::ensure(&say)?;
+        let outputs = berth_image::build(&Options::default(), &say)?;
+        let folder = Scratch::new("bench")?;
+        let [web, peers] = ["web.tar", "peers.tar"].map(|name| folder.path().join(name));
+        demo::write_web_image(&tools, &web)?;
+        say("making an image of the peers");
+        peers_image(&peers)?;
+        Ok(Bench { tools, outputs, folder, web, peers })
+    }
+
+    fn boot(&self, image: &Path, units: &str) -> Result<Guest> {
+        let disk = self.folder.path().join("disk.raw");
+        disk::copy(&self.outputs.raw, &disk)?;
+        disk::grow(&disk, DISK)?;
+        let api = http::free_port()?;
+        let key = berth_ctl::ensure_key()?;
+        let access =
+            format!("format = 1\nhostname = \"bench\"\n[access]\nkeys = [\"{}\"]\n", key.public_line());
+        let running = Machine::new(&self.tools, Firmware::Direct)
+            .disk(&disk, Bus::Virtio)
+            .read_only_disk(image, Bus::Virtio)
+            .kernel(Kernel::of(&self.outputs)?)
+            .memory(MEMORY)
+            .config(&format!("{access}{units}"))
+            .forward(api, API_PORT)
+            .boot()?;
+        let pin = running.machine_key(BOOT)?;
+        let client = Client::new("bench", "127.0.0.1", api, Some(&pin), &key)?;
+        Ok(Guest { running, client })
+    }
+
+    /// What the program in the guest says until it is done.
+    fn peers(&self, arguments: &[&str]) -> Result<Vec<String>> {
+        eprintln!("measuring in the guest: {}", arguments.join(" "));
+        let guest = self.boot(&self.peers, &peers_unit(arguments))?;
+        let end = Instant::now() + MEASURED;
+        loop {
+            let lines = guest.log("peers").unwrap_or_default();
+            if lines.iter().any(|line| line == "done") {
+                return Ok(lines);
+            }
+            let told = || format!("{}\n{}", lines.join("\n"), guest.running.console().tail());
+            ensure!(!lines.iter().any(|line| line.contains("panicked at")), "it failed:\n{}", told());
+            ensure!(Instant::now() < end, "it does not end:\n{}", told());
+            std::thread::sleep(AGAIN);
+        }
+    }
+
+    /// Memory of PID 1 with so many sleeping units, KiB.
+    fn rss(&self, units: u64) -> Result<u64> {
+        eprintln!("memory of PID 1 with {units} sleeping");
+        let config: String = (1..=units).map(sleeper).collect();
+        let guest = self.boot(&self.web, &config)?;
+        let end = Instant::now() + STARTED;
+        loop {
+            let states = guest.client.units().unwrap_or_default();
+            let sleeping = states.iter().filter(|unit| unit.name.starts_with("sleep"));
+            let up = sleeping.filter(|unit| unit.state == "running" || unit.state == "healthy").count();
+            if up as u64 == units {
+                break;
+            }
+            ensure!(Instant::now() < end, "{up} of {units} run:\n{}", guest.running.console().tail());
+            std::thread::sleep(AGAIN);
+        }
+        Ok(guest.client.machine()?.pid1_rss_kib)
+    }
+}
+
+impl Guest {
+    fn log(&self, unit: &str) -> Result<Vec<String>> {
+        self.client.logs(unit, LogOptions::default())?.map(|line| Ok(line?.text)).collect()
+    }
+}
+
+fn sleeper(n: u64) -> String {
+    format!(
+        "[units.sleep{n}.container]\nimage = \"{}\"\ncommand = [\"/bin/busybox\", \"sleep\", \"1000000\"]\n\
+         [units.sleep{n}.network]\nmode = \"none\"\n",
+        demo::WEB_IMAGE
+    )
+}
+
+fn peers_unit(arguments: &[&str]) -> String {
+    let words: Vec<&str> = ["/usr/bin/peers"].iter().chain(arguments).copied().collect();
+    format!(
+        "[units.peers.container]\nimage = \"{IMAGE}\"\ncommand = {words:?}\nprivileged = true\npid = \"host\"\n\
+         volumes = [\"peers:/data\"]\n[units.peers.network]\nmode = \"host\"\n[units.peers.restart]\npolicy = \"no\"\n"
+    )
+}
+
+/// The packages, the program, and what crun is told.
+fn peers_image(to: &Path) -> Result<()> {
+    let tar = packages::unpacked_tar(&PACKAGES)?;
+    let out = Command::new("tar").arg("-xOf").arg(&tar).arg(PROFILE).output().context("tar")?;
+    ensure!(out.status.success(), "Debian's packages have no {PROFILE}");
+    let config = oci::config(&String::from_utf8_lossy(&out.stdout))?;
+    let program = programs::peers(&|line| eprintln!("{line}"))?;
+    let program = std::fs::read(&program).with_context(|| program.display().to_string())?;
+    let more = LayerBuilder::new()
+        .dir("data", 0o755)
+        .dir("srv", 0o755)
+        .file("srv/config.json", 0o644, config.to_string())
+        .file("usr/bin/peers", 0o755, program);
+    let tar = std::fs::read(&tar).with_context(|| tar.display().to_string())?;
+    ImageBuilder::new(IMAGE)
+        .layer_tar(&tar, false)?
+        .layer(&more)?
+        .env("PATH", "/usr/sbin:/usr/bin")
+        .write_archive(to)
+        .context("the image of the peers")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_guest_are_read() {
+        let lines =
+            ["version crun 1.21", "start berth 12.5", "start crun 40", "start berth 13", "start crun x"];
+        let lines = lines.map(str::to_owned);
+        assert_eq!(times(&lines, "start berth "), [12.5, 13.0]);
+        assert_eq!(times(&lines, "start crun "), [40.0]);
+        assert_eq!(word(&lines, "version crun "), json!("1.21"));
+        assert_eq!(word(&lines, "version podman "), Value::Null);
+    }
+}

@@ -1,0 +1,232 @@
+//! Measures starts beside Debian's crun, in one guest: `peers start ROUNDS`. A line for each start on standard output,
+//! `start berth 12.345` and `start crun 45.678` in milliseconds, then `done`. What it needs of the machine are all rights
+//! (a privileged unit with the machine's processes), a volume at `/data`, `crun`, and the bundle's config at
+//! [`CONFIG`]. `bench units` makes the image, runs it and reads the lines.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use berth_units::cgroup::{self, Cgroup};
+use berth_units::launch::{self, Caps, Message, Plan, Root, Starting};
+use berth_units::model::{NetworkMode, Resources};
+use nix::mount::{MntFlags, MsFlags, mount, umount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What crun is to run; its root and its cgroup are [`BUNDLE`]'s and [`CGROUPS`]'s.
+const CONFIG: &str = "/srv/config.json";
+/// crun's bundle: the config and the mounted root.
+const BUNDLE: &str = "/data/start/crun";
+/// The prepared layer that both start from.
+const LAYER: &str = "/data/start/layer";
+/// Parent of both sides' cgroups.
+const CGROUPS: &str = "/sys/fs/cgroup/peers";
+/// Memory of either container, bytes; the config says the same.
+const MEMORY: u64 = 64 << 20;
+/// Processes of either; the config says the same.
+const PIDS: u32 = 64;
+/// First id of either's range.
+const BASE: u32 = 1 << 20;
+/// Ends a hang.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The container's program: writes a byte and ends. It has no library and no run-time, so that the byte stands for its
+/// first instruction: an ELF header, one segment, and
+/// `write(1, "x", 1); exit(0)`.
+const FIRST: [u8; 157] = first();
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["start", rounds] => start(rounds.parse().unwrap()),
+        _ => panic!("peers start ROUNDS"),
+    }
+    println!("done");
+}
+
+/// In turn, from the call to the first byte; the first round of each, with cold caches, is not told.
+fn start(rounds: u32) {
+    println!("version crun {}", version("/usr/bin/crun"));
+    whole_cgroup_tree();
+    prepare();
+    for round in 0..=rounds {
+        let (berth, crun) = (berth_start(), crun_start(round));
+        if round > 0 {
+            println!("start berth {:.3}", milliseconds(berth));
+            println!("start crun {:.3}", milliseconds(crun));
+        }
+    }
+}
+
+/// The last word of the first line that it says of itself.
+fn version(program: &str) -> String {
+    let out = Command::new(program).arg("--version").output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    text.lines().next().and_then(|line| line.split_whitespace().last()).unwrap_or("unknown").to_owned()
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// The unit has its own part of the tree; crun needs to see the tree as on a machine where it is at home.
+fn whole_cgroup_tree() {
+    setns(File::open("/proc/1/ns/cgroup").unwrap(), CloneFlags::CLONE_NEWCGROUP).unwrap();
+    let none: Option<&str> = None;
+    // One file system is not mounted on itself.
+    umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH).unwrap();
+    mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), none).unwrap();
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    cgroup::delegate(CGROUPS.as_ref()).unwrap();
+}
+
+/// One layer with the program and the folders and files that a container mounts over; a root for crun made of it.
+fn prepare() {
+    let layer = Path::new(LAYER);
+    for folder in ["bin", "dev", "etc", "proc", "sys", "run", "tmp"] {
+        fs::create_dir_all(layer.join(folder)).unwrap();
+    }
+    for file in ["etc/passwd", "etc/group", "etc/resolv.conf", "etc/hosts", "etc/hostname"] {
+        fs::write(layer.join(file), "root:x:0:\n").unwrap();
+    }
+    let program = layer.join("bin/first");
+    fs::write(&program, FIRST).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    for folder in ["rootfs", "upper", "work"] {
+        fs::create_dir_all(Path::new(BUNDLE).join(folder)).unwrap();
+    }
+    fs::copy(CONFIG, Path::new(BUNDLE).join("config.json")).unwrap();
+}
+
+/// As PID 1 does it: the cgroup, the launcher, its two messages. It mounts the overlay itself.
+fn berth_start() -> Duration {
+    let plan = plan();
+    let limits = Resources { memory: Some(MEMORY), pids: PIDS, ..Resources::default() };
+    let begun = Instant::now();
+    let cgroup = Cgroup::create(&Path::new(CGROUPS).join("berth"), &limits).unwrap();
+    let mut starting = launch::spawn(&plan, &cgroup).unwrap();
+    let pid = until_created(&mut starting);
+    starting.go().unwrap();
+    ready(starting.stdout.as_fd());
+    let took = begun.elapsed();
+    let mut byte = [0; 2];
+    let got = nix::unistd::read(&starting.stdout, &mut byte);
+    if got != Ok(1) {
+        panic!("the container did not start: {:?}", starting.receive());
+    }
+    for pid in [starting.setup_pid, pid] {
+        waitpid(Pid::from_raw(pid), None).unwrap();
+    }
+    while cgroup.populated().unwrap() {
+        std::thread::yield_now();
+    }
+    cgroup.remove().unwrap();
+    took
+}
+
+fn until_created(starting: &mut Starting) -> i32 {
+    loop {
+        match starting.receive().unwrap() {
+            Some(Message::Created { pid, .. }) => return pid,
+            Some(other) => panic!("{other:?}"),
+            None => ready(starting.channel.as_fd()),
+        }
+    }
+}
+
+/// `crun run` of the same layer; the overlay is mounted before the clock starts, which is in crun's favour.
+fn crun_start(round: u32) -> Duration {
+    let rootfs = format!("{BUNDLE}/rootfs");
+    let layers = format!("lowerdir={LAYER},upperdir={BUNDLE}/upper,workdir={BUNDLE}/work");
+    mount(Some("overlay"), rootfs.as_str(), Some("overlay"), MsFlags::empty(), Some(layers.as_str()))
+        .unwrap();
+    let mut command = Command::new("/usr/bin/crun");
+    command.args(["--root", "/run/crun", "--cgroup-manager", "cgroupfs", "run", "--bundle", BUNDLE]);
+    command.arg(format!("peer{round}")).stdin(Stdio::null()).stdout(Stdio::piped());
+    let begun = Instant::now();
+    let mut child = command.spawn().unwrap();
+    let mut byte = [0; 1];
+    child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+    let took = begun.elapsed();
+    assert!(child.wait().unwrap().success());
+    umount(rootfs.as_str()).unwrap();
+    took
+}
+
+fn ready(fd: BorrowedFd<'_>) {
+    let timeout = PollTimeout::try_from(DEADLINE).unwrap();
+    assert!(poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout).unwrap() > 0, "nothing in {DEADLINE:?}");
+}
+
+/// A unit with all defaults and no network.
+fn plan() -> Plan {
+    Plan {
+        unit: "peer".into(),
+        root: Root::Image {
+            layers: vec![LAYER.into()],
+            writable: Some("/data/start/berth".into()),
+            digest: "sha256:peer".into(),
+        },
+        read_only: false,
+        argv: vec!["/bin/first".into()],
+        env: vec!["PATH=/bin".into()],
+        cwd: "/".into(),
+        user: String::new(),
+        hostname: "peer".into(),
+        id_base: Some(BASE),
+        caps: Caps::DEFAULT,
+        caps_ambient: false,
+        nofile: None,
+        tmpfs: Vec::new(),
+        secrets: Vec::new(),
+        files: Vec::new(),
+        devices: Vec::new(),
+        state: "/data".into(),
+        new_privs: false,
+        privileged: false,
+        host_pids: false,
+        binds: Vec::new(),
+        network: NetworkMode::None,
+        resolv_conf: "/run/resolv.conf".into(),
+        scratch: "/run/scratch".into(),
+        fds: Vec::new(),
+    }
+}
+
+const fn first() -> [u8; 157] {
+    // A file of 157 bytes is loaded whole at 4 MiB: 64 bytes of header, 56 of the segment's, 36 of code, the letter.
+    const HEADER: [u8; 120] = [
+        0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, // 64 bit, little-endian
+        2, 0, 62, 0, 1, 0, 0, 0, 0x78, 0, 0x40, 0, 0, 0, 0, 0, // x86-64, entry
+        64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // segments' headers, no sections
+        0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 0, 0, 0, 0, 0, 0, //
+        1, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // loaded, readable and executable, from byte 0
+        0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, //
+        157, 0, 0, 0, 0, 0, 0, 0, 157, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0,
+    ];
+    const CODE: [u8; 37] = [
+        0xb8, 1, 0, 0, 0, // mov eax, write
+        0xbf, 1, 0, 0, 0, // mov edi, 1
+        0x48, 0x8d, 0x35, 0x13, 0, 0, 0, // lea rsi, [rip + 19]
+        0x89, 0xfa, // mov edx, edi
+        0x0f, 0x05, // syscall
+        0xb8, 60, 0, 0, 0, // mov eax, exit
+        0x31, 0xff, // xor edi, edi
+        0x0f, 0x05, // syscall
+        0, 0, 0, 0, 0, 0, b'x',
+    ];
+    let mut file = [0; 157];
+    let mut at = 0;
+    while at < file.len() {
+        file[at] = if at < HEADER.len() { HEADER[at] } else { CODE[at - HEADER.len()] };
+        at += 1;
+    }
+    file
+}
