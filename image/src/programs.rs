@@ -62,9 +62,18 @@ pub fn launch_check(progress: Progress<'_>) -> Result<PathBuf> {
 
 /// The program that measures the launcher beside its peers (`bench units`); in no image of ours.
 pub fn peers(progress: Progress<'_>) -> Result<PathBuf> {
+    measuring("peers", progress)
+}
+
+/// The program that measures the forms of layers (`bench layers`); in no image of ours.
+pub fn layers(progress: Progress<'_>) -> Result<PathBuf> {
+    measuring("layers", progress)
+}
+
+fn measuring(example: &str, progress: Progress<'_>) -> Result<PathBuf> {
     progress("building the program that measures");
-    let dir = cargo("target/guest-peers", &[], &[GUEST, "-p", "berth-units", "--example", "peers"])?;
-    Ok(dir.join("guest/examples/peers"))
+    let dir = cargo("target/guest-peers", &[], &[GUEST, "-p", "berth-units", "--example", example])?;
+    Ok(dir.join("guest/examples").join(example))
 }
 
 /// The profile of what runs on the machine.

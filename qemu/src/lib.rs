@@ -8,6 +8,7 @@
 //! The host needs nothing but what [`berth_image::tools`] makes: QEMU and the firmware come from the tools tree.
 
 pub mod accel;
+pub mod bare;
 pub mod bench;
 pub mod console;
 pub mod demo;
@@ -17,6 +18,7 @@ pub mod files;
 pub mod floor;
 mod gdb;
 pub mod http;
+pub mod layers;
 pub mod lines;
 pub mod machine;
 pub mod packages;

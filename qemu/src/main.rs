@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use anyhow::Result;
-use berth_qemu::{bench, faults, updates};
+use berth_qemu::{bench, faults, layers, updates};
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -117,6 +117,8 @@ enum BenchCommand {
         #[arg(long)]
         boots: Option<usize>,
     },
+    /// The forms that an image's layers can have on disk; see docs/images.md.
+    Layers,
     /// What the root's compression costs and saves; see docs/image.md.
     Root {
         /// Boots of each image.
@@ -138,6 +140,7 @@ fn main() -> ExitCode {
         Some(Command::Bench(BenchCommand::Faults { sample, json, seed, boots })) => {
             faults::faults(faults::Plan { sample, seed, boots, json })
         }
+        Some(Command::Bench(BenchCommand::Layers)) => layers::run(),
         Some(Command::Bench(BenchCommand::Root { n })) => bench::root(n),
     };
     match result {
