@@ -76,6 +76,13 @@ fn measuring(example: &str, progress: Progress<'_>) -> Result<PathBuf> {
     Ok(dir.join("guest/examples").join(example))
 }
 
+/// `berth` with the operator's half, static, for a guest in which it is measured; in no image of ours.
+pub fn operator(progress: Progress<'_>) -> Result<PathBuf> {
+    progress("building the operator's program");
+    let dir = cargo("target/guest-peers", &PROGRAMS[1..], &[GUEST])?;
+    Ok(dir.join("guest/berth"))
+}
+
 /// The profile of what runs on the machine.
 const GUEST: &str = "--profile=guest";
 

@@ -1,7 +1,8 @@
-//! Measures starts beside Debian's crun, in one guest: `peers start ROUNDS`. A line for each start on standard output,
-//! `start berth 12.345` and `start crun 45.678` in milliseconds, then `done`. What it needs of the machine are all rights
-//! (a privileged unit with the machine's processes), a volume at `/data`, `crun`, and the bundle's config at
-//! [`CONFIG`]. `bench units` makes the image, runs it and reads the lines.
+//! Measures Berth beside Debian's crun (`peers start ROUNDS`) and podman (`peers run ROUNDS IMAGE`), in one guest. A line for
+//! each start on standard output, such as `start berth 12.345` and `start crun 45.678` in milliseconds, then `done`. What it
+//! needs of the machine are all rights (a privileged unit with the machine's processes and network), a volume at `/data`,
+//! the peers, and for crun the bundle's config at [`CONFIG`]; for `run` an image as [`ARCHIVE`] that Berth has too, and
+//! `berth` with a home in `/srv/home`. `bench units` makes the image, runs it and reads the lines.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use berth_units::cgroup::{self, Cgroup};
@@ -22,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// What crun is to run; its root and its cgroup are [`BUNDLE`]'s and [`CGROUPS`]'s.
 const CONFIG: &str = "/srv/config.json";
+/// The image of both sides' `run`, as an archive for podman.
+const ARCHIVE: &str = "/srv/first.tar";
 /// crun's bundle: the config and the mounted root.
 const BUNDLE: &str = "/data/start/crun";
 /// The prepared layer that both start from.
@@ -46,7 +49,8 @@ fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["start", rounds] => start(rounds.parse().unwrap()),
-        _ => panic!("peers start ROUNDS"),
+        ["run", rounds, image] => run(rounds.parse().unwrap(), image),
+        _ => panic!("peers start ROUNDS | peers run ROUNDS IMAGE"),
     }
     println!("done");
 }
@@ -70,6 +74,48 @@ fn version(program: &str) -> String {
     let out = Command::new(program).arg("--version").output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     text.lines().next().and_then(|line| line.split_whitespace().last()).unwrap_or("unknown").to_owned()
+}
+
+/// In turn, from the call of the program that an operator types to the first byte of the container's output. Both have
+/// the image; the first round of each is not told.
+fn run(rounds: u32, image: &str) {
+    println!("version podman {}", version("/usr/bin/podman"));
+    whole_cgroup_tree();
+    assert!(
+        podman(&["load", "--quiet", "--input", ARCHIVE]).stdout(Stdio::null()).status().unwrap().success()
+    );
+    for round in 0..=rounds {
+        let mut berth = Command::new("/usr/bin/berth");
+        berth.env("BERTH_HOME", "/srv/home").args(["run", "--rm", "--network", "host", image]);
+        let ours = first_byte(&mut berth);
+        let theirs =
+            first_byte(podman(&["run", "--rm", "--log-driver", "k8s-file", "--network", "host"]).arg(image));
+        if round > 0 {
+            println!("run berth {:.3}", milliseconds(ours));
+            println!("run podman {:.3}", milliseconds(theirs));
+        }
+    }
+}
+
+/// podman with its store on the volume: ext4, as Berth's own.
+fn podman(arguments: &[&str]) -> Command {
+    let mut command = Command::new("/usr/bin/podman");
+    command.args(["--root", "/data/podman", "--runroot", "/run/podman", "--cgroup-manager", "cgroupfs"]);
+    command.args(["--events-backend", "file"]).args(arguments).env("HOME", "/root");
+    command
+}
+
+/// Starts it; from there to the first byte that it prints. It has to end well.
+fn first_byte(command: &mut Command) -> Duration {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let begun = Instant::now();
+    let mut child = command.spawn().unwrap();
+    let mut byte = [0; 1];
+    let read = child.stdout.as_mut().unwrap().read_exact(&mut byte);
+    let took = begun.elapsed();
+    let ended = child.wait().unwrap();
+    assert!(read.is_ok() && ended.success(), "{:?} printed nothing: {ended}", command.get_program());
+    took
 }
 
 fn milliseconds(time: Duration) -> f64 {
@@ -149,13 +195,7 @@ fn crun_start(round: u32) -> Duration {
         .unwrap();
     let mut command = Command::new("/usr/bin/crun");
     command.args(["--root", "/run/crun", "--cgroup-manager", "cgroupfs", "run", "--bundle", BUNDLE]);
-    command.arg(format!("peer{round}")).stdin(Stdio::null()).stdout(Stdio::piped());
-    let begun = Instant::now();
-    let mut child = command.spawn().unwrap();
-    let mut byte = [0; 1];
-    child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
-    let took = begun.elapsed();
-    assert!(child.wait().unwrap().success());
+    let took = first_byte(command.arg(format!("peer{round}")));
     umount(rootfs.as_str()).unwrap();
     took
 }

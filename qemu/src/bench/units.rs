@@ -8,7 +8,7 @@ use crate::running::Running;
 use crate::scratch::{self, Scratch};
 use crate::{accel, demo, disk, http, packages};
 use anyhow::{Context, Result, ensure};
-use berth_ctl::{Client, LogOptions};
+use berth_ctl::{Client, LogOptions, PrivateKey};
 use berth_image::tools::{self, Tools};
 use berth_image::{Options, Outputs, programs};
 use berth_store::build::{ImageBuilder, LayerBuilder};
@@ -46,6 +46,8 @@ const PACKAGES: [&str; 9] = [
     "busybox-static",
     "nftables",
 ];
+/// The image that both run: it prints a line.
+const FIRST: &str = "berth.example/first:1";
 /// Debian's seccomp profile for containers, in its package.
 const PROFILE: &str = "./usr/share/containers/seccomp.json";
 
@@ -53,7 +55,8 @@ const PAGE: Section = Section {
     heading: "Units",
     intro: "Written by `cargo run -- bench units`. Peers are Debian's packages in the same guest; the two sides take turns, by the guest's \
             clock. A start is one of a prepared image with an overlay, no network, users, seccomp filter and cgroup of its own on both sides, \
-            from the call until the first byte of a program without a run-time; crun finds its overlay mounted, Berth mounts it.",
+            from the call until the first byte of a program without a run-time; crun finds its overlay mounted, Berth mounts it. A run is that of an image which both have, from the call of the command to its \
+            first output, on the machine's network on both sides; `berth` asks the machine over TLS. podman has no user namespace, which is its default.",
     figures: &[
         ("accelerator", "what carried out the guest's instructions"),
         ("rounds", "starts of each kind"),
@@ -70,6 +73,11 @@ const PAGE: Section = Section {
     ],
 };
 
+/// Runs of each kind: each takes many times a start.
+fn runs(n: u32) -> u32 {
+    n.div_ceil(3)
+}
+
 /// Runs it all; `json` prints one object on standard output instead of the table.
 pub fn run(n: u32, json: bool) -> Result<()> {
     scratch::remove_on(&scratch::ENDS)?;
@@ -82,6 +90,14 @@ pub fn run(n: u32, json: bool) -> Result<()> {
         lines.join("\n")
     );
     let mut ratios: Vec<f64> = berth.iter().zip(&crun).map(|(berth, crun)| berth / crun).collect();
+    let lines_of_run = bench.peers(&["run", &runs(n).to_string(), FIRST])?;
+    let (mut ours, mut podman) = (times(&lines_of_run, "run berth "), times(&lines_of_run, "run podman "));
+    ensure!(
+        ours.len() == runs(n) as usize && podman.len() == ours.len(),
+        "runs are missing:\n{}",
+        lines_of_run.join("\n")
+    );
+    let mut run_ratios: Vec<f64> = ours.iter().zip(&podman).map(|(ours, podman)| ours / podman).collect();
     let [one, all] = [bench.rss(1)?, bench.rss(1 + IDLE)?];
     #[allow(clippy::cast_precision_loss)] // Thousands.
     let idle = (all as f64 - one as f64) / IDLE as f64;
@@ -92,6 +108,11 @@ pub fn run(n: u32, json: bool) -> Result<()> {
         "start_ratio_to_crun": round(median(&mut ratios)),
         "start_ms_berth": round(median(&mut berth)),
         "start_ms_crun": round(median(&mut crun)),
+        "runs": runs(n),
+        "podman": word(&lines_of_run, "version podman "),
+        "run_ratio_to_podman": round(median(&mut run_ratios)),
+        "run_ms_berth": round(median(&mut ours)),
+        "run_ms_podman": round(median(&mut podman)),
         "idle_unit_kib": round(idle),
         "pid1_rss_kib_one": one,
         "pid1_rss_kib_all": all,
@@ -117,6 +138,9 @@ struct Bench {
     folder: Scratch,
     web: PathBuf,
     peers: PathBuf,
+    first: PathBuf,
+    /// Who asks from inside the guest.
+    inner: PrivateKey,
 }
 
 /// A machine that runs, and who asks it.
@@ -131,24 +155,31 @@ impl Bench {
         let tools = tools::ensure(&say)?;
         let outputs = berth_image::build(&Options::default(), &say)?;
         let folder = Scratch::new("bench")?;
-        let [web, peers] = ["web.tar", "peers.tar"].map(|name| folder.path().join(name));
+        let [web, peers, first] = ["web.tar", "peers.tar", "first.tar"].map(|name| folder.path().join(name));
         demo::write_web_image(&tools, &web)?;
         say("making an image of the peers");
-        peers_image(&peers)?;
-        Ok(Bench { tools, outputs, folder, web, peers })
+        let key = folder.path().join("key");
+        let inner = PrivateKey::create(&key, "peers")?;
+        first_image(&tools, &first)?;
+        peers_image(&first, &key, &peers)?;
+        Ok(Bench { tools, outputs, folder, web, peers, first, inner })
     }
 
-    fn boot(&self, image: &Path, units: &str) -> Result<Guest> {
+    fn boot(&self, images: &[&Path], units: &str) -> Result<Guest> {
         let disk = self.folder.path().join("disk.raw");
         disk::copy(&self.outputs.raw, &disk)?;
         disk::grow(&disk, DISK)?;
         let api = http::free_port()?;
         let key = berth_ctl::ensure_key()?;
-        let access =
-            format!("format = 1\nhostname = \"bench\"\n[access]\nkeys = [\"{}\"]\n", key.public_line());
-        let running = Machine::new(&self.tools, Firmware::Direct)
-            .disk(&disk, Bus::Virtio)
-            .read_only_disk(image, Bus::Virtio)
+        let access = format!(
+            "format = 1\nhostname = \"bench\"\n[access]\nkeys = [\"{}\", \"{}\"]\n",
+            key.public_line(),
+            self.inner.public_line()
+        );
+        let machine = Machine::new(&self.tools, Firmware::Direct).disk(&disk, Bus::Virtio);
+        let machine =
+            images.iter().fold(machine, |machine, image| machine.read_only_disk(*image, Bus::Virtio));
+        let running = machine
             .kernel(Kernel::of(&self.outputs)?)
             .memory(MEMORY)
             .config(&format!("{access}{units}"))
@@ -162,7 +193,7 @@ impl Bench {
     /// What the program in the guest says until it is done.
     fn peers(&self, arguments: &[&str]) -> Result<Vec<String>> {
         eprintln!("measuring in the guest: {}", arguments.join(" "));
-        let guest = self.boot(&self.peers, &peers_unit(arguments))?;
+        let guest = self.boot(&[&self.peers, &self.first], &peers_unit(arguments))?;
         let end = Instant::now() + MEASURED;
         loop {
             let lines = guest.log("peers").unwrap_or_default();
@@ -180,7 +211,7 @@ impl Bench {
     fn rss(&self, units: u64) -> Result<u64> {
         eprintln!("memory of PID 1 with {units} sleeping");
         let config: String = (1..=units).map(sleeper).collect();
-        let guest = self.boot(&self.web, &config)?;
+        let guest = self.boot(&[&self.web], &config)?;
         let end = Instant::now() + STARTED;
         loop {
             let states = guest.client.units().unwrap_or_default();
@@ -214,26 +245,45 @@ fn peers_unit(arguments: &[&str]) -> String {
     let words: Vec<&str> = ["/usr/bin/peers"].iter().chain(arguments).copied().collect();
     format!(
         "[units.peers.container]\nimage = \"{IMAGE}\"\ncommand = {words:?}\nprivileged = true\npid = \"host\"\n\
-         volumes = [\"peers:/data\"]\n[units.peers.network]\nmode = \"host\"\n[units.peers.restart]\npolicy = \"no\"\n"
+         volumes = [\"peers:/data\"]\n[units.peers.network]\nmode = \"host\"\n[units.peers.restart]\npolicy = \"no\"\n\
+         [units.peers.unit]\nafter = [\"first:completed\"]\n\
+         [units.first.container]\nimage = \"{FIRST}\"\n[units.first.restart]\npolicy = \"no\"\n[units.first.network]\nmode = \"none\"\n"
     )
 }
 
-/// The packages, the program, and what crun is told.
-fn peers_image(to: &Path) -> Result<()> {
+/// Prints a line, and ends.
+fn first_image(tools: &Tools, to: &Path) -> Result<()> {
+    let busybox = tools.resolve("usr/bin/busybox");
+    let program = std::fs::read(&busybox).with_context(|| busybox.display().to_string())?;
+    let layer = LayerBuilder::new().dir("bin", 0o755).file("bin/busybox", 0o755, program);
+    let image = ImageBuilder::new(FIRST).layer(&layer)?.entrypoint(["/bin/busybox", "echo", "first"]);
+    image.write_archive(to).context("the image that both run")
+}
+
+/// The packages, the programs, an operator's home, and what crun is told.
+fn peers_image(first: &Path, key: &Path, to: &Path) -> Result<()> {
     let tar = packages::unpacked_tar(&PACKAGES)?;
     let out = Command::new("tar").arg("-xOf").arg(&tar).arg(PROFILE).output().context("tar")?;
     ensure!(out.status.success(), "Debian's packages have no {PROFILE}");
     let config = oci::config(&String::from_utf8_lossy(&out.stdout))?;
-    let program = programs::peers(&|line| eprintln!("{line}"))?;
-    let program = std::fs::read(&program).with_context(|| program.display().to_string())?;
+    let say = |line: &str| eprintln!("{line}");
+    let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
     let more = LayerBuilder::new()
         .dir("data", 0o755)
         .dir("srv", 0o755)
         .file("srv/config.json", 0o644, config.to_string())
-        .file("usr/bin/peers", 0o755, program);
-    let tar = std::fs::read(&tar).with_context(|| tar.display().to_string())?;
+        .file("srv/first.tar", 0o644, read(first)?)
+        .dir("srv/home", 0o700)
+        .file("srv/home/key", 0o600, read(key)?)
+        .file(
+            "srv/home/contexts.toml",
+            0o600,
+            "current = \"here\"\n[contexts.here]\naddress = \"127.0.0.1\"\n",
+        )
+        .file("usr/bin/berth", 0o755, read(&programs::operator(&say)?)?)
+        .file("usr/bin/peers", 0o755, read(&programs::peers(&say)?)?);
     ImageBuilder::new(IMAGE)
-        .layer_tar(&tar, false)?
+        .layer_tar(&read(&tar)?, false)?
         .layer(&more)?
         .env("PATH", "/usr/sbin:/usr/bin")
         .write_archive(to)
