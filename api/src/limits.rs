@@ -68,6 +68,9 @@ pub const CONFIRM_SECONDS: std::ops::RangeInclusive<u64> = 10..=86_400;
 /// A followed log is looked at this often. A look is one `pread` of a file in memory; inotify would need
 /// permission on the file's inode, which a unit with its own users does not have.
 pub const LOG_TICK: Duration = Duration::from_millis(200);
+/// The first looks, each after twice the time of the one before until it is [`LOG_TICK`]; anew after each line: who waits for a
+/// program's output sees it soon.
+pub const LOG_TICK_FIRST: Duration = Duration::from_millis(20);
 /// PID 1 is asked for fresh descriptors after so many looks that found nothing (5 s), in case the log was rotated
 /// for another reason than its size.
 pub const LOG_REASK_TICKS: u32 = 25;

@@ -19,7 +19,7 @@ use segment::Segment;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 
 /// Opens the log of `unit`; refusals come at once, lines through the channel until it is closed by either side.
 pub(crate) async fn open(
@@ -92,13 +92,12 @@ impl Log {
 
     /// Follows the newest segment until there are others to read (`true`) or the log is over (`false`).
     async fn wait(&mut self) -> Result<bool, Closed> {
-        let mut ticks = interval(limits::LOG_TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pause = limits::LOG_TICK_FIRST;
         let mut quiet = 0;
         loop {
             tokio::select! {
                 () = self.to.closed() => return Err(Closed),
-                _ = ticks.tick() => {}
+                () = sleep(pause) => {}
             }
             let over = self.query.until_end && self.has_ended().await;
             // What it wrote before its end is there by now.
@@ -110,6 +109,7 @@ impl Log {
                 return Ok(false);
             }
             quiet = if grew { 0 } else { quiet + 1 };
+            pause = if grew { limits::LOG_TICK_FIRST } else { limits::LOG_TICK.min(2 * pause) };
             let full = self.segments.front().is_some_and(Segment::is_nearly_full);
             if grew || !(full || quiet % limits::LOG_REASK_TICKS == 0) {
                 continue;
