@@ -12,7 +12,7 @@ use crate::run;
 use crate::stats::{Sources, Stats};
 use crate::upload;
 use berth_units::control::client::Client;
-use berth_units::control::{Drive, ImageOrder, Reply, Request as Ask, UpdateOrder};
+use berth_units::control::{Drive, ImageOrder, KERNEL_LOG, OWN_LOG, Reply, Request as Ask, UpdateOrder};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ACCEPT, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
@@ -195,9 +195,6 @@ enum Act {
     ConfigConfirm,
 }
 
-/// PID 1's own log, which no unit is called as.
-const OWN_LOG: &str = "berth";
-
 /// The table of routes: `Err` is 404 or 405.
 fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
     let words: Vec<&str> = path.trim_start_matches('/').split('/').collect();
@@ -212,7 +209,7 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         ["v1", "run"] => ("POST", Route::Run),
         ["v1", "units", name, "remove"] => ("POST", Route::Remove(unit_name(name)?)),
         ["v1", "units", name] => ("GET", Route::Ask(AskKind::Unit(unit_name(name)?))),
-        ["v1", "units", OWN_LOG, "logs"] => ("GET", Route::Logs(OWN_LOG.to_owned())),
+        ["v1", "units", name @ (OWN_LOG | KERNEL_LOG), "logs"] => ("GET", Route::Logs((*name).to_owned())),
         ["v1", "units", name, "logs"] => ("GET", Route::Logs(unit_name(name)?)),
         ["v1", "units", name, "exec"] => ("POST", Route::Exec(unit_name(name)?)),
         ["v1", "units", name, "start"] => ("POST", Route::Drive(unit_name(name)?, Drive::Start)),

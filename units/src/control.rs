@@ -55,7 +55,7 @@ pub enum Request {
         order: Drive,
     },
     /// A unit's log. The reply carries read-only descriptors of its segments, oldest first; the asker reads (and
-    /// follows) them itself. `unit = "berth"` is PID 1's own log.
+    /// follows) them itself. There is one of the machine itself too, [`OWN_LOG`], and one of the kernel, [`KERNEL_LOG`].
     Logs {
         /// Unit name.
         unit: String,
@@ -540,6 +540,11 @@ pub enum FromWorker {
         port: u16,
     },
 }
+
+/// Name of the machine's own log; no unit is called so.
+pub const OWN_LOG: &str = "berth";
+/// Name of the kernel's log; no unit is called so.
+pub const KERNEL_LOG: &str = "kernel";
 
 /// The API's TCP port.
 pub const API_PORT: u16 = 7443;

@@ -66,7 +66,7 @@ first; without a limit of the unit's own it is compared with the machine's. --js
     /// Print what a unit wrote
     #[command(after_help = "What the unit wrote to its standard error goes to standard error.")]
     Logs {
-        /// The unit; "berth" is the machine's own log
+        /// The unit; "berth" is the machine's own log, "kernel" the kernel's
         unit: String,
         /// Go on with what comes
         #[arg(short, long)]

@@ -4,14 +4,13 @@
 use super::client::{Client, ClientError, LogOptions};
 use berth_api::logs::{Line, Stream};
 use berth_store::build;
+use berth_units::control::{KERNEL_LOG, OWN_LOG};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io;
 
 /// Lines of one log, at most; the newest.
 const LOG_LINES: u64 = 20_000;
-/// The machine's own log.
-const OWN_LOG: &str = "berth";
 
 /// Files by their names. What the machine does not answer has the reason in its place.
 #[derive(Debug)]
@@ -43,7 +42,9 @@ impl Bundle {
             bundle.json(&format!("units/{name}"), client.unit(name));
             bundle.text(&format!("logs/{name}.txt"), log(client, name));
         }
-        bundle.text(&format!("logs/{OWN_LOG}.txt"), log(client, OWN_LOG));
+        for name in [OWN_LOG, KERNEL_LOG] {
+            bundle.text(&format!("logs/{name}.txt"), log(client, name));
+        }
         Ok(bundle)
     }
 

@@ -1,13 +1,14 @@
 //! Answers that come from the machine itself rather than from the supervisor.
 
 use super::kernel::Kernel as _;
-use super::machine::{Machine, OWN_LOG, now};
+use super::machine::{Machine, now};
 use super::peers;
 use super::supervisor::{API, Supervisor, Trial, refuse};
 use super::{console, limits, text};
 use crate::early::{Booted, Content, State, files};
 use berth_units::control::{
-    BootTimes, ExecRequest, ImageOrder, MachineStatus, Reply, Request, SlotStatus, SlotsStatus,
+    BootTimes, ExecRequest, ImageOrder, KERNEL_LOG, MachineStatus, OWN_LOG, Reply, Request, SlotStatus,
+    SlotsStatus,
 };
 use berth_units::figures::kib;
 use berth_updater::assess;
@@ -122,7 +123,11 @@ fn exec(supervisor: &Supervisor, machine: &mut Machine, what: &ExecRequest) -> (
 }
 
 fn logs(supervisor: &Supervisor, machine: &mut Machine, unit: &str) -> (Reply, Vec<OwnedFd>) {
-    if !supervisor.has(unit) && unit != OWN_LOG {
+    if unit == KERNEL_LOG {
+        if let Err(error) = machine.keep_kernel_log() {
+            return (refuse("failed", format!("the kernel's log cannot be read: {error}")), Vec::new());
+        }
+    } else if !supervisor.has(unit) && unit != OWN_LOG {
         return (supervisor.no_unit(unit), Vec::new());
     }
     let Some(writer) = machine.containers.log(unit) else {

@@ -10,6 +10,7 @@ use super::devices::{self, Opened};
 use super::execs::Execs;
 use super::generations::{self, Write};
 use super::kernel::{Halt, Input, Kernel, Order};
+use super::kmsg::{Clocks, KernelLog};
 use super::last::Doing;
 use super::notices::Notices;
 use super::passed::Passed;
@@ -18,7 +19,7 @@ use super::reactor::Reactor;
 use super::supervisor::META;
 use super::{files, limits};
 use crate::early::{Booted, Coldplug, Content, RecordStore, is_settled, modules, settle};
-use berth_units::control::ExecRequest;
+use berth_units::control::{ExecRequest, KERNEL_LOG};
 use berth_units::image::PreparedImage;
 use berth_units::model::{NetworkMode, Origin, SYSTEM_IMAGE, Sign, Unit};
 use berth_units::paths;
@@ -28,9 +29,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
-
-/// Name of PID 1's own log.
-pub const OWN_LOG: &str = "berth";
 
 /// Features of the kernel that units need. Each set is loaded by one child, when the first unit needs it.
 const FEATURES: [(&str, &[&str]); 3] =
@@ -94,6 +92,8 @@ pub struct Machine {
     pub other: Result<Option<Content>, String>,
     /// Archives that operators send, by job, until the store takes them.
     archives: BTreeMap<u64, OwnedFd>,
+    /// The kernel's log, once somebody has asked for it.
+    kernel_log: Option<KernelLog>,
     /// When the time was kept for the next boot.
     clock_kept: Option<Duration>,
     last: Option<Doing>,
@@ -135,6 +135,7 @@ impl Machine {
             record_trouble: String::new(),
             other: Err("not read yet".into()),
             archives: BTreeMap::new(),
+            kernel_log: None,
             clock_kept: None,
             last: None,
             down: None,
@@ -321,6 +322,31 @@ impl Machine {
                 self.chores.adopt(&mut self.reactor, Job::Coldplug, child, limits::CHILD_COLDPLUG, now());
             }
             None => self.inbox.push_back(Input::DriversLoaded),
+        }
+    }
+
+    /// Keeps the kernel's log from now on, and what the kernel has of it.
+    pub fn keep_kernel_log(&mut self) -> std::io::Result<()> {
+        let clocks = Clocks { wall: self.wall(), kernel: now() };
+        let Some(writer) = self.containers.log(KERNEL_LOG) else {
+            return Err(std::io::Error::other("there is no place for it"));
+        };
+        match &mut self.kernel_log {
+            Some(log) => log.take_all(writer, clocks),
+            None => {
+                let mut log = KernelLog::open(&mut self.reactor)?;
+                log.take_all(writer, clocks);
+                self.kernel_log = Some(log);
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernel has said something.
+    pub fn take_kernel_log(&mut self) {
+        let clocks = Clocks { wall: self.wall(), kernel: now() };
+        if let (Some(log), Some(writer)) = (&mut self.kernel_log, self.containers.log(KERNEL_LOG)) {
+            log.take(writer, clocks);
         }
     }
 

@@ -25,6 +25,7 @@ pub mod generations;
 pub mod ids;
 mod kept;
 pub mod kernel;
+mod kmsg;
 pub mod last;
 pub mod limits;
 mod log;

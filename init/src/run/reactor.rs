@@ -39,6 +39,8 @@ pub enum Source {
     Chore(i32),
     /// Device events of the kernel.
     Uevents,
+    /// The kernel's log.
+    KernelLog,
     /// An input device with a power key.
     Button(u64),
 }

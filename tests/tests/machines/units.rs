@@ -586,6 +586,8 @@ fn another_config_is_put_in_force_without_a_reboot_and_can_go_back() -> Result<(
         assert!(!String::from_utf8_lossy(bytes).contains("geheim"), "{name} has a secret");
     }
     assert!(bundle.files().any(|(name, bytes)| name == "logs/web.txt" && bytes.ends_with(b"three\n")));
+    let kernel = guest.log("kernel")?;
+    assert!(kernel.iter().any(|line| line.starts_with("Linux version 6.12")), "{kernel:?}");
     let change = guest.client()?.roll_back(None, None, false)?;
     assert_eq!((change.changed.len(), change.changed[0].unit.as_str()), (1, "web"));
     guest.wait_for("config   back to generation 2")?;

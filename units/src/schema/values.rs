@@ -1,6 +1,7 @@
 //! What single values must look like. Each check says what is wrong; the form's `expected` says what would be right.
 
 use super::table::Form;
+use crate::control::{KERNEL_LOG, OWN_LOG};
 use crate::diag::{nearest, quote};
 use crate::limits;
 use crate::model::{
@@ -90,8 +91,11 @@ pub(crate) fn unit_name(text: &str) -> Result<(), String> {
     if text.len() > limits::NAME_BYTES {
         return Err(format!("is longer than {} bytes", limits::NAME_BYTES));
     }
-    if text == "berth" {
+    if text == OWN_LOG {
         return Err("is Berth's own name, under which its log is kept".into());
+    }
+    if text == KERNEL_LOG {
+        return Err("is the kernel's name, under which its log is kept".into());
     }
     if !bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-') {
         return Err("may only have a–z, 0–9 and -".into());

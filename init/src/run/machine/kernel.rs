@@ -1,6 +1,6 @@
 //! What the supervisor may have done: the real [`Kernel`].
 
-use super::{Held, IMAGES, Machine, OWN_LOG, needs, now, record_text};
+use super::{Held, IMAGES, Machine, needs, now, record_text};
 use crate::early::console;
 use crate::run::chores::Job;
 use crate::run::generations::{Recipe, Write};
@@ -8,7 +8,7 @@ use crate::run::kernel::{Halt, Input, Kernel, Order};
 use crate::run::last::{self, Doing};
 use crate::run::limits;
 use crate::run::supervisor::API;
-use berth_units::control::{Reply, ToWorker};
+use berth_units::control::{OWN_LOG, Reply, ToWorker};
 use berth_units::logs::Stream;
 use berth_units::model::Check;
 use berth_units::paths;
