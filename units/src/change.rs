@@ -9,9 +9,9 @@ const IN_PLACE: [&str; 2] = ["unit", "restart"];
 
 /// The tables in which two units of the same name differ.
 pub fn tables(before: &Unit, after: &Unit) -> Vec<&'static str> {
-    let unit =
-        (&before.description, &before.after, &before.requires, before.required_for_boot, before.instances)
-            != (&after.description, &after.after, &after.requires, after.required_for_boot, after.instances);
+    let of = |unit: &Unit| (unit.enabled, unit.required_for_boot, unit.instances);
+    let unit = (&before.description, &before.after, &before.requires, of(before))
+        != (&after.description, &after.after, &after.requires, of(after));
     [
         ("unit", unit),
         ("container", before.container != after.container),

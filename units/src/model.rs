@@ -39,6 +39,8 @@ pub struct Unit {
     pub requires: Vec<Dependency>,
     /// `unit.instances`: containers of this unit, 1 to [`crate::limits::INSTANCES`].
     pub instances: u32,
+    /// `unit.enabled`: started with the machine.
+    pub enabled: bool,
     /// `unit.required_for_boot`: the slot is good only once this unit is healthy.
     pub required_for_boot: bool,
     /// `[container]`.

@@ -106,6 +106,7 @@ pub(crate) fn blank(name: &str, origin: Origin, place: Place) -> Unit {
         after: Vec::new(),
         requires: Vec::new(),
         instances: 1,
+        enabled: true,
         required_for_boot: false,
         container: Container { image: String::new(), ..Container::default() },
         secrets: BTreeMap::new(),

@@ -80,11 +80,17 @@ first; without a limit of the unit's own it is compared with the machine's. --js
     },
     /// Stop a unit; it stays down until it is started, or the machine is
     Stop {
+        /// Not started with the machine any more, either: unit.enabled in the config becomes false
+        #[arg(long)]
+        disable: bool,
         /// The unit
         unit: String,
     },
     /// Start a unit that was stopped, has failed or has finished
     Start {
+        /// With the machine, too: unit.enabled in the config becomes true
+        #[arg(long)]
+        enable: bool,
         /// The unit
         unit: String,
     },

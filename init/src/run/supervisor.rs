@@ -173,7 +173,10 @@ impl Run {
 
     /// `Life::reason` with what is known beyond it.
     fn reason(&self, now: Duration) -> String {
-        let reason = self.life.reason(now);
+        let mut reason = self.life.reason(now);
+        if reason.is_empty() && self.life.state == State::Stopped && !self.unit.enabled {
+            reason = "not enabled".into();
+        }
         match (reason.is_empty(), self.detail.is_empty()) {
             (false, false) => format!("{reason} ({})", self.detail),
             _ => reason,
@@ -445,8 +448,11 @@ impl Supervisor {
         self.units.contains_key(unit)
     }
 
+    /// Starts it, unless the config says that only an operator does.
     fn want(&mut self, unit: &str) {
-        self.event(unit, Event::Start);
+        if self.units.get(unit).is_some_and(|run| run.unit.enabled) {
+            self.event(unit, Event::Start);
+        }
     }
 
     /// Every unit has had its first try, and the machine an address.

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use berth_ctl::support::Bundle;
 use berth_ctl::{Client, LogOptions, Outcome, Streams};
 use berth_tests::shell::{plan, says, shell, shell_as};
-use berth_tests::{Event, SOON};
+use berth_tests::{Event, Guest, SOON};
 use berth_units::config::edit::Edit;
 use berth_units::control::{Copy, Drive, ExecRequest};
 use berth_units::generation::Verdict;
@@ -597,6 +597,17 @@ fn another_config_is_put_in_force_without_a_reboot_and_can_go_back() -> Result<(
     let history = guest.client()?.history()?;
     assert_eq!((history.in_force, history.generations[4].why.as_str()), (Some(5), "back to generation 2"));
 
+    // `berth stop --disable`: a change of the unit.
+    let put = |guest: &mut Guest, enabled| -> Result<()> {
+        let enable = Edit { enable: [("web".to_owned(), enabled)].into(), ..Edit::default() };
+        let change = guest.client()?.units_change(&enable, None, false)?;
+        assert_eq!((change.changed[0].unit.as_str(), change.changed[0].restarts), ("web", false));
+        Ok(())
+    };
+    put(&mut guest, false)?;
+    guest.until("web", |state, reason| (state, reason) == ("stopped", "not enabled"))?;
+    let history = guest.client()?.history()?;
+
     // What was put in force stays, whatever the source says at the next boot.
     guest.client()?.reboot()?;
     guest.rebooted();
@@ -604,5 +615,8 @@ fn another_config_is_put_in_force_without_a_reboot_and_can_go_back() -> Result<(
     guest.healthy("new")?;
     assert!(guest.unit("old").is_err());
     assert_eq!(guest.client()?.history()?, history);
+    assert_eq!(guest.unit("web")?.state, "stopped");
+    put(&mut guest, true)?;
+    guest.until("web", |state, _| state == "healthy")?;
     Ok(())
 }

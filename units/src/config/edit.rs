@@ -26,6 +26,9 @@ pub struct Edit {
     /// Units that go.
     #[serde(default)]
     pub remove: BTreeSet<String>,
+    /// What `unit.enabled` is to be of units that stay as they are else.
+    #[serde(default)]
+    pub enable: BTreeMap<String, bool>,
 }
 
 impl Edit {
@@ -72,6 +75,16 @@ impl Edit {
                 cuts.push((range, if header { std::mem::take(&mut new) } else { String::new() }));
             }
             end.push_str(&new);
+        }
+        for (name, enabled) in &self.enable {
+            match outline.enabled(name)? {
+                Place::Value(range) => cuts.push((range, enabled.to_string())),
+                Place::Below(at) => {
+                    let line = if source.text[..at].ends_with('\n') { "" } else { "\n" };
+                    cuts.push((at..at, format!("{line}enabled = {enabled}\n")));
+                }
+                Place::Nowhere => end.push_str(&format!("[units.{name}.unit]\nenabled = {enabled}\n")),
+            }
         }
         cuts.sort_by_key(|(range, _)| range.start);
         let mut out = splice(&source.text, &cuts);
@@ -169,6 +182,16 @@ fn splice(text: &str, cuts: &[(Range<usize>, String)]) -> String {
     out
 }
 
+/// Where a field stands.
+enum Place {
+    /// Its value.
+    Value(Range<usize>),
+    /// Its table has a header, which ends here.
+    Below(usize),
+    /// Neither it nor its table is there.
+    Nowhere,
+}
+
 /// Where things stand in a text.
 #[derive(Debug, Default)]
 struct Outline {
@@ -210,6 +233,28 @@ impl Outline {
         }
         reader.end_line(source.text.len());
         Ok(reader.outline)
+    }
+
+    /// Where a unit's `enabled` stands, or would.
+    fn enabled(&self, name: &str) -> Result<Place, String> {
+        let table = ["units", name, "unit"];
+        let field = ["units", name, "unit", "enabled"];
+        if let Some((_, range)) = self.scalars.iter().find(|(path, _)| path == &field) {
+            return Ok(Place::Value(range.clone()));
+        }
+        if let Some(header) = self.pieces.iter().find(|piece| piece.header && piece.path == table) {
+            return Ok(Place::Below(header.range.end));
+        }
+        if self.unit(name).is_empty() {
+            return Err(format!("the config in force has no unit \"{name}\""));
+        }
+        if self.scalars.iter().any(|(path, _)| path.starts_with(&table.map(str::to_owned))) {
+            return Err(format!(
+                "the config in force says what units.{name}.unit is in a line of its own: write enabled = … there, and \
+                 \"berth config apply\" it"
+            ));
+        }
+        Ok(Place::Nowhere)
     }
 
     /// All that says something about a unit. What stands between its tables goes with them.
@@ -373,12 +418,37 @@ image = \"db:1\"
         Edit {
             units: units.iter().map(|(name, file)| ((*name).to_owned(), (*file).to_owned())).collect(),
             remove: remove.iter().map(|name| (*name).to_owned()).collect(),
+            ..Edit::default()
         }
     }
 
     fn units(text: &str) -> Vec<(String, String)> {
         let config = config::parse("berth.toml", text.as_bytes()).unwrap();
         config.units.into_iter().map(|unit| (unit.name, unit.container.image)).collect()
+    }
+
+    #[test]
+    fn a_unit_is_enabled_and_disabled_where_that_stands() {
+        let put = |config: &str, enabled| {
+            let enable = [("web".to_owned(), enabled)].into();
+            Edit { enable, ..Edit::default() }.apply(config.as_bytes())
+        };
+        let is = |text: &str| config::parse("berth.toml", text.as_bytes()).unwrap().units[1].enabled;
+        let off = put(CONFIG, false).unwrap();
+        assert!(off.starts_with(CONFIG) && !is(&off), "{off}");
+        let on = put(&off, true).unwrap();
+        assert_eq!(on, off.replace("enabled = false", "enabled = true"));
+        assert!(is(&on));
+        let table = format!("{CONFIG}[units.web.unit] # of web\ndescription = \"x\"\n");
+        let off = put(&table, false).unwrap();
+        assert!(off.ends_with("# of web\nenabled = false\ndescription = \"x\"\n") && !is(&off), "{off}");
+        let off = put(&format!("{CONFIG}[units.web.unit]"), false).unwrap();
+        assert!(off.ends_with("[units.web.unit]\nenabled = false\n") && !is(&off), "{off}");
+        let line = format!("{CONFIG}[units.web]\nunit = {{ description = \"x\" }}\n");
+        assert!(put(&line, false).unwrap_err().contains("in a line of its own"));
+        let enable = [("wob".to_owned(), false)].into();
+        let why = Edit { enable, ..Edit::default() }.apply(CONFIG.as_bytes()).unwrap_err();
+        assert!(why.contains("no unit \"wob\""), "{why}");
     }
 
     #[test]

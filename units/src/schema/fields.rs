@@ -35,7 +35,7 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
     Section {
         name: "unit",
         doc: "What the unit is, and what it waits for.",
-        later: &["wants", "conflicts", "enabled"],
+        later: &["wants", "conflicts"],
         system: false,
         fields: &[
             Field {
@@ -80,6 +80,15 @@ pub(crate) const UNIT_FILE: &[Section<Unit>] = &[
                 set: Set::Number(1, limits::INSTANCES as u64, |unit, number| {
                     unit.instances = u32::try_from(number).unwrap_or(1);
                 }),
+            },
+            Field {
+                name: "enabled",
+                required: false,
+                default: "`true`",
+                example: "false",
+                doc: "Whether it is started with the machine. What is not can be started by an operator, until the machine \
+                      goes down. `berth stop --disable` and `berth start --enable` write this field.",
+                set: Set::Bool(|unit, yes| unit.enabled = yes),
             },
             Field {
                 name: "required_for_boot",

@@ -1,6 +1,6 @@
 //! Commands that ask a machine.
 
-use super::{Failure, Out, home_of, images, output, remark};
+use super::{Failure, Out, config, home_of, images, output, remark};
 use crate::operator::cli::{Command, ConfigCommand, ContextCommand, Global, ImageCommand, VolumeCommand};
 use crate::operator::client::{Client, LOOK_AGAIN, LogOptions};
 use crate::operator::home::{Home, HomeError};
@@ -11,6 +11,7 @@ use crate::operator::support::Bundle;
 use berth_api::logs::{Line, Stream};
 use berth_api::routes::{Accepted, Version};
 use berth_api::stats::Stats;
+use berth_units::config::edit::Edit;
 use berth_units::control::{Drive, UnitStatus};
 use berth_units::instances;
 use berth_units::model::Origin;
@@ -64,8 +65,10 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
         Command::Run(args) => super::run::run(args, &asker, out),
         Command::Rm { force, units } => super::run::remove(units, *force, &asker, out),
         Command::Exec { .. } => super::exec::run(command, &asker),
-        Command::Stop { unit } => drive(&asker, unit, Drive::Stop, out),
-        Command::Start { unit } => drive(&asker, unit, Drive::Start, out),
+        Command::Stop { unit, disable: true } => enable(&asker, unit, false, out),
+        Command::Start { unit, enable: true } => enable(&asker, unit, true, out),
+        Command::Stop { unit, .. } => drive(&asker, unit, Drive::Stop, out),
+        Command::Start { unit, .. } => drive(&asker, unit, Drive::Start, out),
         Command::Restart { unit } => drive(&asker, unit, Drive::Restart, out),
         Command::Images => images::run(&ImageCommand::Ls, &asker, out),
         Command::Pull { image } => images::run(&ImageCommand::Pull { image: image.clone() }, &asker, out),
@@ -192,6 +195,11 @@ fn stats(asker: &Asker, wanted: &[String], all: bool, once: bool, out: Out) -> R
         out.text(format!("{HOME}{}{TO_END}", text.replace('\n', CLEAR_LINE)))?;
         (before, pause) = (now, REDRAW);
     }
+}
+
+/// With the machine, or not; and now as well.
+fn enable(asker: &Asker, unit: &str, enabled: bool, out: Out) -> Result<(), Failure> {
+    config::put_units(&Edit { enable: [(unit.to_owned(), enabled)].into(), ..Edit::default() }, asker, out)
 }
 
 /// Asks, and waits until the unit, with all its instances, is where it was to go, or cannot get there.

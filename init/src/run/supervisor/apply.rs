@@ -361,15 +361,24 @@ impl Supervisor {
 
     fn change_unit(&mut self, name: &str, after: Option<Unit>) {
         let Some(run) = self.units.get_mut(name) else { return };
-        let wanted = match &run.becomes {
-            Some(Becomes::Unit(_, wanted)) => *wanted,
-            Some(Becomes::Nothing) => true,
-            None => run.life.wanted(),
+        let before = match &run.becomes {
+            Some(Becomes::Unit(unit, wanted)) => Some((unit.enabled, *wanted)),
+            Some(Becomes::Nothing) => None,
+            None => Some((run.unit.enabled, run.life.wanted())),
+        };
+        let wanted = match (before, &after) {
+            (Some((enabled, wanted)), Some(unit)) if enabled == unit.enabled => wanted,
+            // A change of `enabled` is an order, and what was to go and comes back is as new.
+            (_, Some(unit)) => unit.enabled,
+            (_, None) => false,
         };
         match after {
             None => run.becomes = Some(Becomes::Nothing),
             Some(unit) if run.becomes.is_none() && !change::restarts(&run.unit, &unit) => {
                 run.unit = unit;
+                if wanted != run.life.wanted() {
+                    self.event(name, if wanted { Event::Start } else { Event::Stop });
+                }
                 return;
             }
             Some(unit) => run.becomes = Some(Becomes::Unit(Box::new(unit), wanted)),
@@ -394,7 +403,7 @@ impl Supervisor {
                 Some(Becomes::Unit(unit, wanted)) => {
                     self.units.insert(name.clone(), Run::new(*unit));
                     if wanted {
-                        self.want(&name);
+                        self.event(&name, Event::Start);
                     }
                 }
                 Some(Becomes::Nothing) | None => {

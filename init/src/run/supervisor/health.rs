@@ -184,7 +184,7 @@ pub(super) fn counts(run: &Run) -> bool {
         name if ON_DEMAND.contains(&name) => false,
         NET | API => true,
         _ if run.is_system() => run.life.wanted(),
-        _ => run.unit.required_for_boot,
+        _ => run.unit.required_for_boot && run.unit.enabled,
     }
 }
 

@@ -155,3 +155,35 @@ fn the_machine_itself_follows_another_config_too() {
     machine.seconds(61);
     assert_eq!(machine.told(TIME, "\"servers\":null"), told + 1, "and back");
 }
+
+#[test]
+fn what_is_not_enabled_is_started_by_an_operator_only() {
+    let mut machine = Machine::boot("web\n*db%").healthy(5);
+    let drive = |machine: &mut Machine, order| {
+        let request = Request::Drive { unit: "db".into(), order };
+        assert!(matches!(machine.supervisor.ask(&request, machine.now, &mut machine.k), Some(Reply::Done)));
+        machine.settle();
+        machine.seconds(4);
+    };
+    assert_eq!((machine.state("db"), machine.called("launch db")), (State::Stopped, 0));
+    assert_eq!(machine.supervisor.units["db"].reason(machine.now), "not enabled");
+    drive(&mut machine, Drive::Start);
+    assert!(machine.state("db").is_up());
+    // A config that says the same of it leaves an operator's word.
+    change(send(&mut machine, "web\n*db%+", None, false));
+    machine.seconds(4);
+    assert_eq!((machine.state("db").is_up(), machine.called("launch db")), (true, 2));
+    // One that says something else is the newer word, and restarts nothing that may go on.
+    let done = change(send(&mut machine, "web%\n*db+", None, false));
+    assert!(done.changed.iter().all(|change| !change.restarts), "{done:?}");
+    machine.seconds(4);
+    assert_eq!((machine.state("web"), machine.state("db").is_up()), (State::Stopped, true));
+    assert_eq!(machine.called("launch db"), 2);
+    change(send(&mut machine, "web\n*db%", None, false));
+    machine.seconds(4);
+    assert_eq!((machine.state("web").is_up(), machine.state("db")), (true, State::Stopped));
+    // Nor is what comes with a config.
+    change(send(&mut machine, "web\n*db%\nnew%", None, false));
+    machine.seconds(4);
+    assert_eq!((machine.state("new"), machine.called("launch new")), (State::Stopped, 0));
+}

@@ -312,7 +312,7 @@ pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
         }
         let (name, requires) = line.split_once('<').map_or((line, None), |(n, r)| (n, Some(r)));
         let (name, image) = name.split_once('@').map_or((name, None), |(n, image)| (n, Some(image)));
-        let plain = name.trim_matches(['*', '~', '+', '!']);
+        let plain = name.trim_matches(['*', '~', '+', '!', '%']);
         let (plain, instances) = plain.split_once('#').unwrap_or((plain, "1"));
         let mut more = format!("unit.instances = {instances}\n");
         if let Some(requires) = requires {
@@ -327,6 +327,7 @@ pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
         let mut unit = unit_with(plain, &more);
         unit.container.image = image.map_or(unit.container.image, str::to_owned);
         unit.required_for_boot = name.starts_with('*');
+        unit.enabled = !name.contains('%');
         if name.contains('~') {
             unit.network.mode = NetworkMode::Bridge;
         }
