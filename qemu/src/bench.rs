@@ -131,7 +131,7 @@ pub fn root(n: u32) -> Result<()> {
     Ok(())
 }
 
-/// What each figure is, for the page.
+/// Its part of the page.
 const PAGE: Section = Section {
     heading: "Boot",
     intro: "Written by `cargo run -- bench boot`. Floor and Berth are booted in turn in the same run; the clock runs from the start of \
@@ -139,6 +139,7 @@ const PAGE: Section = Section {
     figures: &MEANING,
 };
 
+/// What each figure is.
 const MEANING: [(&str, &str); 15] = [
     ("accelerator", "what carried out the guest's instructions"),
     ("boots", "boots of each kind (at most 3 of UEFI, BIOS and first boots)"),

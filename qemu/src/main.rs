@@ -93,7 +93,7 @@ enum BenchCommand {
         #[arg(long)]
         json: bool,
         /// Starts of each kind.
-        #[arg(short, long, default_value_t = 30)]
+        #[arg(short, long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
         n: u32,
     },
     /// What an update costs: memory, time without service; see docs/performance.md.

@@ -61,7 +61,13 @@ fn start(rounds: u32) {
     whole_cgroup_tree();
     prepare();
     for round in 0..=rounds {
-        let (berth, crun) = (berth_start(), crun_start(round));
+        // Neither goes first always.
+        let (berth, crun) = if round % 2 == 0 {
+            (berth_start(), crun_start(round))
+        } else {
+            let crun = crun_start(round);
+            (berth_start(), crun)
+        };
         if round > 0 {
             println!("start berth {:.3}", milliseconds(berth));
             println!("start crun {:.3}", milliseconds(crun));
@@ -87,9 +93,14 @@ fn run(rounds: u32, image: &str) {
     for round in 0..=rounds {
         let mut berth = Command::new("/usr/bin/berth");
         berth.env("BERTH_HOME", "/srv/home").args(["run", "--rm", "--network", "host", image]);
-        let ours = first_byte(&mut berth);
-        let theirs =
-            first_byte(podman(&["run", "--rm", "--log-driver", "k8s-file", "--network", "host"]).arg(image));
+        let mut theirs = podman(&["run", "--rm", "--log-driver", "k8s-file", "--network", "host"]);
+        theirs.arg(image);
+        let (ours, theirs) = if round % 2 == 0 {
+            (first_byte(&mut berth), first_byte(&mut theirs))
+        } else {
+            let theirs = first_byte(&mut theirs);
+            (first_byte(&mut berth), theirs)
+        };
         if round > 0 {
             println!("run berth {:.3}", milliseconds(ours));
             println!("run podman {:.3}", milliseconds(theirs));

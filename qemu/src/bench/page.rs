@@ -72,10 +72,11 @@ fn replaced(page: &str, heading: &str, text: &str) -> String {
     new
 }
 
-/// Of as many values as there are; of none, not a number.
+/// The value in the middle, or between the two there; of none, not a number.
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+    f64::midpoint(at(values.len() / 2), at(values.len().saturating_sub(1) / 2))
 }
 
 /// To three decimals.
@@ -115,6 +116,7 @@ mod tests {
     #[test]
     fn the_median_is_a_value_in_the_middle() {
         assert!((median(&mut [3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(&mut [4.0, 1.0]) - 2.5).abs() < f64::EPSILON);
         assert!(median(&mut []).is_nan());
     }
 }

@@ -64,6 +64,11 @@ const PAGE: Section = Section {
         ("start_ratio_to_crun", "median of Berth's launcher ÷ `crun run`, pair by pair; goal 0.5"),
         ("start_ms_berth", "median, milliseconds"),
         ("start_ms_crun", "median, milliseconds"),
+        ("runs", "runs of each kind"),
+        ("podman", "version of the peer"),
+        ("run_ratio_to_podman", "median of `berth run` ÷ `podman run`, pair by pair; goal 0.2"),
+        ("run_ms_berth", "median, milliseconds"),
+        ("run_ms_podman", "median, milliseconds"),
         (
             "idle_unit_kib",
             "resident memory of PID 1 that one more sleeping unit takes, KiB: the difference that 40 make ÷ 40",
