@@ -21,7 +21,7 @@ pub use berth_qemu::lines::Event;
 pub use berth_qemu::machine::{Bus, Firmware};
 pub use berth_qemu::{packages as debian, registry};
 pub use guest::{Guest, Plan, config};
-pub use image::{Built, built, state_tool};
+pub use image::{Built, built, state_after_a_cut, state_tool};
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use berth_store::build::{ImageBuilder, LayerBuilder};
 use berth_store::digest::Digest;
 use berth_store::registry::{Fetcher, Pace};
 use berth_tests::registry::{serve, skopeo};
-use berth_tests::{Firmware, Guest, Plan, WEB, state_tool};
+use berth_tests::{Firmware, Guest, Plan, WEB, state_after_a_cut};
 use berth_units::control::{ImageOrder, JobStatus};
 use berth_units::image::PreparedImage;
 use berth_units::model::{Registry, RegistrySettings};
@@ -202,12 +202,9 @@ fn layer(name: &str) -> LayerBuilder {
 /// every blob is what its name says.
 fn agrees(plan: &Plan) -> Result<()> {
     let (built, disk) = (plan.built()?, plan.disk());
-    // The journal, as the machine's own kernel would play it back; what is wrong beyond that shows in the second run.
-    let _ = state_tool(built, "e2fsck", &["-f", "-p"], disk);
-    state_tool(built, "e2fsck", &["-f", "-n"], disk)?;
     let copy = tempfile::tempdir()?;
     let copy = copy.path();
-    state_tool(built, "debugfs", &["-R", &format!("rdump /images {}", copy.display())], disk)?;
+    state_after_a_cut(built, disk, "/images", copy)?;
     let root = copy.join("images");
     let known: BTreeMap<String, &str> = PULLED
         .into_iter()
