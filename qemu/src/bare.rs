@@ -4,7 +4,7 @@ use crate::machine::Kernel;
 use anyhow::{Context, Result};
 use berth_image::tree::{Content, Origin, Tree};
 use berth_image::{Options, Outputs, bundle};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Kernel and an initrd below `folder`: the program as `/init`, and these modules with what they need, in `/modules`, named in
 /// the order of loading.
@@ -23,9 +23,13 @@ pub fn kernel(outputs: &Outputs, folder: &Path, program: &Path, modules: &[&str]
         let name = file.file_name().and_then(|n| n.to_str()).context("a module's name is not text")?;
         tree.file(&format!("modules/{n:02}-{name}"), 0o644, Content::Path(file.clone()), origin.clone());
     }
+    with(outputs, &tree, folder.join("bare.cpio"))
+}
+
+/// The image's kernel with this tree as its initrd, which is written there; what it says goes to the serial line.
+pub(crate) fn with(outputs: &Outputs, tree: &Tree, initrd: PathBuf) -> Result<Kernel> {
     let mut archive = Vec::new();
     tree.cpio(0, &mut archive)?;
-    let initrd = folder.join("bare.cpio");
     std::fs::write(&initrd, archive)?;
     let cmdline = "console=ttyS0 quiet loglevel=4 panic=3".into();
     Ok(Kernel { kernel: outputs.kernel.clone(), initrd, cmdline })

@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod layers;
 mod oci;
 pub(crate) mod page;
 pub mod units;

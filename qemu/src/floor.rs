@@ -1,6 +1,7 @@
 //! The floor: the least that can serve a page with the same kernel. An initramfs with a static web server, the network
 //! driver and a script of a few lines; no verity, no disk, no container.
 
+use crate::bare;
 use crate::machine::Kernel;
 use anyhow::{Context, Result};
 use berth_image::tools::Tools;
@@ -31,10 +32,5 @@ pub fn kernel(tools: &Tools, outputs: &Outputs, folder: &Path) -> Result<Kernel>
     tree.file("bin/busybox", 0o755, Content::Path(tools.resolve("usr/bin/busybox")), origin.clone());
     tree.file("srv/index.html", 0o644, Content::Bytes(b"floor\n".to_vec()), origin.clone());
     tree.file("init", 0o755, Content::Bytes(script.into_bytes()), origin);
-    let mut archive = Vec::new();
-    tree.cpio(0, &mut archive)?;
-    let initrd = folder.join("floor.cpio");
-    std::fs::write(&initrd, archive)?;
-    let cmdline = "console=ttyS0 quiet loglevel=4 panic=3".into();
-    Ok(Kernel { kernel: outputs.kernel.clone(), initrd, cmdline })
+    bare::with(outputs, &tree, folder.join("floor.cpio"))
 }

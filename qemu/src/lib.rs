@@ -18,7 +18,6 @@ pub mod files;
 pub mod floor;
 mod gdb;
 pub mod http;
-pub mod layers;
 pub mod lines;
 pub mod machine;
 pub mod packages;

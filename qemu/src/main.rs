@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use anyhow::Result;
-use berth_qemu::{bench, faults, layers, updates};
+use berth_qemu::{bench, faults, updates};
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -86,8 +86,7 @@ enum BenchCommand {
         #[arg(short, long, default_value_t = 5)]
         n: u32,
     },
-    /// Starts, runs and pulls against crun and podman in the same machine, and what a unit costs PID 1; see
-    /// docs/performance.md.
+    /// Starts beside crun's and runs beside podman's in the same machine, and what a unit costs PID 1; see docs/performance.md
     Units {
         /// One JSON object instead of text.
         #[arg(long)]
@@ -140,7 +139,7 @@ fn main() -> ExitCode {
         Some(Command::Bench(BenchCommand::Faults { sample, json, seed, boots })) => {
             faults::faults(faults::Plan { sample, seed, boots, json })
         }
-        Some(Command::Bench(BenchCommand::Layers)) => layers::run(),
+        Some(Command::Bench(BenchCommand::Layers)) => bench::layers::run(),
         Some(Command::Bench(BenchCommand::Root { n })) => bench::root(n),
     };
     match result {

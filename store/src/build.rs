@@ -193,8 +193,12 @@ impl ImageBuilder {
         if !gzip {
             return Ok(self.layer_blob(tar.to_vec(), "application/vnd.oci.image.layer.v1.tar", diff_id));
         }
-        let blob = gzipped(tar)?;
-        Ok(self.layer_blob(blob, "application/vnd.oci.image.layer.v1.tar+gzip", diff_id))
+        Ok(self.layer_gzip(gzipped(tar)?, diff_id))
+    }
+
+    /// Puts a tar on top that is compressed already, of which this is the digest.
+    pub fn layer_gzip(self, blob: Vec<u8>, diff_id: Digest) -> Self {
+        self.layer_blob(blob, "application/vnd.oci.image.layer.v1.tar+gzip", diff_id)
     }
 
     /// Puts any bytes on top, with a media type and a diff id that may be untrue.

@@ -298,6 +298,16 @@ impl Guest {
         patience: Duration,
         wanted: impl Fn(&str, &str) -> bool,
     ) -> Result<()> {
+        self.until_status(unit, patience, |status| wanted(&status.state, &status.reason))
+    }
+
+    /// Asks until what `berth ps` says of a unit satisfies `wanted`.
+    pub fn until_status(
+        &mut self,
+        unit: &str,
+        patience: Duration,
+        wanted: impl Fn(&UnitStatus) -> bool,
+    ) -> Result<()> {
         let end = Instant::now() + patience;
         loop {
             // A machine that starts a dozen units on one emulated processor may let an operator wait.
@@ -308,23 +318,13 @@ impl Guest {
                 }
                 answer => answer?,
             };
-            if wanted(&status.state, &status.reason) {
+            if wanted(&status) {
                 return Ok(());
             }
             ensure!(Instant::now() < end, "{unit} is {}: {}", status.state, status.reason);
             // Each question is a connection of its own; there is no event for a state.
             std::thread::sleep(ASK_AGAIN);
         }
-    }
-
-    /// Asks until a unit has been restarted so many times.
-    pub fn until_restarted(&mut self, unit: &str, times: u32) -> Result<()> {
-        let end = Instant::now() + SOON;
-        while self.unit(unit)?.restarts < times {
-            ensure!(Instant::now() < end, "{:?}", self.unit(unit)?);
-            std::thread::sleep(ASK_AGAIN);
-        }
-        Ok(())
     }
 
     /// Asks until a unit's log has this line.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use berth_image::disk::Disk;
 use berth_image::tools::Tools;
 use berth_image::{Bundle, Options, Outputs};
-use berth_qemu::demo;
+use berth_qemu::{demo, disk};
 use berth_updater::layout;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -24,33 +24,27 @@ pub struct Built {
 /// Runs a tool of e2fsprogs on the state partition inside a disk's file; its words.
 pub fn state_tool(built: &Built, name: &str, arguments: &[&str], disk: &Path) -> Result<String> {
     let at = Disk::open(disk)?.offset(layout::STATE)?;
-    tool(built, name, arguments, &format!("{}?offset={at}", disk.display()), &[0])
+    tool(built, name, arguments, &format!("{}?offset={at}", disk.display()))
 }
 
-fn tool(built: &Built, name: &str, arguments: &[&str], target: &str, well: &[i32]) -> Result<String> {
+fn tool(built: &Built, name: &str, arguments: &[&str], target: &str) -> Result<String> {
     let out = built.tools.command(name).args(arguments).arg(target).output()?;
     let text = [out.stdout, out.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    ensure!(
-        out.status.code().is_some_and(|code| well.contains(&code)),
-        "{name} {}: {}\n{text}",
-        arguments.join(" "),
-        out.status
-    );
+    ensure!(out.status.success(), "{name} {}: {}\n{text}", arguments.join(" "), out.status);
     Ok(text)
 }
 
-/// Puts a folder of the state partition, as it is after a power cut, below `to`; the disk stays as it is. The journal is played
-/// back and what a cut may leave is mended (e2fsck(8): status 1 is "errors corrected"); then nothing may be wrong.
-pub fn state_after_a_cut(built: &Built, disk: &Path, folder: &str, to: &Path) -> Result<()> {
-    // In a file of its own: e2fsck forgets where a file system begins when it has played a journal back.
+/// Puts a folder of the state partition, as it is after a power cut, below `to`; the disk stays as it is. Once what a cut may
+/// leave is mended, nothing may be wrong.
+pub fn state_after_a_cut(built: &Built, of: &Path, folder: &str, to: &Path) -> Result<()> {
     let copy = to.join("state.ext4");
-    let mut from = File::open(disk)?;
-    from.seek(SeekFrom::Start(Disk::open(disk)?.offset(layout::STATE)?))?;
+    let mut from = File::open(of)?;
+    from.seek(SeekFrom::Start(Disk::open(of)?.offset(layout::STATE)?))?;
     std::io::copy(&mut from, &mut File::create(&copy)?)?;
     let target = copy.display().to_string();
-    tool(built, "e2fsck", &["-f", "-p"], &target, &[0, 1])?;
-    tool(built, "e2fsck", &["-f", "-n"], &target, &[0])?;
-    tool(built, "debugfs", &["-R", &format!("rdump {folder} {}", to.display())], &target, &[0])?;
+    disk::mend_ext4(&built.tools, &copy)?;
+    tool(built, "e2fsck", &["-f", "-n"], &target)?;
+    tool(built, "debugfs", &["-R", &format!("rdump {folder} {}", to.display())], &target)?;
     Ok(std::fs::remove_file(&copy)?)
 }
 

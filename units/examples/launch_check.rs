@@ -17,6 +17,8 @@ mod guest;
 mod probe;
 #[path = "launch_check/rights.rs"]
 mod rights;
+#[path = "launch_check/start.rs"]
+mod start;
 
 use berth_units::launch::{Caps, Root};
 use berth_units::model::NetworkMode;
@@ -24,7 +26,7 @@ use driver::{Bench, Ended};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-const BASE: u32 = 1 << 20;
+const BASE: u32 = berth_units::limits::ID_BASE;
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();

@@ -5,17 +5,22 @@
 //! `berth` with a home in `/srv/home`. `bench units` makes the image, runs it and reads the lines.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "launch_check/start.rs"]
+mod start;
+
 use berth_units::cgroup::{self, Cgroup};
-use berth_units::launch::{self, Caps, Message, Plan, Root, Starting};
-use berth_units::model::{NetworkMode, Resources};
+use berth_units::launch::{self, Plan, Root};
+use berth_units::model::Resources;
 use nix::mount::{MntFlags, MsFlags, mount, umount, umount2};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
+use serde_json::Value;
+use start::{DEADLINE, created, plain, ready};
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -31,15 +36,6 @@ const BUNDLE: &str = "/data/start/crun";
 const LAYER: &str = "/data/start/layer";
 /// Parent of both sides' cgroups.
 const CGROUPS: &str = "/sys/fs/cgroup/peers";
-/// Memory of either container, bytes; the config says the same.
-const MEMORY: u64 = 64 << 20;
-/// Processes of either; the config says the same.
-const PIDS: u32 = 64;
-/// First id of either's range.
-const BASE: u32 = 1 << 20;
-/// Ends a hang.
-const DEADLINE: Duration = Duration::from_secs(60);
-
 /// The container's program: writes a byte and ends. It has no library and no run-time, so that the byte stands for its
 /// first instruction: an ELF header, one segment, and
 /// `write(1, "x", 1); exit(0)`.
@@ -165,13 +161,13 @@ fn prepare() {
 /// As PID 1 does it: the cgroup, the launcher, its two messages. It mounts the overlay itself.
 fn berth_start() -> Duration {
     let plan = plan();
-    let limits = Resources { memory: Some(MEMORY), pids: PIDS, ..Resources::default() };
+    let limits = limits();
     let begun = Instant::now();
     let cgroup = Cgroup::create(&Path::new(CGROUPS).join("berth"), &limits).unwrap();
     let mut starting = launch::spawn(&plan, &cgroup).unwrap();
-    let pid = until_created(&mut starting);
+    let (pid, _pidfd) = created(&mut starting);
     starting.go().unwrap();
-    ready(starting.stdout.as_fd());
+    ready(starting.stdout.as_fd(), PollFlags::POLLIN, Instant::now() + DEADLINE);
     let took = begun.elapsed();
     let mut byte = [0; 2];
     let got = nix::unistd::read(&starting.stdout, &mut byte);
@@ -188,16 +184,6 @@ fn berth_start() -> Duration {
     took
 }
 
-fn until_created(starting: &mut Starting) -> i32 {
-    loop {
-        match starting.receive().unwrap() {
-            Some(Message::Created { pid, .. }) => return pid,
-            Some(other) => panic!("{other:?}"),
-            None => ready(starting.channel.as_fd()),
-        }
-    }
-}
-
 /// `crun run` of the same layer; the overlay is mounted before the clock starts, which is in crun's favour.
 fn crun_start(round: u32) -> Duration {
     let rootfs = format!("{BUNDLE}/rootfs");
@@ -211,44 +197,22 @@ fn crun_start(round: u32) -> Duration {
     took
 }
 
-fn ready(fd: BorrowedFd<'_>) {
-    let timeout = PollTimeout::try_from(DEADLINE).unwrap();
-    assert!(poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout).unwrap() > 0, "nothing in {DEADLINE:?}");
-}
-
 /// A unit with all defaults and no network.
 fn plan() -> Plan {
-    Plan {
-        unit: "peer".into(),
-        root: Root::Image {
-            layers: vec![LAYER.into()],
-            writable: Some("/data/start/berth".into()),
-            digest: "sha256:peer".into(),
-        },
-        read_only: false,
-        argv: vec!["/bin/first".into()],
-        env: vec!["PATH=/bin".into()],
-        cwd: "/".into(),
-        user: String::new(),
-        hostname: "peer".into(),
-        id_base: Some(BASE),
-        caps: Caps::DEFAULT,
-        caps_ambient: false,
-        nofile: None,
-        tmpfs: Vec::new(),
-        secrets: Vec::new(),
-        files: Vec::new(),
-        devices: Vec::new(),
-        state: "/data".into(),
-        new_privs: false,
-        privileged: false,
-        host_pids: false,
-        binds: Vec::new(),
-        network: NetworkMode::None,
-        resolv_conf: "/run/resolv.conf".into(),
-        scratch: "/run/scratch".into(),
-        fds: Vec::new(),
-    }
+    let root = Root::Image {
+        layers: vec![LAYER.into()],
+        writable: Some("/data/start/berth".into()),
+        digest: "sha256:peer".into(),
+    };
+    Plan { state: "/data".into(), ..plain("peer", root, vec!["/bin/first".into()]) }
+}
+
+/// What the config says that crun is to limit.
+fn limits() -> Resources {
+    let config: Value = serde_json::from_slice(&fs::read(CONFIG).unwrap()).unwrap();
+    let resources = &config["linux"]["resources"];
+    let pids = u32::try_from(resources["pids"]["limit"].as_u64().unwrap()).unwrap();
+    Resources { memory: Some(resources["memory"]["limit"].as_u64().unwrap()), pids, ..Resources::default() }
 }
 
 const fn first() -> [u8; 157] {

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 /// Where it is read (Documentation/ABI/testing/dev-kmsg).
 const PATH: &str = "/dev/kmsg";
-/// Bytes of one record, at most (`PRINTK_MESSAGE_MAX`).
-const RECORD_BYTES: usize = 2048;
-/// Records taken in one pass, and at the first time: more than the kernel's ring holds.
-const RECORDS: [usize; 2] = [64, 16_384];
+/// Bytes of one record, at most, as the device gives them (`PRINTK_MESSAGE_MAX`); a smaller buffer would lose the longest.
+const RECORD_BYTES: usize = 8192;
+/// Records taken in one pass.
+pub const A_PASS: usize = 64;
+/// Records taken for somebody who asks: more than the kernel's ring holds.
+pub const ALL: usize = 16_384;
 /// The most severe levels go to standard error: up to `KERN_ERR`.
 const ERROR: u32 = 3;
 
@@ -31,7 +33,7 @@ pub struct Clocks {
 pub struct KernelLog(File);
 
 impl KernelLog {
-    /// From the oldest record that the kernel has. The caller takes what is there at once ([`KernelLog::take_all`]).
+    /// From the oldest record that the kernel has.
     pub fn open(reactor: &mut Reactor) -> io::Result<Self> {
         let file = OpenOptions::new()
             .read(true)
@@ -42,14 +44,9 @@ impl KernelLog {
         Ok(Self(file))
     }
 
-    /// What has come since; the rest in another pass.
-    pub fn take(&mut self, writer: &mut LogWriter, clocks: Clocks) {
-        take(&mut self.0, writer, clocks, RECORDS[0]);
-    }
-
-    /// All that is there.
-    pub fn take_all(&mut self, writer: &mut LogWriter, clocks: Clocks) {
-        take(&mut self.0, writer, clocks, RECORDS[1]);
+    /// What has come since, at most so many records.
+    pub fn take(&mut self, writer: &mut LogWriter, clocks: Clocks, records: usize) {
+        take(&mut self.0, writer, clocks, records);
     }
 }
 
@@ -129,7 +126,7 @@ mod tests {
         let clocks = Clocks { wall: Duration::from_secs(1000), kernel: Duration::from_secs(10) };
         let mut device = Device(records.into());
         take(&mut device, &mut writer, clocks, 4);
-        take(&mut device, &mut writer, clocks, RECORDS[0]);
+        take(&mut device, &mut writer, clocks, A_PASS);
         let text = std::fs::read(folder.path().join("current")).unwrap();
         let lines: Vec<_> = text.split_inclusive(|b| *b == b'\n').map(|l| parse_line(l).unwrap()).collect();
         let told: Vec<_> = lines.iter().map(|l| (l.time.as_millis(), l.stream, l.text)).collect();

@@ -10,7 +10,7 @@ use super::devices::{self, Opened};
 use super::execs::Execs;
 use super::generations::{self, Write};
 use super::kernel::{Halt, Input, Kernel, Order};
-use super::kmsg::{Clocks, KernelLog};
+use super::kmsg::{self, Clocks, KernelLog};
 use super::last::Doing;
 use super::notices::Notices;
 use super::passed::Passed;
@@ -327,26 +327,22 @@ impl Machine {
 
     /// Keeps the kernel's log from now on, and what the kernel has of it.
     pub fn keep_kernel_log(&mut self) -> std::io::Result<()> {
-        let clocks = Clocks { wall: self.wall(), kernel: now() };
-        let Some(writer) = self.containers.log(KERNEL_LOG) else {
+        // What is watched and not read would wake PID 1 for ever.
+        if self.containers.log(KERNEL_LOG).is_none() {
             return Err(std::io::Error::other("there is no place for it"));
-        };
-        match &mut self.kernel_log {
-            Some(log) => log.take_all(writer, clocks),
-            None => {
-                let mut log = KernelLog::open(&mut self.reactor)?;
-                log.take_all(writer, clocks);
-                self.kernel_log = Some(log);
-            }
         }
+        if self.kernel_log.is_none() {
+            self.kernel_log = Some(KernelLog::open(&mut self.reactor)?);
+        }
+        self.take_kernel_log(kmsg::ALL);
         Ok(())
     }
 
-    /// The kernel has said something.
-    pub fn take_kernel_log(&mut self) {
+    /// Takes what the kernel has said, at most so many records.
+    pub fn take_kernel_log(&mut self, records: usize) {
         let clocks = Clocks { wall: self.wall(), kernel: now() };
         if let (Some(log), Some(writer)) = (&mut self.kernel_log, self.containers.log(KERNEL_LOG)) {
-            log.take(writer, clocks);
+            log.take(writer, clocks, records);
         }
     }
 

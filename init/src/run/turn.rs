@@ -227,7 +227,7 @@ impl Loop {
                 }
             }
             Source::Uevents => self.take_uevents(),
-            Source::KernelLog => machine.take_kernel_log(),
+            Source::KernelLog => machine.take_kernel_log(super::kmsg::A_PASS),
             Source::Button(number) => {
                 if self.buttons.pressed(&mut machine.reactor, *number) {
                     machine.inbox.push_back(Input::Halt { halt: Halt::Poweroff, why: "power button".into() });

@@ -3,16 +3,13 @@
 
 use anyhow::{Context, Result};
 use berth_units::launch::Caps;
-use berth_units::limits::ID_RANGE;
+use berth_units::limits::{ID_BASE, ID_RANGE};
 use serde_json::{Value, json};
-
-/// First id of the container's range; as in `units/examples/peers.rs`.
-const BASE: u32 = 1 << 20;
 
 /// The config; `profile` is the seccomp profile of Debian's packages, in the form that Docker and podman share.
 pub(super) fn config(profile: &str) -> Result<Value> {
     let caps: Vec<String> = Caps::DEFAULT.names().map(|name| format!("CAP_{name}")).collect();
-    let ids = json!([{"containerID": 0, "hostID": BASE, "size": ID_RANGE}]);
+    let ids = json!([{"containerID": 0, "hostID": ID_BASE, "size": ID_RANGE}]);
     let mount = |target: &str, kind: &str, options: &[&str]| json!({"destination": target, "type": kind, "source": kind, "options": options});
     let quiet = ["nosuid", "noexec", "nodev"];
     let shut = |more: &[&'static str]| [quiet.as_slice(), more].concat();

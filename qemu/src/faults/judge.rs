@@ -1,6 +1,7 @@
 //! Whether a machine comes back from a disk, by the code of machines and without a boot.
 
 use super::recording::{Lab, Recording};
+use crate::disk;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use berth_apply::cuts::Memory;
 use berth_apply::{Medium, SlotMedia};
@@ -16,8 +17,6 @@ use std::ops::Range;
 /// Where ext4 has its magic number, and what that is (Documentation/filesystems/ext4/super.rst).
 const EXT4_MAGIC_AT: u64 = 1024 + 0x38;
 const EXT4_MAGIC: [u8; 2] = [0x53, 0xef];
-/// e2fsck's exit codes for "all is well" and "all is well again" (e2fsck(8)).
-const MENDED: [i32; 2] = [0, 1];
 
 /// Judges disks of the recorded machine. What it found out about one is kept for the next, as most differ elsewhere.
 pub(super) struct Judge<'r> {
@@ -151,12 +150,7 @@ impl<'r> Judge<'r> {
         let place = self.place(layout::STATE);
         let file = tempfile::Builder::new().prefix("state-").tempfile_in(self.lab.folder.path())?;
         copy_out(disk, &place, file.as_file())?;
-        let command = self.lab.tools.command("e2fsck").args(["-f", "-p"]).arg(file.path()).output()?;
-        if command.status.code().is_some_and(|code| MENDED.contains(&code)) {
-            return Ok(());
-        }
-        let text = [command.stdout, command.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-        bail!("the state partition is not mended by itself: e2fsck: {}\n{}", command.status, text.concat());
+        disk::mend_ext4(&self.lab.tools, file.path()).context("the state partition")
     }
 
     fn part<'d>(&self, disk: &'d RefCell<Memory>, part: Part) -> Within<'d> {

@@ -5,7 +5,7 @@
 
 use anyhow::{Result, ensure};
 use berth_tests::shell::{plan, says, shell};
-use berth_tests::{BOOT, Guest};
+use berth_tests::{BOOT, Guest, SOON};
 use berth_units::control::Drive;
 use berth_units::limits::{LOG_LINE_BYTES, LOG_SEGMENT_BYTES};
 use std::time::Duration;
@@ -79,7 +79,7 @@ fn units_that_misbehave_harm_only_themselves() -> Result<()> {
     let mut guest = plan(&units())?.boot()?;
     guest.ready()?;
     // Its starts would take the emulated processor from the others.
-    guest.until_restarted("forever", 5)?;
+    guest.until_status("forever", SOON, |status| status.restarts >= 5)?;
     stop(&mut guest, &["forever"])?;
     for unit in ["deaf", "mute", "zombies", "keeper"] {
         guest.healthy(unit)?;

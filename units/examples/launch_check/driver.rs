@@ -1,21 +1,21 @@
 //! Plays PID 1: starts plans, passes messages, reads output, reaps.
 
-use super::BASE;
+pub use super::start::{DEADLINE, created, ready};
+use super::start::{next, plain};
 use berth_units::cgroup::Cgroup;
-use berth_units::launch::{self, Bind, Caps, Message, Plan, Root, Starting};
+use berth_units::launch::{self, Bind, Message, Plan, Root, Starting};
 use berth_units::model::{NetworkMode, Resources};
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-pub const DEADLINE: Duration = Duration::from_secs(20);
 /// `memory.max` of the checks' containers.
 pub const MEMORY: u64 = 64 << 20;
 
@@ -111,36 +111,17 @@ impl Bench {
     /// The image above, all defaults, `probe` with these arguments.
     pub fn plan(&self, args: &[&str]) -> Plan {
         let argv = ["probe", "probe"].into_iter().chain(args.iter().copied()).map(str::to_owned).collect();
+        let root = Root::Image {
+            layers: vec![self.layer(0), self.layer(1)],
+            writable: Some(self.unit_dir()),
+            digest: "sha256:check".into(),
+        };
         Plan {
-            unit: "check".into(),
-            root: Root::Image {
-                layers: vec![self.layer(0), self.layer(1)],
-                writable: Some(self.unit_dir()),
-                digest: "sha256:check".into(),
-            },
-            read_only: false,
-            argv,
             env: vec!["PATH=/usr/local/sbin:/bin".into(), "HOSTNAME=check".into()],
-            cwd: "/".into(),
-            user: String::new(),
-            hostname: "check".into(),
-            id_base: Some(BASE),
-            caps: Caps::DEFAULT,
-            caps_ambient: false,
-            nofile: None,
-            tmpfs: Vec::new(),
-            secrets: Vec::new(),
-            files: Vec::new(),
-            devices: Vec::new(),
-            state: "/state".into(),
-            new_privs: false,
-            privileged: false,
-            host_pids: false,
-            binds: Vec::new(),
             network: NetworkMode::Bridge,
             resolv_conf: self.dir().join("run/resolv.conf"),
             scratch: self.dir().join("scratch"),
-            fds: Vec::new(),
+            ..plain("check", root, argv)
         }
     }
 
@@ -336,30 +317,6 @@ impl Finished {
             .lines()
             .find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "))
             .unwrap_or_else(|| panic!("no {key:?} in\n{}{} ({:?})", self.output, self.errors, self.ended))
-    }
-}
-
-pub fn ready(fd: BorrowedFd<'_>, flags: PollFlags, end: Instant) {
-    let left = end.checked_duration_since(Instant::now()).expect("the deadline has passed");
-    let timeout = PollTimeout::try_from(left).unwrap();
-    assert!(poll(&mut [PollFd::new(fd, flags)], timeout).unwrap() > 0, "nothing came within {DEADLINE:?}");
-}
-
-fn next(starting: &mut Starting) -> Message {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        if let Some(message) = starting.receive().unwrap() {
-            return message;
-        }
-        ready(starting.channel.as_fd(), PollFlags::POLLIN, end);
-    }
-}
-
-/// Waits for the first message.
-pub fn created(starting: &mut Starting) -> (i32, OwnedFd) {
-    match next(starting) {
-        Message::Created { pid, pidfd, .. } => (pid, pidfd),
-        other => panic!("{other:?}"),
     }
 }
 

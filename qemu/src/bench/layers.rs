@@ -5,8 +5,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use super::page::median;
 use crate::bare;
-use crate::bench::page::median;
 use crate::machine::{Bus, Firmware, Machine};
 use crate::packages::unpacked_tar;
 use crate::scratch::{self, Scratch};
@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use berth_image::tools::{self, Tools};
 use berth_image::{Options, programs, workspace};
 use berth_store::build::{self, ImageBuilder};
+use berth_store::digest::Digest;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -35,7 +36,7 @@ const MODULES: [&str; 6] = ["virtio_blk", "crc32c_generic", "quota_v2", "ext4", 
 /// Bytes of the disk; it is sparse.
 const DISK: u64 = 3 << 30;
 
-/// A form: its folder on the disk, what it is, options of `mkfs.erofs`, what the worker needs, lines of our own.
+/// A form: its folder on the disk, what it is, options of `mkfs.erofs` (`None`: folders), what the worker needs.
 struct Form {
     folder: &'static str,
     what: &'static str,
@@ -93,20 +94,17 @@ pub fn run() -> Result<()> {
     let layers = split(&fs::read(unpacked_tar(&PACKAGES)?)?)?;
     let bytes: usize = layers.iter().map(Vec::len).sum();
     say(&format!("an image of {LAYERS} layers, {} MB unpacked", bytes / 1_000_000));
-    let image = layers
-        .iter()
-        .try_fold(ImageBuilder::new("bench/layers:1"), |image, tar| image.layer_tar(tar, true))?;
+    let mut image = ImageBuilder::new("bench/layers:1");
+    let mut blobs = Vec::new();
+    for (number, tar) in layers.iter().enumerate() {
+        let path = folder.path().join(format!("{number}.tar.gz"));
+        let blob = build::gzipped(tar)?;
+        fs::write(&path, &blob)?;
+        image = image.layer_gzip(blob, Digest::of(tar));
+        blobs.push(path);
+    }
     let archive = folder.path().join("image.tar");
     image.write_archive(&archive)?;
-    let blobs: Vec<PathBuf> = layers
-        .iter()
-        .enumerate()
-        .map(|(number, tar)| {
-            let path = folder.path().join(format!("{number}.tar.gz"));
-            fs::write(&path, build::gzipped(tar)?)?;
-            Ok(path)
-        })
-        .collect::<Result<_>>()?;
     fs::write(state.join("program"), PROGRAM)?;
 
     let mut all = Vec::new();
