@@ -65,11 +65,10 @@ pub const LAST_OUTPUT: Duration = Duration::from_secs(2);
 pub const CONFIG_UPLOAD: Duration = Duration::from_secs(60);
 /// For how long a config may wait to be confirmed, seconds.
 pub const CONFIRM_SECONDS: std::ops::RangeInclusive<u64> = 10..=86_400;
-/// A followed log is looked at this often. A look is one `pread` of a file in memory; inotify would need
-/// permission on the file's inode, which a unit with its own users does not have.
+/// A followed log is looked at this often, besides when the kernel tells that it grew. A look is one `pread` of a file in memory.
 pub const LOG_TICK: Duration = Duration::from_millis(200);
-/// The first looks, each after twice the time of the one before until it is [`LOG_TICK`]; anew after each line: who waits for a
-/// program's output sees it soon.
+/// The first looks, each after twice the time of the one before until it is [`LOG_TICK`]; anew after each line: the
+/// end of a unit is seen soon, and who writes on and on is not looked at for each line.
 pub const LOG_TICK_FIRST: Duration = Duration::from_millis(20);
 /// PID 1 is asked for fresh descriptors after so many looks that found nothing (5 s), in case the log was rotated
 /// for another reason than its size.

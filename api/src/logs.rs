@@ -6,6 +6,7 @@
 
 mod format;
 mod segment;
+mod watch;
 
 pub use format::{Format, Line, Query, Stream};
 
@@ -20,6 +21,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
+use watch::Watch;
 
 /// Opens the log of `unit`; refusals come at once, lines through the channel until it is closed by either side.
 pub(crate) async fn open(
@@ -43,6 +45,13 @@ async fn fetch(shared: &Shared, unit: &str) -> Result<(u64, VecDeque<Segment>), 
             Ok((generation, fds.into_iter().map(|fd| Segment::new(fd.into())).collect()))
         }
         (other, _) => Err(unexpected(&other)),
+    }
+}
+
+async fn written(watch: Option<&Watch>) {
+    match watch {
+        Some(watch) => watch.written().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -94,9 +103,16 @@ impl Log {
     async fn wait(&mut self) -> Result<bool, Closed> {
         let mut pause = limits::LOG_TICK_FIRST;
         let mut quiet = 0;
+        // A kernel that has no more watches costs the wait for the next look.
+        let watch = self.segments.front().and_then(|newest| Watch::of(newest.file()).ok());
+        // What came between the last look and the watch.
+        self.pump_newest().await?;
         loop {
+            // Who writes on and on is looked at now and then; who has been quiet, as soon as it writes.
+            let watch = watch.as_ref().filter(|_| quiet > 0);
             tokio::select! {
                 () = self.to.closed() => return Err(Closed),
+                () = written(watch) => {}
                 () = sleep(pause) => {}
             }
             let over = self.query.until_end && self.has_ended().await;

@@ -10,6 +10,7 @@
 use crate::limits::{LOG_LINE_BYTES, LOG_SEGMENT_BYTES};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -213,7 +214,9 @@ impl LogWriter {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    // Its folder is closed to units; a follower with users of its own watches what it was handed, for which the kernel asks the
+    // file's mode too.
+    OpenOptions::new().create(true).append(true).mode(0o644).open(path)
 }
 
 /// Reads one line as it lies in a segment, with or without its newline.

@@ -22,6 +22,11 @@ impl Segment {
         Self { file, position: 0, partial: Vec::new() }
     }
 
+    /// To be watched.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Reads at most [`limits::LOG_CHUNK_BYTES`] further and hands over each line that ends there, without its
     /// newline. `false` at the end of what is there; a segment that cannot be read has ended.
     pub fn read(&mut self, each: &mut dyn FnMut(&[u8])) -> bool {

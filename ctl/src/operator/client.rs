@@ -172,7 +172,8 @@ impl Client {
             Some(path) => PrivateKey::load(path).map_err(HomeError::from)?,
             None => home.key()?,
         };
-        Self::new(name, &context.address, context.port, context.machine_key.as_deref(), &key)
+        let pinned = context.machine_key.as_deref();
+        Ok(Self { http: Http::new(name, &context.address, context.port, pinned, &key)?.keeping() })
     }
 
     /// Name of the context.

@@ -24,7 +24,7 @@ pub fn make_folders() -> Result<String, String> {
         (paths::STATE_UPDATE.into(), 0o755),
         (paths::STATE_UNITS.into(), 0o755),
         (paths::STATE_VOLUMES.into(), 0o700),
-        (paths::LOGS.into(), 0o755),
+        (paths::LOGS.into(), 0o700),
         (Path::new(paths::RESOLV_CONF).parent().unwrap_or(Path::new(paths::RUN)).into(), 0o755),
     ];
     for (folder, mode) in folders {

@@ -11,7 +11,6 @@ use hyper::body::Bytes;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::sync::atomic::AtomicU64;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
@@ -117,8 +116,7 @@ impl Client {
                 resized,
             };
             tokio::spawn(talking.run(frame(BEGIN, &begin)));
-            let (mut answer, _driver) =
-                self.http.ask("POST", &path, body, &AtomicU64::new(0), &|_| ()).await?;
+            let (mut answer, _driver) = self.http.ask("POST", &path, body).await?;
             (streams.begins)();
             let _ = begun.send(());
             let mut frames = Frames::default();

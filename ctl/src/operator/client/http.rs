@@ -1,4 +1,4 @@
-//! One request on one connection: HTTP/1.1 over TLS, blocking.
+//! Requests, blocking: HTTP/1.1 over TLS. A connection may be kept for the next request if it comes soon.
 
 use super::super::upload::Sent;
 use super::{ClientError, refusal};
@@ -16,8 +16,8 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
@@ -32,6 +32,11 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(30);
 /// How often is looked how much has been sent.
 const LOOK: Duration = Duration::from_millis(200);
+/// A connection that has been idle for no longer is used again. So soon no machine has gone down and come back, and a server
+/// that has closed it (Berth's does after 60 s) has told so.
+const KEPT: Duration = Duration::from_secs(2);
+/// Before that is looked for so long whether it has been closed.
+const GLANCE: Duration = Duration::from_millis(1);
 /// Bytes of one answer: PID 1's messages are smaller; the figures of 512 units have about half of it.
 const ANSWER_BYTES: usize = 1 << 20;
 /// Bytes of one line of a stream: a log line in JSON, each byte escaped.
@@ -48,7 +53,27 @@ pub struct Http {
     public_line: String,
     tls: Arc<ClientConfig>,
     check: Arc<PinCheck>,
+    /// Whether connections are kept, and the one that is.
+    keeps: bool,
+    kept: Mutex<Option<Connection>>,
 }
+
+/// A connection without a request.
+#[derive(Debug)]
+struct Connection {
+    line: Line<Sent>,
+    runtime: Runtime,
+    since: Instant,
+}
+
+/// Where requests go in, and the task that moves the bytes.
+#[derive(Debug)]
+struct Line<B> {
+    sender: http1::SendRequest<B>,
+    driver: Driver,
+}
+
+type Driver = JoinHandle<hyper::Result<()>>;
 
 impl Http {
     pub fn new(
@@ -68,7 +93,16 @@ impl Http {
             public_line: key.public_line(),
             tls,
             check,
+            keeps: false,
+            kept: Mutex::new(None),
         })
+    }
+
+    /// The next request may use the connection of the one before. For who asks several things at once, and then ends: each
+    /// connection costs a handshake, and an open one a place in the machine.
+    pub fn keeping(mut self) -> Self {
+        self.keeps = true;
+        self
     }
 
     pub fn context(&self) -> &str {
@@ -89,9 +123,7 @@ impl Http {
 
     /// Asks, and reads the whole answer.
     pub fn whole(&self, method: &str, path: &str) -> Result<Vec<u8>, ClientError> {
-        let runtime = runtime()?;
-        let (body, _) = self.ask_on(&runtime, method, path, Sent::nothing(), &|_| ())?;
-        runtime.block_on(read_whole(body)).map_err(|why| self.broken(why))
+        self.answer(method, path, Sent::nothing(), &|_| ())
     }
 
     /// Sends what `from` gives, tells how much of it is on its way, and reads the whole answer.
@@ -101,49 +133,96 @@ impl Http {
         from: Box<dyn Read + Send>,
         sent: &dyn Fn(u64),
     ) -> Result<Vec<u8>, ClientError> {
-        let runtime = runtime()?;
-        let (body, _) = self.ask_on(&runtime, "POST", path, Sent::all_of(from), sent)?;
-        runtime.block_on(read_whole(body)).map_err(|why| self.broken(why))
+        self.answer("POST", path, Sent::all_of(from), sent)
     }
 
-    /// Asks, and leaves the answer to be read line by line.
-    pub fn stream(&self, path: &str) -> Result<Lines, ClientError> {
-        let runtime = runtime()?;
-        let (body, driver) = self.ask_on(&runtime, "GET", path, Sent::nothing(), &|_| ())?;
-        Ok(Lines { runtime, body, _driver: driver, buffer: Vec::new(), machine: self.machine.clone() })
-    }
-
-    fn ask_on(
+    fn answer(
         &self,
-        runtime: &Runtime,
         method: &str,
         path: &str,
         body: Sent,
         sent: &dyn Fn(u64),
-    ) -> Result<(Incoming, JoinHandle<hyper::Result<()>>), ClientError> {
-        let counter = body.counter();
-        runtime.block_on(self.ask(method, path, body, &counter, sent))
+    ) -> Result<Vec<u8>, ClientError> {
+        let (runtime, body, line) = self.asked(method, path, body, sent)?;
+        let bytes = runtime.block_on(read_whole(body)).map_err(|why| self.broken(why))?;
+        if self.keeps {
+            self.put(Connection { line, runtime, since: Instant::now() });
+        }
+        Ok(bytes)
     }
 
-    /// Reach, handshake, ask. An answer that says no has been read, and is an error. The body of one that says yes comes while
-    /// `body` is still on its way.
-    pub async fn ask<B>(
+    /// Asks, and leaves the answer to be read line by line.
+    pub fn stream(&self, path: &str) -> Result<Lines, ClientError> {
+        let (runtime, body, line) = self.asked("GET", path, Sent::nothing(), &|_| ())?;
+        Ok(Lines { runtime, body, _line: line, buffer: Vec::new(), machine: self.machine.clone() })
+    }
+
+    fn put(&self, connection: Connection) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+    }
+
+    /// The connection that was kept, if it is still of use.
+    fn take(&self) -> Option<Connection> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let Connection { mut line, runtime, since } = kept;
+        // The task has to run to see that the other side has closed it.
+        let open = since.elapsed() < KEPT && runtime.block_on(async { is_open(&mut line).await });
+        open.then_some(Connection { line, runtime, since })
+    }
+
+    fn asked(
         &self,
+        method: &str,
+        path: &str,
+        body: Sent,
+        sent: &dyn Fn(u64),
+    ) -> Result<(Runtime, Incoming, Line<Sent>), ClientError> {
+        let (runtime, kept) = match self.take() {
+            Some(kept) => (kept.runtime, Some(kept.line)),
+            None => (runtime()?, None),
+        };
+        let counter = body.counter();
+        let (body, line) = runtime.block_on(async {
+            let line = match kept {
+                Some(line) => line,
+                None => self.connect().await?,
+            };
+            self.ask_on(line, method, path, body, &counter, sent).await
+        })?;
+        Ok((runtime, body, line))
+    }
+
+    /// Asks on a connection of its own. An answer that says no has been read, and is an error. The body of one that says yes comes
+    /// while `body` is still on its way.
+    pub async fn ask<B: Sendable>(
+        &self,
+        method: &str,
+        path: &str,
+        body: B,
+    ) -> Result<(Incoming, Driver), ClientError> {
+        let line = self.connect().await?;
+        let (answer, line) = self.ask_on(line, method, path, body, &AtomicU64::new(0), &|_| ()).await?;
+        Ok((answer, line.driver))
+    }
+
+    /// Reach, handshake.
+    async fn connect<B: Sendable>(&self) -> Result<Line<B>, ClientError> {
+        let stream = self.reach().await?;
+        let stream = self.handshake(stream).await?;
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(text(&e)))?;
+        Ok(Line { sender, driver: tokio::spawn(connection) })
+    }
+
+    async fn ask_on<B: Sendable>(
+        &self,
+        mut line: Line<B>,
         method: &str,
         path: &str,
         body: B,
         counter: &AtomicU64,
         sent: &dyn Fn(u64),
-    ) -> Result<(Incoming, JoinHandle<hyper::Result<()>>), ClientError>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn StdError + Send + Sync>>,
-    {
-        let stream = self.reach().await?;
-        let stream = self.handshake(stream).await?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(text(&e)))?;
-        let driver = tokio::spawn(connection);
+    ) -> Result<(Incoming, Line<B>), ClientError> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -151,25 +230,29 @@ impl Http {
             .header(USER_AGENT, concat!("berth/", env!("CARGO_PKG_VERSION")))
             .body(body)
             .map_err(|error| ClientError::Setup(error.to_string()))?;
-        let mut asking = std::pin::pin!(sender.send_request(request));
-        let (mut before, mut moved) = (0, Instant::now());
-        let answer: Response<Incoming> = loop {
-            match timeout(LOOK, asking.as_mut()).await {
-                Ok(Ok(answer)) => break answer,
-                Ok(Err(error)) => return Err(self.no_answer(&error, driver).await),
-                Err(_) => {}
+        let answer = {
+            let mut asking = std::pin::pin!(line.sender.send_request(request));
+            let (mut before, mut moved) = (0, Instant::now());
+            loop {
+                if let Ok(answer) = timeout(LOOK, asking.as_mut()).await {
+                    break answer;
+                }
+                let now = counter.load(Ordering::Relaxed);
+                if now > before {
+                    (before, moved) = (now, Instant::now());
+                    sent(now);
+                } else if moved.elapsed() >= ANSWER {
+                    return Err(self.broken(format!("no answer within {} s", ANSWER.as_secs())));
+                }
             }
-            let now = counter.load(Ordering::Relaxed);
-            if now > before {
-                (before, moved) = (now, Instant::now());
-                sent(now);
-            } else if moved.elapsed() >= ANSWER {
-                return Err(self.broken(format!("no answer within {} s", ANSWER.as_secs())));
-            }
+        };
+        let answer: Response<Incoming> = match answer {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.no_answer(&error, line.driver).await),
         };
         let status = answer.status();
         if status.is_success() {
-            return Ok((answer.into_body(), driver));
+            return Ok((answer.into_body(), line));
         }
         let body = read_whole(answer.into_body()).await.map_err(|why| self.broken(why))?;
         Err(refusal(status.as_u16(), &body))
@@ -201,7 +284,7 @@ impl Http {
 
     /// In TLS 1.3 a client learns only from the first answer whether its certificate was accepted. hyper may keep the
     /// alert to the connection's own task.
-    async fn no_answer(&self, error: &hyper::Error, driver: JoinHandle<hyper::Result<()>>) -> ClientError {
+    async fn no_answer(&self, error: &hyper::Error, driver: Driver) -> ClientError {
         let of_task = match timeout(CONNECT, driver).await {
             Ok(Ok(Err(error))) => Some(error),
             _ => None,
@@ -239,7 +322,7 @@ impl Http {
 pub struct Lines {
     runtime: Runtime,
     body: Incoming,
-    _driver: JoinHandle<hyper::Result<()>>,
+    _line: Line<Sent>,
     buffer: Vec<u8>,
     machine: String,
 }
@@ -268,6 +351,22 @@ impl Lines {
             }
         }
     }
+}
+
+/// What can be a request's body.
+pub trait Sendable:
+    Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static
+{
+}
+
+impl<B> Sendable for B where
+    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static
+{
+}
+
+/// Takes another request, as far as this side knows once it has read what has come.
+async fn is_open(line: &mut Line<Sent>) -> bool {
+    timeout(GLANCE, &mut line.driver).await.is_err() && line.sender.is_ready()
 }
 
 pub fn runtime() -> Result<Runtime, ClientError> {
