@@ -27,8 +27,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// States of a sample.
 const SAMPLE: usize = 1000;
-/// How often chance decides what is kept of the same writes: in a sample, and else.
-const REPEATS: [usize; 2] = [8, 64];
+/// How often chance decides what is kept of the same writes. More of it by another seed.
+const REPEATS: usize = 4;
 /// Of so many states one is also used to finish the update from, without a boot.
 const FINISH_EVERY: usize = 25;
 /// Of so many states one has its state partition mended.
@@ -104,7 +104,7 @@ pub fn faults(plan: Plan) -> Result<()> {
     scratch::remove_on(&scratch::ENDS)?;
     let faults = Faults::prepare(plan.json)?;
     let mut random = Random::new(plan.seed);
-    let mut cuts = faults.cuts(REPEATS[usize::from(!plan.sample)], &mut random)?;
+    let mut cuts = faults.cuts(&mut random)?;
     if plan.sample {
         thin_out(&mut cuts, SAMPLE, &mut random);
     }
@@ -222,7 +222,7 @@ impl Faults {
     }
 
     /// Every cut since the update was ordered. Right after a flush nothing is left to chance: one state.
-    fn cuts(&self, repeats: usize, random: &mut Random) -> Result<Vec<Cut>> {
+    fn cuts(&self, random: &mut Random) -> Result<Vec<Cut>> {
         let mut cuts = Vec::new();
         for (of, recording) in self.recordings.iter().enumerate() {
             let mut replay = recording.replay()?;
@@ -233,7 +233,7 @@ impl Faults {
                         Fate::Lost => usize::from(nothing || after == recording.ordered),
                         _ if nothing => 0,
                         Fate::Kept => 1,
-                        Fate::Some | Fate::Torn(_) => repeats,
+                        Fate::Some | Fate::Torn(_) => REPEATS,
                     };
                     cuts.extend((0..times).map(|_| Cut { of, after, fate, seed: random.number() }));
                 }

@@ -9,15 +9,20 @@
 //! | trial | one try less | it becomes the good slot | reboot: tries are left, or the good slot follows |
 //! | good | one start more | starts are forgotten, a spent trial is dropped | stays up and says so |
 //! | rescue (good, more than three starts) | one start more | starts are forgotten: the next start is a normal one | stays up |
+//! | the same, the fifth start, the one before died or hung | one start more | the same; the state was left alone ([`without_state`]) | stays up |
 //! | fallback (neither; GRUB refused the others) | not | it becomes the good slot | stays up: there is nothing better |
 //! | no record | not | a record is written: it is the good slot | stays up |
 //! | direct (no GRUB) | not | nothing | stays up |
 
 use crate::layout::Slot;
 use crate::record::Record;
+use crate::steps::{Status, StepRecord};
 
 /// Starts without health after which the good slot comes up in rescue.
 pub const STARTS_BEFORE_RESCUE: u32 = 3;
+
+/// Of the starts in rescue the one that leaves the state alone, if the one before died or hung with it.
+pub const START_WITHOUT_STATE: u32 = 5;
 
 /// Starts without health after which GRUB prefers the other slot, rescue having failed as well.
 pub const STARTS_BEFORE_OTHER: u32 = 6;
@@ -82,6 +87,13 @@ pub fn start(record: Option<&Record>, running: Slot, counted: bool) -> Start {
         Some(record) if record.trial.is_some_and(|trial| trial.slot == running) => Start::Trial,
         Some(_) => Start::Fallback,
     }
+}
+
+/// This start does without the state partition: what it holds may be what PID 1 dies of, in rescue too. `last` is how this slot's
+/// last start went.
+pub fn without_state(start: Start, last: Option<&StepRecord>) -> bool {
+    let died = last.is_some_and(|step| matches!(step.status, Status::Running | Status::Crashed));
+    died && start == Start::Rescue { starts: START_WITHOUT_STATE }
 }
 
 /// A slot on trial has had a try, or the loader refused it one.
@@ -183,6 +195,36 @@ mod tests {
         assert_eq!(kind, Start::Rescue { starts: 4 });
         assert_eq!(after(kind, Some(&record), Slot::A, Event::Healthy), Action::Write(counted(0)));
         assert_eq!(start(Some(&record), Slot::A, false), Start::Direct);
+    }
+
+    #[test]
+    fn the_second_rescue_does_without_a_state_with_which_the_first_died() {
+        let last = |status| StepRecord {
+            slot: Slot::A,
+            boot: 4,
+            stage: "main".into(),
+            step: "identity".into(),
+            status,
+            reason: String::new(),
+            bad_before: 3,
+        };
+        for (starts, status, without) in [
+            (4, Status::Running, false),
+            (5, Status::Running, true),
+            (5, Status::Crashed, true),
+            (5, Status::Failed, false),
+            (5, Status::Ok, false),
+            // A root that does not verify is counted as so many.
+            (STARTS_BEFORE_OTHER, Status::Running, false),
+        ] {
+            assert_eq!(
+                without_state(Start::Rescue { starts }, Some(&last(status))),
+                without,
+                "{starts} {status:?}"
+            );
+        }
+        assert!(!without_state(Start::Rescue { starts: 5 }, None));
+        assert!(!without_state(Start::Good, Some(&last(Status::Running))));
     }
 
     #[test]

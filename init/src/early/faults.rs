@@ -6,6 +6,8 @@
 //! watchdog). Besides the steps of both tables: `loop:turn`, each turn of the event loop, `loop:confirm`, before
 //! this boot is called healthy, and `shutdown:unmount`, in the last child.
 //!
+//! `crash:state:identity` strikes only when that step reads the state partition, as if PID 1 died of what lies there.
+//!
 //! `berth.fault=sick:unit:NAME` makes every check of a unit fail.
 //!
 //! `berth.fault=freeze:main:repair` stops what repairs the state partition in the middle of it, and

@@ -236,7 +236,11 @@ fn devices(stage: &mut Main) -> Result<String, String> {
 }
 
 fn mount_state(stage: &mut Main) -> Result<String, String> {
-    stage.state = state::set_up(&stage.handover.disk, STATE_LIMIT);
+    stage.state = if leaves_state_alone(&stage.handover) {
+        state::leave_alone()
+    } else {
+        state::set_up(&stage.handover.disk, STATE_LIMIT)
+    };
     match &stage.state {
         State::Persistent { note, .. } => Ok(note.clone()),
         State::Temporary { reason } => {
@@ -248,7 +252,18 @@ fn mount_state(stage: &mut Main) -> Result<String, String> {
     }
 }
 
+/// See [`assess::without_state`].
+fn leaves_state_alone(handover: &Handover) -> bool {
+    let (record, _) = fail::with(|record| record.read()).unwrap_or_default();
+    let start = assess::start(record.as_ref(), handover.slot, handover.firmware != Firmware::Direct);
+    assess::without_state(start, handover.previous_step.as_ref())
+}
+
 fn identify(stage: &mut Main) -> Result<String, String> {
+    #[cfg(feature = "faults")]
+    if matches!(stage.state, State::Persistent { .. }) {
+        super::faults::strike("state", "identity");
+    }
     // Read by a child, as any disk may hang: all that the state holds of who this machine is.
     let answer = child::run(limits::CHILD, || {
         let found = identity::machine_id();

@@ -154,6 +154,15 @@ fn grow_file_system(growth: Growth) -> Result<String, String> {
     Ok(String::new())
 }
 
+/// A temporary one, in a start that is to do without.
+pub fn leave_alone() -> State {
+    mount_temporary(
+        "the state partition is left alone in this start, as the starts before died or hung with it, in rescue too; the \
+         next start uses it again"
+            .into(),
+    )
+}
+
 fn mount_temporary(reason: String) -> State {
     let options = format!("mode=0755,size={}%", limits::TEMPORARY_STATE_PERCENT);
     let mounted = mount(Some("tmpfs"), paths::STATE, Some("tmpfs"), FLAGS, Some(options.as_str()));

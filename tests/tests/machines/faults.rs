@@ -200,6 +200,30 @@ fn a_good_slot_that_never_became_healthy_comes_up_in_rescue() -> Result<()> {
     in_rescue(&mut plan.boot()?)
 }
 
+/// What lies in the state partition is too much for PID 1, at each start: the second start in rescue does without.
+#[test]
+fn a_state_of_which_pid_1_dies_ends_in_a_rescue_without_it() -> Result<()> {
+    let mut options = Options::default();
+    with_faults(&mut options, "crash:state:identity")?;
+    let os = bundle(|o| {
+        o.init = options.init;
+        o.cmdline = options.cmdline;
+    })?;
+    let plan = Guest::new(Firmware::Uefi)?.with_config(WEB)?.prepare(|path, built| {
+        let mut disk = Disk::open(path)?;
+        disk.install(&built.tools, Slot::A, &os)?;
+        disk.set_record(&Record { starts: 2, ..Record::fresh(Slot::A) })
+    })?;
+    let mut guest = plan.boot()?;
+    guest.wait_for("the state partition is left alone in this start")?;
+    in_rescue(&mut guest)?;
+    let (machine, slots) = (guest.client()?.machine()?, guest.client()?.slots()?);
+    assert!(machine.state_problem.contains("the next start uses it again"), "{:?}", machine.state_problem);
+    assert!(slots.rescue.is_some_and(|why| why.contains("4 times")), "told, with the number of starts");
+    assert_eq!(guest.slot("a")?.state, "good");
+    Ok(())
+}
+
 /// A unit of the machine's own config: no slot is healthy with it. The one on trial is given up for it; the good one,
 /// after three starts like that, leaves it out.
 #[test]
