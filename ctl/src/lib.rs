@@ -10,6 +10,7 @@
 //! Invariants: a machine whose key is not the pinned one is asked nothing; what a machine sends reaches a terminal
 //! only without its control characters, but for a command's output (`berth exec`), which passes as it is.
 
+pub mod copy;
 #[cfg(feature = "operator")]
 mod operator;
 #[cfg(feature = "operator")]

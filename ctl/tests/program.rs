@@ -7,6 +7,8 @@ mod fake;
 
 #[path = "program/changes.rs"]
 mod changes;
+#[path = "program/cp.rs"]
+mod cp;
 #[path = "program/images.rs"]
 mod images;
 

@@ -18,7 +18,8 @@
 //! and CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETFCAP in the host's user namespace, to make files that belong to any
 //! user. It needs no network and no device node.
 //!
-//! [`mkstate`] is another, smaller worker: it unpacks the empty state file system.
+//! [`mkstate`] is another, smaller worker: it unpacks the empty state file system. `berth cp` reads its streams with [`tarball`]
+//! and [`path`].
 //!
 //! Invariants:
 //! * nothing has its final name before it is complete, checked and synced (`prepare`);
@@ -37,13 +38,13 @@ mod limits;
 mod load;
 pub mod mkstate;
 mod oci;
-mod path;
+pub mod path;
 mod prepare;
 mod reference;
 pub mod registry;
 mod show;
 mod sys;
-mod tarball;
+pub mod tarball;
 mod tree;
 mod unpack;
 mod worker;

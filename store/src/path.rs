@@ -4,6 +4,7 @@
 //! nothing. `..` is refused, because no builder writes it and whoever does wants to leave the folder.
 
 use crate::limits;
+pub use crate::limits::{PATH_BYTES, PATH_DEPTH};
 
 /// A path's parts, at least one unless it is the root itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,7 +26,7 @@ impl Parts {
         for part in path.split(|b| *b == b'/') {
             match part {
                 b"" | b"." => {}
-                b".." => return Err("`..` in the path: it would leave the image".to_owned()),
+                b".." => return Err("`..` in the path: it would lead out".to_owned()),
                 long if long.len() > limits::NAME_BYTES => {
                     return Err(format!(
                         "a name of {} bytes; {} is the most",

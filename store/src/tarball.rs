@@ -112,12 +112,27 @@ pub struct Reader<S> {
     /// For messages.
     name: String,
     ended: bool,
+    complete: bool,
 }
 
 impl<S: Stream> Reader<S> {
     /// Reads from here.
     pub fn new(stream: S) -> Self {
-        Self { stream, at: 0, left: 0, padding: 0, pieces: Vec::new(), name: String::new(), ended: false }
+        Self {
+            stream,
+            at: 0,
+            left: 0,
+            padding: 0,
+            pieces: Vec::new(),
+            name: String::new(),
+            ended: false,
+            complete: false,
+        }
+    }
+
+    /// Whether the mark of an archive's end has been read: without it, there may have been more.
+    pub fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// The stream, at whatever follows the last thing read.
@@ -144,7 +159,7 @@ impl<S: Stream> Reader<S> {
                 return Err(TarError::Truncated("an entry's header".to_owned()));
             };
             if block.is_zero() {
-                self.ended = true;
+                (self.ended, self.complete) = (true, true);
                 return Ok(None);
             }
             block.check().map_err(malformed)?;

@@ -50,6 +50,8 @@ struct State {
     log: Mutex<Log>,
     /// Replies that differ from the usual ones, by the request's `Debug`.
     replies: Mutex<HashMap<String, Reply>>,
+    /// Comes instead of what is copied.
+    stream: Mutex<Option<Vec<u8>>>,
     /// Says that a command was ended, because nobody wants it any more.
     command_ended: Mutex<Sender<()>>,
     /// Tells the server to stop, when this is asked for.
@@ -95,6 +97,7 @@ impl Fake {
             asked: Mutex::default(),
             log: Mutex::new(Log { folder: folder.path().to_owned(), generation: 0, segments: Vec::new() }),
             replies: Mutex::default(),
+            stream: Mutex::default(),
             command_ended: Mutex::new(end_command),
             stop_at: Mutex::default(),
             jobs: Mutex::new(vec![job("done", "")]),
@@ -160,6 +163,11 @@ impl Fake {
     /// Answers `request` like this from now on.
     pub fn reply(&self, request: &Request, reply: Reply) {
         self.state.replies.lock().unwrap().insert(format!("{request:?}"), reply);
+    }
+
+    /// This is what comes out of the unit from now on, whatever is copied.
+    pub fn stream_is(&self, stream: Vec<u8>) {
+        *self.state.stream.lock().unwrap() = Some(stream);
     }
 
     /// Job 7 goes like this from now on.
@@ -302,7 +310,8 @@ impl State {
             },
             Request::Exec(what) if what.unit == "web" => {
                 let ended = self.command_ended.lock().unwrap().clone();
-                return (Reply::Exec, exec::begin(what, ended));
+                let stream = self.stream.lock().unwrap().clone().filter(|_| what.copy.is_some());
+                return (Reply::Exec, exec::begin(what, stream, ended));
             }
             Request::Exec(what) => {
                 let message = format!("there is no unit {:?}; did you mean \"web\"?", what.unit);

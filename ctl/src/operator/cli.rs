@@ -138,14 +138,17 @@ first; without a limit of the unit's own it is compared with the machine's. --js
         #[arg(required = true, value_name = "UNIT")]
         units: Vec<String>,
     },
-    /// Copy a file out of a unit that runs, or into it
-    #[command(after_help = "\
-One side is UNIT:PATH, the other a file here, or - for standard output. Folders are not copied. The unit needs no
-program for it; what is copied into it belongs to its root.")]
+    /// Copy a file or a folder out of a unit that runs, or into it
+    #[command(after_help = CP_HELP)]
     Cp {
-        /// UNIT:PATH, or a file
+        /// Follow SOURCE if it is a link; else the link is copied
+        #[arg(short = 'L', long)]
+        follow_link: bool,
+        /// UNIT:PATH, or a path here; "-" is a tar on standard input
+        #[arg(value_name = "SOURCE")]
         from: String,
-        /// The same; a folder that is there gets the file by its name
+        /// The same; "-" writes a tar to standard output
+        #[arg(value_name = "TARGET")]
         to: String,
     },
     /// Show everything about one unit
@@ -382,6 +385,15 @@ pub struct KeyFiles {
 const PULL_HELP: &str = "\
 The registry is asked also when an image of this name is here. Containers that run keep what they run on; a unit
 runs what was pulled from its next start on.";
+
+const CP_HELP: &str = "\
+One side is UNIT:PATH, from the unit's root, the other a path here. As with \"docker cp\": into a folder that is there
+SOURCE goes by its name, and a folder's contents if it ends in \"/.\"; otherwise it becomes TARGET. Folders that are
+there stay, and what is in them of other names.
+
+Links stay links, modes and times are kept. What is copied into a unit belongs to its root, or to whom it belonged that
+it replaces; what comes out belongs to you. Devices, pipes and sockets are left out, and said. The unit needs no
+program for it.";
 
 const LOAD_HELP: &str = "\
 Example:

@@ -3,6 +3,7 @@
 //! Each request has its own connection. It passes through stages (reach, handshake, ask, read), and an error says in
 //! which one it happened, on which machine, and what to do.
 
+mod copy;
 mod exec;
 mod http;
 
@@ -20,6 +21,7 @@ use berth_units::control::{
     SlotsStatus, UnitDetail, UnitStatus, UpdateOrder, UpdateStatus, VolumeStatus,
 };
 use berth_units::generation::History;
+pub use copy::{CopyError, InUnit, Report};
 pub use exec::{Outcome, Streams};
 use http::{Http, Lines};
 use serde::Deserialize;

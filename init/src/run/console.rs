@@ -190,10 +190,10 @@ pub fn entered(unit: &str, command: &[String]) -> String {
     line(unit, format_args!("{program:?} run in it by an operator"))
 }
 
-/// An operator copies a file.
+/// An operator copies a file or a folder.
 pub fn copied(unit: &str, copy: &Copy) -> String {
     let (word, path) = match copy {
-        Copy::Read { path } => ("read by", path),
+        Copy::Read { path, .. } => ("read by", path),
         Copy::Write { path, .. } => ("written by", path),
     };
     line(unit, format_args!("{:?} {word} an operator", text::bounded(path, PROGRAM_BYTES)))

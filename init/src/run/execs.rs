@@ -9,6 +9,7 @@ use berth_units::control::packet;
 use berth_units::control::{ExecEvent, ExecRequest};
 use berth_units::launch::Entry;
 use berth_units::lifecycle::Exit;
+use berth_units::model::Unit;
 use berth_units::terminal;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
@@ -157,5 +158,21 @@ impl Exec {
     fn tell(&self, event: &ExecEvent, terminal: Option<&OwnedFd>) {
         let fds: Vec<_> = terminal.iter().map(|fd| fd.as_fd()).collect();
         let _ = packet::send(self.peer.as_fd(), event, &fds);
+    }
+}
+
+/// Why nothing is copied out of a unit that does not run, or into it: its root is mounted in its own container only. What
+/// outlives that is in its volumes, and those another unit can have.
+pub fn no_files(unit: &Unit, why: &str) -> String {
+    let mut volumes: Vec<&str> = unit.container.volumes.iter().map(|volume| volume.name.as_str()).collect();
+    volumes.sort_unstable();
+    volumes.dedup();
+    let start = format!("{why}, and only units that run have files to copy; \"berth start {}\"", unit.name);
+    match volumes.first() {
+        None => format!("{start} (it has no volumes)"),
+        Some(first) => format!(
+            "{start}, or have another unit hold its volumes ({}): \"berth run -d -v {first}:/{first} IMAGE\"",
+            volumes.join(", ")
+        ),
     }
 }

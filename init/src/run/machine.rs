@@ -7,7 +7,7 @@ use super::checks::Looks;
 use super::chores::{Chores, Job, Outcome};
 use super::containers::Containers;
 use super::devices::{self, Opened};
-use super::execs::Execs;
+use super::execs::{self, Execs};
 use super::generations::{self, Write};
 use super::kernel::{Halt, Input, Kernel, Order};
 use super::kmsg::{self, Clocks, KernelLog};
@@ -212,7 +212,10 @@ impl Machine {
 
     /// Begins to run an operator's command in a unit.
     pub fn exec(&mut self, order: &Order<'_>, request: &ExecRequest) -> Result<Vec<OwnedFd>, String> {
-        let inside = self.containers.inside(order)?;
+        let inside = self.containers.inside(order).map_err(|why| match request.copy {
+            Some(_) => execs::no_files(order.unit, &why),
+            None => why,
+        })?;
         self.execs.begin(&mut self.reactor, &inside, request)
     }
 

@@ -1,14 +1,18 @@
 //! Units on a booted machine: what a container may, what it is kept from, what is said about one that fails, and the
 //! order in which they come and go.
 
+mod copies;
+
 use anyhow::{Context, Result};
+use berth_ctl::client::InUnit;
 use berth_ctl::support::Bundle;
-use berth_ctl::{Client, LogOptions, Outcome, Streams};
+use berth_ctl::{LogOptions, Outcome, Streams};
 use berth_tests::shell::{plan, says, shell, shell_as};
 use berth_tests::{Event, Guest, SOON};
 use berth_units::config::edit::Edit;
-use berth_units::control::{Copy, Drive, ExecRequest};
+use berth_units::control::{Drive, ExecRequest};
 use berth_units::generation::Verdict;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -383,36 +387,10 @@ fn what_hangs_is_not_found_and_comes_back() -> Result<()> {
     Ok(())
 }
 
-/// Files go into the unit `web` and out of it, and links lead nowhere else.
-fn copies(client: &Client) -> Result<()> {
-    let copy = |copy: Copy, input: &'static [u8]| -> Result<(Outcome, String, String)> {
-        let (mut output, mut errors) = (Vec::new(), Vec::new());
-        let request = ExecRequest { unit: "web".into(), copy: Some(copy), ..ExecRequest::default() };
-        let streams = Streams { input: true, output: &mut output, errors: &mut errors, begins: &mut || () };
-        let outcome = client.exec_with(&request, streams, Box::new(input))?;
-        Ok((outcome, String::from_utf8(output)?, String::from_utf8(errors)?))
-    };
-    let read = |path: &str| copy(Copy::Read { path: path.into() }, b"");
-    let write =
-        |path: &str, bytes| copy(Copy::Write { path: path.into(), name: "sent".into(), bytes }, b"copied");
-    assert_eq!(write("/srv", 6)?.0, Outcome::Exited(0));
-    assert_eq!(read("/srv/sent")?, (Outcome::Exited(0), "copied".into(), String::new()));
-    let (outcome, _, why) = write("/srv/sent", 7)?;
-    assert!(outcome != Outcome::Exited(0) && why.contains("whole"), "{outcome:?} {why}");
-    assert_eq!(read("/srv/sent")?.1, "copied", "what is half there is not put in its place");
-    // The state partition is not to be seen from there, nor is PID 1's root by any way.
-    for path in ["/var/lib/berth/config/current/berth.toml", "/proc/1/root/var/lib/berth", "/srv", "/absent"]
-    {
-        let (outcome, output, why) = read(path)?;
-        assert!(outcome != Outcome::Exited(0) && output.is_empty() && why.contains(path), "{path}: {why}");
-    }
-    Ok(())
-}
-
 #[test]
 fn operators_run_commands_in_units() -> Result<()> {
-    let web = shell("web", "exec $b sleep 1000", "env = { GREETING = \"hello\" }\nworkdir = \"/srv\"\n");
-    let mut guest = plan(&[web])?.boot()?;
+    let more = "env = { GREETING = \"hello\" }\nworkdir = \"/srv\"\nvolumes = [\"kept:/kept\"]\n";
+    let mut guest = plan(&[shell("web", "exec $b sleep 1000", more)])?.boot()?;
     guest.ready()?;
     guest.healthy("web")?;
     let client = guest.client()?;
@@ -451,7 +429,7 @@ fn operators_run_commands_in_units() -> Result<()> {
         Streams { input: false, output: &mut Vec::new(), errors: &mut Vec::new(), begins: &mut || () };
     let Outcome::Failed(why) = client.exec(&request, streams)? else { panic!("ran") };
     assert!(why.contains("/bin/absent"), "{why}");
-    copies(&client)?;
+    copies::copies(&client, &|line| Ok(run(line, false)?.1))?;
     let request =
         ExecRequest { unit: "net".into(), command: vec!["/bin/sh".into()], ..ExecRequest::default() };
     let streams =
@@ -459,6 +437,14 @@ fn operators_run_commands_in_units() -> Result<()> {
     let why = client.exec(&request, streams).unwrap_err().to_string();
     assert!(why.contains("system unit"), "{why}");
     assert_eq!(guest.unit("web")?.restarts, 0);
+    // It is in no container then.
+    client.drive("web", Drive::Stop)?;
+    guest.until("web", |state, _| state == "stopped")?;
+    let from = InUnit { unit: "web", path: "/srv" };
+    let why = client.copy_out(from, false, Path::new("."), &mut |_| ()).unwrap_err().to_string();
+    for word in ["web does not run", "\"berth start web\"", "its volumes (kept)"] {
+        assert!(why.contains(word), "{why}");
+    }
     Ok(())
 }
 

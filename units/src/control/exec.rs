@@ -16,7 +16,7 @@ pub struct ExecRequest {
     /// Program and arguments; at least the program, unless something is copied.
     #[serde(default)]
     pub command: Vec<String>,
-    /// Instead of a command, a file is copied; by the machine's own program, as the container's root.
+    /// Instead of a command, something is copied; by the machine's own program, as the container's root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<Copy>,
     /// `KEY=value`; each replaces the unit's own.
@@ -33,37 +33,37 @@ pub struct ExecRequest {
     pub terminal: bool,
 }
 
-/// One file between an operator and a unit.
+/// A file or a folder between an operator and a unit, as a tar.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Copy {
-    /// Its bytes come as standard output.
+    /// It comes as standard output; the names in it begin with its own, or with `.` if the path ends so.
     Read {
-        /// Path in the unit.
+        /// Path in the unit, from its root.
         path: String,
+        /// A link there is followed, instead of being what is copied.
+        #[serde(default)]
+        follow: bool,
     },
-    /// Its bytes are standard input.
+    /// It is standard input.
     Write {
-        /// Path in the unit: of the file, or of a folder that is there.
+        /// Path in the unit, from its root: of a folder that is there, or of what is to be there.
         path: String,
-        /// What it is called in a folder.
-        name: String,
-        /// How many there are; with fewer or more, nothing is changed.
-        bytes: u64,
+        /// It goes into a folder as it is, instead of being one file or folder that may be given another name.
+        #[serde(default)]
+        contents: bool,
     },
 }
 
 impl Copy {
     /// The command line of the machine's own program.
     pub fn words(&self) -> Vec<String> {
-        let mut words = ["berth", "worker", "copy"].map(str::to_owned).to_vec();
-        match self {
-            Self::Read { path } => words.extend(["read".to_owned(), path.clone()]),
-            Self::Write { path, name, bytes } => {
-                words.extend(["write".to_owned(), path.clone(), name.clone(), bytes.to_string()]);
-            }
-        }
-        words
+        let (word, path, option) = match self {
+            Self::Read { path, follow } => ("read", path, follow.then_some("follow")),
+            Self::Write { path, contents } => ("write", path, contents.then_some("contents")),
+        };
+        let words = ["berth", "worker", "copy", word, path.as_str()].into_iter();
+        words.chain(option).map(str::to_owned).collect()
     }
 }
 

@@ -61,7 +61,7 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
             let options = LogOptions { follow: *follow, tail: *tail, until_end: false };
             logs(&asker, unit, options, *timestamps, out)
         }
-        Command::Cp { from, to } => super::cp::run(from, to, &asker, out),
+        Command::Cp { follow_link, from, to } => super::cp::run(from, to, *follow_link, &asker, out),
         Command::Run(args) => super::run::run(args, &asker, out),
         Command::Rm { force, units } => super::run::remove(units, *force, &asker, out),
         Command::Exec { .. } => super::exec::run(command, &asker),
