@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt as _;
@@ -383,4 +384,49 @@ fn other_programs_read_it_and_are_read() {
     let stream = tar(&["-c", "-C", place.path().to_str().unwrap(), "tree/sub/file"], b"");
     take(&stream, &at("ours"), Naming::Contents, Rights::Unit).unwrap();
     assert_eq!(fs::read(at("ours/tree/sub/file")).unwrap(), b"it");
+}
+
+/// Names that a stream may have for what is in it, and for what its links lead to.
+fn any_path() -> impl Strategy<Value = String> {
+    let part = prop::sample::select(vec!["a", "b", "b", ".", "..", "", "secret", "outside"]);
+    prop::collection::vec(part, 1..5).prop_map(|parts| parts.join("/"))
+}
+
+fn any_entry() -> impl Strategy<Value = (u8, String, String)> {
+    (prop::sample::select(b"001255536".to_vec()), any_path(), any_path())
+}
+
+proptest! {
+    /// Whatever it is made of, nothing outside is made, changed or removed, and no file stays that is not complete.
+    #[test]
+    fn no_stream_leads_out(
+        entries in prop::collection::vec(any_entry(), 1..12),
+        naming in prop::sample::select(vec![Naming::AsSent, Naming::As(b"a".to_vec()), Naming::Contents]),
+        rights in prop::sample::select(vec![Rights::Operator, Rights::Unit]),
+        to in prop::sample::select(vec!["here", "here/new"]),
+    ) {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        fs::create_dir_all(at("here/b")).unwrap();
+        fs::create_dir(at("outside")).unwrap();
+        fs::write(at("secret"), "secret").unwrap();
+        fs::write(at("outside/secret"), "secret").unwrap();
+        symlink("../outside", at("here/outside")).unwrap();
+        symlink("../../secret", at("here/b/secret")).unwrap();
+        let (outside, secret) = (tree(&at("outside")), fs::metadata(at("secret")).unwrap().mode());
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|(kind, path, link)| {
+                let data: &[u8] = if *kind == b'0' { b"evil" } else { b"" };
+                entry(EntryType::new(*kind), path, link, data)
+            })
+            .collect();
+        let _ = take(&stream(&entries), &at(to), naming, rights);
+        prop_assert_eq!(tree(&at("outside")), outside);
+        prop_assert_eq!(fs::read(at("secret")).unwrap(), b"secret");
+        prop_assert_eq!(fs::metadata(at("secret")).unwrap().mode(), secret);
+        prop_assert_eq!(fs::read_dir(place.path()).unwrap().count(), 3);
+        let beside = tree(&at("here")).iter().any(|(path, ..)| path.to_string_lossy().contains("berth-cp"));
+        prop_assert!(!beside);
+    }
 }
