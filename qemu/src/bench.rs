@@ -9,6 +9,7 @@
 pub mod layers;
 mod oci;
 pub(crate) mod page;
+mod pull;
 pub mod units;
 
 use page::{Section, median, round};

@@ -86,8 +86,11 @@ enum BenchCommand {
         #[arg(short, long, default_value_t = 5)]
         n: u32,
     },
-    /// Starts beside crun's and runs beside podman's in the same machine, and what a unit costs PID 1; see docs/performance.md
+    /// Starts beside crun's, runs and pulls beside podman's in the same machine, and what a unit costs PID 1; see docs/performance.md
     Units {
+        /// This part alone, which leaves the page as it is.
+        #[arg(long)]
+        only: Option<bench::units::Part>,
         /// One JSON object instead of text.
         #[arg(long)]
         json: bool,
@@ -134,7 +137,7 @@ fn main() -> ExitCode {
         Some(Command::Build { qcow2, install }) => interactive::build(qcow2, install),
         Some(Command::Demo(DemoCommand::Update)) => updates::demo::run(&|line| println!("{line}")),
         Some(Command::Bench(BenchCommand::Boot { json, n })) => bench::boot(n, json),
-        Some(Command::Bench(BenchCommand::Units { json, n })) => bench::units::run(n, json),
+        Some(Command::Bench(BenchCommand::Units { only, json, n })) => bench::units::run(n, only, json),
         Some(Command::Bench(BenchCommand::Update { json })) => updates::bench::run(json),
         Some(Command::Bench(BenchCommand::Faults { sample, json, seed, boots })) => {
             faults::faults(faults::Plan { sample, seed, boots, json })

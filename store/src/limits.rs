@@ -19,9 +19,9 @@ pub const SOURCES: usize = 64;
 pub const LAYER_BLOB_BYTES: u64 = 16 << 30;
 /// Bytes of one layer's tar, uncompressed: what a small blob that inflates without end is stopped at.
 pub const LAYER_TAR_BYTES: u64 = 32 << 30;
-/// Bytes of memory that a zstd frame may ask for: zstd asks for 8 MiB up to level 19 and for
-/// 32 at 20; 21, 22 and `--long` ask for more. The worker has 128 MiB, and the decoder doubles its buffer as it grows.
-pub const ZSTD_WINDOW_BYTES: u64 = 32 << 20;
+/// Bytes that a layer's zstd frame may look back. zstd asks for 8 MiB up to level 19, Go's encoder (BuildKit, skopeo) for 16 at
+/// its last level but one; its last, zstd from 20 on, and `--long` want 32 and more. The decoder takes twice as much, and the worker has 64 MiB.
+pub const ZSTD_WINDOW_BYTES: u64 = 16 << 20;
 /// Bytes of all files of one layer, holes counted in: a sparse file costs no space here, but whoever copies it pays.
 pub const LAYER_FILE_BYTES: u64 = 32 << 30;
 /// Bytes of one file, holes counted in. A file of an image is not a disk.
@@ -53,6 +53,9 @@ pub const SPARSE_PIECES: usize = 65_536;
 
 /// Bytes of an archive that an operator sends, uncompressed: two of the largest layers.
 pub const LOAD_BYTES: u64 = 32 << 30;
+/// Bytes that it may look back when zstd has compressed it as a whole: 8 MiB do up to level 19, and a layer may be
+/// unpacked at the same time.
+pub const LOAD_WINDOW_BYTES: u64 = 8 << 20;
 /// Images in it.
 pub const LOADED: usize = 64;
 /// Bytes that stay free on the state partition, for config, records and units' own data.

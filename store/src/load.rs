@@ -15,6 +15,10 @@ use nix::sys::statvfs::fstatvfs;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Held by who decodes zstd: several archives may come at once, and the worker's memory is for one.
+static ZSTD: Mutex<()> = Mutex::new(());
 
 /// Where the archive of a job lies until it has been read.
 pub fn place(root: &Path, job: u64) -> PathBuf {
@@ -30,7 +34,8 @@ pub fn receive(from: File, to: &Path) -> Result<(), Error> {
     if magic.starts_with(&[0x1f, 0x8b]) {
         copy(&mut MultiGzDecoder::new(from), &mut file).map_err(failed)
     } else if magic.starts_with(&zstd::MAGIC) {
-        copy(&mut zstd::Frames::new(from), &mut file).map_err(failed)
+        let _turn = ZSTD.lock().unwrap_or_else(PoisonError::into_inner);
+        copy(&mut zstd::Frames::new(from, limits::LOAD_WINDOW_BYTES), &mut file).map_err(failed)
     } else {
         copy(&mut from, &mut file).map_err(failed)
     }

@@ -240,14 +240,15 @@ impl Store {
             .and_then(|()| Tree::open(&temporary, Below::new(below()?)))
             .map_err(|e| Error::state(format!("{} not made", temporary.display()), &e))?;
 
-        let mut stored = BufReader::with_capacity(64 * 1024, Hashed::new(blob, limits::LAYER_BLOB_BYTES));
+        let mut stored = buffered(Hashed::new(blob, limits::LAYER_BLOB_BYTES));
         let magic = stored.fill_buf().map_err(|e| layout.unreadable(e.to_string()))?;
         let content = if magic.starts_with(&[0x1f, 0x8b]) {
             let tar = Hashed::new(MultiGzDecoder::new(&mut stored), limits::LAYER_TAR_BYTES);
-            unpack(tar, &mut tree, notes).map(|tar| Some(tar.finish()))
+            unpack(buffered(tar), &mut tree, notes).map(|tar| Some(tar.into_inner().finish()))
         } else if magic.starts_with(&zstd::MAGIC) || magic.get(1..4) == Some(&[0x2a, 0x4d, 0x18]) {
-            let tar = Hashed::new(zstd::Frames::new(&mut stored), limits::LAYER_TAR_BYTES);
-            unpack(tar, &mut tree, notes).map(|tar| Some(tar.finish()))
+            let frames = zstd::Frames::new(&mut stored, limits::ZSTD_WINDOW_BYTES);
+            let tar = Hashed::new(frames, limits::LAYER_TAR_BYTES);
+            unpack(buffered(tar), &mut tree, notes).map(|tar| Some(tar.into_inner().finish()))
         } else {
             unpack(Plain(&mut stored), &mut tree, notes).map(|_| None)
         };
@@ -474,7 +475,12 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-impl<R: Read> Stream for Hashed<R> {}
+/// A decoder asked for 512 bytes, as a tar's headers are, is several times slower than one asked for many.
+impl<R: Read> Stream for BufReader<Hashed<R>> {}
+
+fn buffered<R: Read>(inner: R) -> BufReader<R> {
+    BufReader::with_capacity(64 * 1024, inner)
+}
 
 /// A layer that is not compressed: one hash serves as digest and as diff id.
 struct Plain<'a, R>(&'a mut BufReader<R>);

@@ -18,12 +18,13 @@ pub struct Frames<R> {
     source: R,
     decoder: FrameDecoder,
     inside: bool,
+    window: u64,
 }
 
 impl<R: BufRead> Frames<R> {
-    /// Reads `source` from here to its end.
-    pub fn new(source: R) -> Self {
-        Self { source, decoder: FrameDecoder::new(), inside: false }
+    /// Reads `source` from here to its end; a frame may ask for a window of so many bytes.
+    pub fn new(source: R, window: u64) -> Self {
+        Self { source, decoder: FrameDecoder::new(), inside: false, window }
     }
 
     /// Goes into the next frame; false at the end.
@@ -63,11 +64,11 @@ impl<R: BufRead> Frames<R> {
                 let (base, eighths) = (1_u64 << (10 + (header[5] >> 3)), u64::from(header[5] & 7));
                 base + base / 8 * eighths
             };
-            if window > limits::ZSTD_WINDOW_BYTES {
+            if window > self.window {
                 return Err(io::Error::other(format!(
-                    "its zstd needs {} MiB of memory to read, {} is the most; build the image with a lower level",
+                    "its zstd looks back over {} MiB, {} is the most; compress it with a lower level",
                     window.div_ceil(1 << 20),
-                    limits::ZSTD_WINDOW_BYTES >> 20
+                    self.window >> 20
                 )));
             }
             self.decoder.init(&header[..]).map_err(io::Error::other)?;
@@ -107,7 +108,7 @@ impl<R: BufRead> Read for Frames<R> {
 
 /// For fuzzing.
 pub fn fuzz(bytes: &[u8]) {
-    let _ = io::copy(&mut Frames::new(bytes).take(16 << 20), &mut io::sink());
+    let _ = io::copy(&mut Frames::new(bytes, limits::ZSTD_WINDOW_BYTES).take(16 << 20), &mut io::sink());
 }
 
 #[cfg(test)]
@@ -119,7 +120,10 @@ mod tests {
         let mut out = Vec::new();
         // As small a buffer as there is: headers lie across its edges.
         let source = io::BufReader::with_capacity(3, bytes);
-        Frames::new(source).read_to_end(&mut out).map(|_| out).map_err(|e| e.to_string())
+        Frames::new(source, limits::ZSTD_WINDOW_BYTES)
+            .read_to_end(&mut out)
+            .map(|_| out)
+            .map_err(|e| e.to_string())
     }
 
     #[test]
@@ -142,11 +146,12 @@ mod tests {
         for (header, mib) in [
             (vec![0x00, 0xff], "3932160"),
             (vec![0x00, 17 << 3], "128"),
+            (vec![0x00, 14 << 3 | 1], "18"),
             ([&[0xe0_u8][..], &[0, 0, 0, 0, 1, 0, 0, 0]].concat(), "4096"),
         ] {
             let error = read(&[&MAGIC[..], &header].concat()).unwrap_err();
             assert!(
-                error.starts_with(&format!("its zstd needs {mib} MiB of memory to read, 32 is")),
+                error.starts_with(&format!("its zstd looks back over {mib} MiB, 16 is the most")),
                 "{error}"
             );
         }

@@ -1,10 +1,13 @@
-//! Measures Berth beside Debian's crun (`peers start ROUNDS`) and podman (`peers run ROUNDS IMAGE`), in one guest. A line for
+//! Measures Berth beside Debian's crun (`peers start ROUNDS`) and podman (`peers run ROUNDS IMAGE`, `peers pull ROUNDS IMAGE`),
+//! in one guest. A line for
 //! each start on standard output, such as `start berth 12.345` and `start crun 45.678` in milliseconds, then `done`. What it
 //! needs of the machine are all rights (a privileged unit with the machine's processes and network), a volume at `/data`,
 //! the peers, and for crun the bundle's config at [`CONFIG`]; for `run` an image as [`ARCHIVE`] that Berth has too, and
-//! `berth` with a home in `/srv/home`. `bench units` makes the image, runs it and reads the lines.
+//! for `run` and `pull` `berth` with a home in `/srv/home`. `bench units` makes the image, runs it and reads the lines.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "peers/pull.rs"]
+mod pull;
 #[path = "launch_check/start.rs"]
 mod start;
 
@@ -46,7 +49,8 @@ fn main() {
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["start", rounds] => start(rounds.parse().unwrap()),
         ["run", rounds, image] => run(rounds.parse().unwrap(), image),
-        _ => panic!("peers start ROUNDS | peers run ROUNDS IMAGE"),
+        ["pull", rounds, image] => pull::pull(rounds.parse().unwrap(), image),
+        _ => panic!("peers start ROUNDS | peers run ROUNDS IMAGE | peers pull ROUNDS IMAGE"),
     }
     println!("done");
 }

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 /// Layers of the image.
 const LAYERS: u64 = 5;
 /// What is in it.
-const PACKAGES: [&str; 5] = ["base-files", "busybox-static", "dash", "libc-bin", "postgresql-17"];
+pub(super) const PACKAGES: [&str; 5] = ["base-files", "busybox-static", "dash", "libc-bin", "postgresql-17"];
 /// What is read of it when something starts.
 const PROGRAM: &str = "usr/lib/postgresql/17/bin/postgres";
 /// Ends a hang.
@@ -174,7 +174,7 @@ fn print(all: &[Measured]) -> Result<()> {
 }
 
 /// The tar's files, each in the layer that chance gives it (hard links where their target is), folders in all.
-fn split(tar: &[u8]) -> Result<Vec<Vec<u8>>> {
+pub(super) fn split(tar: &[u8]) -> Result<Vec<Vec<u8>>> {
     let mut layers: Vec<_> = (0..LAYERS).map(|_| tar::Builder::new(Vec::new())).collect();
     let mut archive = tar::Archive::new(tar);
     for entry in archive.entries()? {

@@ -1,8 +1,8 @@
 //! `bench units`: what a unit costs, beside its peers in the same guest and run: Debian's packages in an image, started as
 //! a privileged unit, whose program (`units/examples/peers.rs`) drives both sides in turn by the guest's clock.
 
-use super::oci;
 use super::page::{self, Section, median, round};
+use super::{oci, pull};
 use crate::machine::{Bus, Firmware, Kernel, Machine};
 use crate::running::Running;
 use crate::scratch::{self, Scratch};
@@ -13,7 +13,8 @@ use berth_image::tools::{self, Tools};
 use berth_image::{Options, Outputs, programs};
 use berth_store::build::{ImageBuilder, LayerBuilder};
 use berth_units::control::API_PORT;
-use serde_json::{Value, json};
+use clap::ValueEnum;
+use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ const IDLE: u64 = 40;
 /// The image of the peers.
 const IMAGE: &str = "berth.example/peers:1";
 /// What it is made of.
-const PACKAGES: [&str; 9] = [
+pub(super) const PACKAGES: [&str; 9] = [
     "base-files",
     "crun",
     "podman",
@@ -56,7 +57,9 @@ const PAGE: Section = Section {
     intro: "Written by `cargo run -- bench units`. Peers are Debian's packages in the same guest; the two sides take turns, by the guest's \
             clock. A start is one of a prepared image with an overlay, no network, users, seccomp filter and cgroup of its own on both sides, \
             from the call until the first byte of a program without a run-time; crun finds its overlay mounted, Berth mounts it. A run is that of an image which both have, from the call of the command to its \
-            first output, on the machine's network on both sides; `berth` asks the machine over TLS. podman has no user namespace, which is its default.",
+            first output, on the machine's network on both sides; `berth` asks the machine over TLS. podman has no user namespace, which is its default. A pull is that of an image of Debian's packages in ten layers \
+            from a registry on the host, from the call of the command to its end, without its layers and with cold caches; Berth's is then on the disk, \
+            podman leaves that to the kernel.",
     figures: &[
         ("accelerator", "what carried out the guest's instructions"),
         ("rounds", "starts of each kind"),
@@ -69,6 +72,17 @@ const PAGE: Section = Section {
         ("run_ratio_to_podman", "median of `berth run` ÷ `podman run`, pair by pair; goal 0.2"),
         ("run_ms_berth", "median, milliseconds"),
         ("run_ms_podman", "median, milliseconds"),
+        ("pulls", "pulls of each kind"),
+        ("pull_image_mb", "the image that is pulled: its layers' tars, MB"),
+        ("pull_registry_mb", "the same as the registry has it, by gzip, MB"),
+        ("pull_ratio_to_podman", "median of `berth pull` ÷ `podman pull`, pair by pair; goal 1"),
+        ("pull_seconds_berth", "median, seconds"),
+        ("pull_seconds_podman", "median, seconds"),
+        (
+            "pull_peak_mib",
+            "memory of the fetcher or of the store, whichever had more, page cache counted in, MiB; goal 64, and more neither can have",
+        ),
+        ("pull_held_mib", "memory of both at the same time at most, without page cache, MiB"),
         (
             "idle_unit_kib",
             "resident memory of PID 1 that one more sleeping unit takes, KiB: the difference that 40 make ÷ 40",
@@ -83,11 +97,45 @@ fn runs(n: u32) -> u32 {
     n.div_ceil(3)
 }
 
-/// Runs it all; `json` prints one object on standard output instead of the table.
-pub fn run(n: u32, json: bool) -> Result<()> {
+/// What is measured, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Starts beside crun's.
+    Start,
+    /// Runs beside podman's.
+    Run,
+    /// Pulls beside podman's.
+    Pull,
+    /// What a unit costs PID 1.
+    Idle,
+}
+
+/// Runs it all and writes the page, or only a part of it, and does not; `json` prints one object on standard output
+/// instead of the table.
+pub fn run(n: u32, only: Option<Part>, json: bool) -> Result<()> {
     scratch::remove_on(&scratch::ENDS)?;
     let bench = Bench::prepare()?;
-    let lines = bench.peers(&["start", &n.to_string()])?;
+    let mut result = Map::new();
+    result.insert("accelerator".into(), accel::detect(&bench.tools).to_string().into());
+    for part in Part::value_variants().iter().filter(|part| only.is_none_or(|only| only == **part)) {
+        let figures = match part {
+            Part::Start => starts(&bench, n)?,
+            Part::Run => commands(&bench, runs(n))?,
+            Part::Pull => pull::measure(&bench, n)?,
+            Part::Idle => idle(&bench)?,
+        };
+        result.extend(figures.as_object().cloned().unwrap_or_default());
+    }
+    let result = Value::Object(result);
+    if only.is_none() {
+        PAGE.write(&result)?;
+    }
+    page::print(&result, json);
+    Ok(())
+}
+
+fn starts(bench: &Bench, n: u32) -> Result<Value> {
+    let lines = bench.peers(&["start", &n.to_string()], "", MEASURED)?;
     let (mut berth, mut crun) = (times(&lines, "start berth "), times(&lines, "start crun "));
     ensure!(
         berth.len() == n as usize && crun.len() == berth.len(),
@@ -95,40 +143,42 @@ pub fn run(n: u32, json: bool) -> Result<()> {
         lines.join("\n")
     );
     let mut ratios: Vec<f64> = berth.iter().zip(&crun).map(|(berth, crun)| berth / crun).collect();
-    let lines_of_run = bench.peers(&["run", &runs(n).to_string(), FIRST])?;
-    let (mut ours, mut podman) = (times(&lines_of_run, "run berth "), times(&lines_of_run, "run podman "));
-    ensure!(
-        ours.len() == runs(n) as usize && podman.len() == ours.len(),
-        "runs are missing:\n{}",
-        lines_of_run.join("\n")
-    );
-    let mut run_ratios: Vec<f64> = ours.iter().zip(&podman).map(|(ours, podman)| ours / podman).collect();
-    let [one, all] = [bench.rss(1)?, bench.rss(1 + IDLE)?];
-    #[allow(clippy::cast_precision_loss)] // Thousands.
-    let idle = (all as f64 - one as f64) / IDLE as f64;
-    let result = json!({
-        "accelerator": accel::detect(&bench.tools).to_string(),
+    Ok(json!({
         "rounds": n,
         "crun": word(&lines, "version crun "),
         "start_ratio_to_crun": round(median(&mut ratios)),
         "start_ms_berth": round(median(&mut berth)),
         "start_ms_crun": round(median(&mut crun)),
-        "runs": runs(n),
-        "podman": word(&lines_of_run, "version podman "),
-        "run_ratio_to_podman": round(median(&mut run_ratios)),
+    }))
+}
+
+fn commands(bench: &Bench, n: u32) -> Result<Value> {
+    let lines = bench.peers(&["run", &n.to_string(), FIRST], "", MEASURED)?;
+    let (mut ours, mut podman) = (times(&lines, "run berth "), times(&lines, "run podman "));
+    ensure!(
+        ours.len() == n as usize && podman.len() == ours.len(),
+        "runs are missing:\n{}",
+        lines.join("\n")
+    );
+    let mut ratios: Vec<f64> = ours.iter().zip(&podman).map(|(ours, podman)| ours / podman).collect();
+    Ok(json!({
+        "runs": n,
+        "podman": word(&lines, "version podman "),
+        "run_ratio_to_podman": round(median(&mut ratios)),
         "run_ms_berth": round(median(&mut ours)),
         "run_ms_podman": round(median(&mut podman)),
-        "idle_unit_kib": round(idle),
-        "pid1_rss_kib_one": one,
-        "pid1_rss_kib_all": all,
-    });
-    PAGE.write(&result)?;
-    page::print(&result, json);
-    Ok(())
+    }))
+}
+
+fn idle(bench: &Bench) -> Result<Value> {
+    let [one, all] = [bench.rss(1)?, bench.rss(1 + IDLE)?];
+    #[allow(clippy::cast_precision_loss)] // Thousands.
+    let idle = (all as f64 - one as f64) / IDLE as f64;
+    Ok(json!({"idle_unit_kib": round(idle), "pid1_rss_kib_one": one, "pid1_rss_kib_all": all}))
 }
 
 /// The numbers behind a line's first words.
-fn times(lines: &[String], words: &str) -> Vec<f64> {
+pub(super) fn times(lines: &[String], words: &str) -> Vec<f64> {
     lines.iter().filter_map(|line| line.strip_prefix(words)?.trim().parse().ok()).collect()
 }
 
@@ -137,10 +187,11 @@ fn word(lines: &[String], words: &str) -> Value {
     lines.iter().find_map(|line| line.strip_prefix(words)).map_or(Value::Null, |text| json!(text.trim()))
 }
 
-struct Bench {
-    tools: Tools,
+/// What all parts need.
+pub(super) struct Bench {
+    pub(super) tools: Tools,
     outputs: Outputs,
-    folder: Scratch,
+    pub(super) folder: Scratch,
     web: PathBuf,
     peers: PathBuf,
     first: PathBuf,
@@ -195,11 +246,12 @@ impl Bench {
         Ok(Guest { running, client })
     }
 
-    /// What the program in the guest says until it is done.
-    fn peers(&self, arguments: &[&str]) -> Result<Vec<String>> {
+    /// What the program in the guest says until it is done, which may take so long; `config` is the rest of the machine's.
+    pub(super) fn peers(&self, arguments: &[&str], config: &str, most: Duration) -> Result<Vec<String>> {
         eprintln!("measuring in the guest: {}", arguments.join(" "));
-        let guest = self.boot(&[&self.peers, &self.first], &peers_unit(arguments))?;
-        let end = Instant::now() + MEASURED;
+        let config = format!("{}{config}", peers_unit(arguments));
+        let guest = self.boot(&[&self.peers, &self.first], &config)?;
+        let end = Instant::now() + most;
         loop {
             let lines = guest.log("peers").unwrap_or_default();
             if lines.iter().any(|line| line == "done") {

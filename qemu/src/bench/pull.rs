@@ -1,0 +1,86 @@
+//! Pulls beside podman's, a part of `bench units`: one image from one registry, Debian's docker-registry on this computer, which
+//! the guest reaches. Who pulls, and what is between two pulls, is in `units/examples/peers/pull.rs`.
+
+use super::layers;
+use super::page::{median, round};
+use super::units::{self, Bench, times};
+use crate::packages::unpacked_tar;
+use crate::registry;
+use anyhow::{Result, ensure};
+use berth_store::build::{ImageBuilder, gzipped};
+use berth_store::digest::Digest;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// What the registry calls it.
+const NAME: &str = "bench/pull:1";
+/// All pulls, in emulation: each takes up to two minutes, and its removal some seconds.
+const MEASURED: Duration = Duration::from_secs(3600);
+
+/// How often each side pulls: each takes a thousand times a start.
+fn pulls(n: u32) -> u32 {
+    n.div_ceil(10).max(3)
+}
+
+/// The figures.
+pub(super) fn measure(bench: &Bench, n: u32) -> Result<Value> {
+    let n = pulls(n);
+    eprintln!("making an image to be pulled");
+    let folder = bench.folder.path();
+    let archive = folder.join("pulled.tar");
+    let image = write_image(&archive)?;
+    let served = registry::serve(&bench.tools, folder)?;
+    served.push(&bench.tools, &archive, NAME)?;
+    fs::remove_file(&archive)?;
+    let host = served.host_of_guest();
+    let config = format!("[registries.\"{host}\"]\nplain_http = true\n");
+    let lines = bench.peers(&["pull", &n.to_string(), &format!("{host}/{NAME}")], &config, MEASURED)?;
+    let (mut berth, mut podman) = (times(&lines, "pull berth "), times(&lines, "pull podman "));
+    ensure!(
+        berth.len() == n as usize && podman.len() == berth.len(),
+        "pulls are missing:\n{}",
+        lines.join("\n")
+    );
+    let mut ratios: Vec<f64> = berth.iter().zip(&podman).map(|(berth, podman)| berth / podman).collect();
+    let most = |words: &str| {
+        let bytes = lines
+            .iter()
+            .filter_map(|line| line.strip_prefix("pull ")?.strip_prefix(words)?.trim().parse().ok());
+        bytes.max().unwrap_or(0_u64).div_ceil(1 << 20)
+    };
+    Ok(json!({
+        "pulls": n,
+        "pull_image_mb": image.tars / 1_000_000,
+        "pull_registry_mb": image.blobs / 1_000_000,
+        "pull_ratio_to_podman": round(median(&mut ratios)),
+        "pull_seconds_berth": round(median(&mut berth) / 1000.0),
+        "pull_seconds_podman": round(median(&mut podman) / 1000.0),
+        "pull_peak_mib": most("fetch peak ").max(most("store peak ")),
+        "pull_held_mib": most("held "),
+    }))
+}
+
+/// Bytes of an image's layers.
+#[derive(Default)]
+struct Sizes {
+    tars: usize,
+    blobs: usize,
+}
+
+/// Writes the archive of an image of Debian's packages: those of the other parts of this bench, which are there already.
+fn write_image(to: &Path) -> Result<Sizes> {
+    let mut image = ImageBuilder::new(NAME);
+    let mut sizes = Sizes::default();
+    for packages in [&units::PACKAGES[..], &layers::PACKAGES] {
+        for tar in layers::split(&fs::read(unpacked_tar(packages)?)?)? {
+            let blob = gzipped(&tar)?;
+            sizes.tars += tar.len();
+            sizes.blobs += blob.len();
+            image = image.layer_gzip(blob, Digest::of(&tar));
+        }
+    }
+    image.write_archive(to)?;
+    Ok(sizes)
+}
