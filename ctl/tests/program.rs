@@ -410,6 +410,30 @@ fn exec() {
 }
 
 #[test]
+fn a_terminal_is_put_back_whatever_ends_exec() {
+    let (laptop, fake) = acquainted();
+    for signal in [libc::SIGTERM, libc::SIGHUP] {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let end = || Stdio::from(pty.slave.try_clone().unwrap());
+        let command = &mut laptop.command(&["exec", "-i", "-t", "web", "sleep"]);
+        let mut exec = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(fs::File::from(pty.master.try_clone().unwrap())).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), "asleep");
+        let lines = || {
+            let settings = nix::sys::termios::tcgetattr(&pty.slave).unwrap();
+            settings.local_flags.contains(nix::sys::termios::LocalFlags::ICANON)
+        };
+        assert!(!lines(), "what is typed goes to the unit as it is");
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(exec.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal).unwrap()).unwrap();
+        assert_eq!(exec.wait().unwrap().code(), Some(128 + signal));
+        assert!(lines(), "signal {signal} left the terminal raw");
+        fake.command_ended();
+    }
+}
+
+#[test]
 fn help() {
     let laptop = Laptop::new();
     let mut text = String::new();

@@ -6,6 +6,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::mpsc::Sender;
 
@@ -22,9 +23,20 @@ pub fn begin(request: &ExecRequest, stream: Option<Vec<u8>>, ended: Sender<()>) 
         File::from(OwnedFd::from(output)),
         File::from(OwnedFd::from(errors)),
     );
+    let wants_terminal = request.terminal;
     std::thread::spawn(move || {
+        // In a terminal's place, both ways by one descriptor: it rides along with the word that the command runs.
+        let (terminal, output) = match wants_terminal {
+            true => {
+                let (ours, theirs) = UnixStream::pair().unwrap();
+                (Some(OwnedFd::from(ours)), File::from(OwnedFd::from(theirs)))
+            }
+            false => (None, output),
+        };
         let tell = |event: ExecEvent| {
-            let _ = packet::send(peer.as_fd(), &event, &[]);
+            let terminal = terminal.as_ref().filter(|_| event == ExecEvent::Running);
+            let fds: Vec<_> = terminal.iter().map(|fd| fd.as_fd()).collect();
+            let _ = packet::send(peer.as_fd(), &event, &fds);
         };
         if let Some(stream) = stream {
             tell(ExecEvent::Running);
@@ -67,5 +79,8 @@ pub fn begin(request: &ExecRequest, stream: Option<Vec<u8>>, ended: Sender<()>) 
             other => tell(ExecEvent::Failed { reason: format!("exec: {other}: no such program") }),
         }
     });
+    if wants_terminal {
+        return vec![far.into()];
+    }
     [far, to_input.into(), from_output.into(), from_errors.into()].map(File::from).into()
 }

@@ -185,6 +185,9 @@ impl Client {
             Outcome::Exited(_) => Err(CopyError::Failed(format!("{unit}: {said}"))),
             Outcome::Failed(why) => Err(CopyError::Failed(format!("{unit}: {}", clean(&why)))),
             Outcome::Unread => Err(CopyError::Unread),
+            Outcome::Signalled(signal) => {
+                Err(CopyError::Failed(format!("{unit}: ended by signal {signal} before it was done")))
+            }
         }
     }
 }

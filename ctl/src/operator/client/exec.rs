@@ -38,6 +38,8 @@ pub enum Outcome {
     Failed(String),
     /// Whoever read its output has gone.
     Unread,
+    /// This signal ended us; with the connection the command ends too.
+    Signalled(i32),
 }
 
 /// What goes to the command.
@@ -106,6 +108,9 @@ impl Client {
             let (to, body) = Channel::<Bytes, Infallible>::new(PARTS);
             let broken = |why: &str| self.http.broken(why.to_owned());
             let resized = signal(SignalKind::window_change()).map_err(setup)?;
+            // Not left to the kernel, as somebody has to put our terminal back.
+            let mut terminated = signal(SignalKind::terminate()).map_err(setup)?;
+            let mut hung_up = signal(SignalKind::hangup()).map_err(setup)?;
             // Apart from the answer: each goes on while the other waits.
             let (begun, begins) = oneshot::channel();
             let talking = Talk {
@@ -135,7 +140,12 @@ impl Client {
                         return Ok(Outcome::Unread);
                     }
                 }
-                match answer.frame().await {
+                let part = tokio::select! {
+                    part = answer.frame() => part,
+                    Some(()) = terminated.recv() => return Ok(Outcome::Signalled(libc::SIGTERM)),
+                    Some(()) = hung_up.recv() => return Ok(Outcome::Signalled(libc::SIGHUP)),
+                };
+                match part {
                     Some(Ok(part)) => {
                         if let Ok(data) = part.into_data() {
                             frames.feed(&data);

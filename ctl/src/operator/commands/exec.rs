@@ -42,6 +42,7 @@ pub(super) fn run(command: &Command, asker: &Asker) -> Result<(), Failure> {
     match outcome? {
         Outcome::Exited(0) => Ok(()),
         Outcome::Unread => Err(Failure::OutputClosed),
+        Outcome::Signalled(signal) => Err(Failure::Code(u8::try_from(128 + signal).unwrap_or(1))),
         Outcome::Exited(code) => Err(Failure::Code(u8::try_from(code).unwrap_or(1))),
         Outcome::Failed(reason) => {
             remark(reason);
