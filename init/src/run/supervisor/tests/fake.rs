@@ -2,6 +2,7 @@
 
 use super::super::*;
 use crate::run::generations::{Recipe, Write};
+use crate::run::kernel::Order;
 use berth_units::control::{FromWorker, Reply, Request, ToWorker};
 use berth_units::generation::Generation;
 use berth_units::lifecycle::Exit;
