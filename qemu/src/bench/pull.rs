@@ -69,11 +69,11 @@ struct Sizes {
     blobs: usize,
 }
 
-/// Writes the archive of an image of Debian's packages: those of the other parts of this bench, which are there already.
+/// Writes the archive of an image of Debian's packages: those of other benches and tests, which are there already.
 fn write_image(to: &Path) -> Result<Sizes> {
     let mut image = ImageBuilder::new(NAME);
     let mut sizes = Sizes::default();
-    for packages in [&units::PACKAGES[..], &layers::PACKAGES] {
+    for packages in [&units::PACKAGES[..], &layers::PACKAGES, &["base-files", "busybox-static"]] {
         for tar in layers::split(&fs::read(unpacked_tar(packages)?)?)? {
             let blob = gzipped(&tar)?;
             sizes.tars += tar.len();

@@ -57,7 +57,7 @@ const PAGE: Section = Section {
     intro: "Written by `cargo run -- bench units`. Peers are Debian's packages in the same guest; the two sides take turns, by the guest's \
             clock. A start is one of a prepared image with an overlay, no network, users, seccomp filter and cgroup of its own on both sides, \
             from the call until the first byte of a program without a run-time; crun finds its overlay mounted, Berth mounts it. A run is that of an image which both have, from the call of the command to its \
-            first output, on the machine's network on both sides; `berth` asks the machine over TLS. podman has no user namespace, which is its default. A pull is that of an image of Debian's packages in ten layers \
+            first output, on the machine's network on both sides; `berth` asks the machine over TLS. podman has no user namespace, which is its default. A pull is that of an image of Debian's packages in fifteen layers \
             from a registry on the host, from the call of the command to its end, without its layers and with cold caches; Berth's is then on the disk, \
             podman leaves that to the kernel.",
     figures: &[
