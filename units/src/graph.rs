@@ -85,12 +85,17 @@ impl Graph {
             match (is_hopeless(edge.until, &states), edge.required) {
                 (true, true) => return Deps::Failed,
                 (true, false) => {}
-                (false, false) if states.iter().all(|s| matches!(s, State::Failed | State::Stopped)) => {}
+                (false, false) if states.iter().all(at_rest) => {}
                 (false, _) => all = Deps::Waiting,
             }
         }
         all
     }
+}
+
+/// Nothing more comes of it by itself.
+fn at_rest(state: &State) -> bool {
+    matches!(state, State::Failed | State::Stopped | State::Finished)
 }
 
 /// Whether a unit whose instances are in these states has come so far.

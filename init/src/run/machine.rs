@@ -188,6 +188,7 @@ impl Machine {
     fn launch_held(&mut self) {
         for (name, held) in std::mem::take(&mut self.held) {
             if needs(&held.unit).any(|set| self.loading.contains_key(set))
+                || self.loses_volume(&held.unit)
                 || self.chores.busy(&Job::Disks(name.clone()))
             {
                 self.held.insert(name, held);

@@ -112,6 +112,13 @@ fn what_only_comes_after_waits_for_nothing_that_is_not_coming() {
     for gone in [&[State::Failed][..], &[State::Stopped], &[State::Failed, State::Stopped], &[]] {
         assert_eq!(deps(gone), Deps::Ready, "{gone:?}");
     }
+
+    let mut job = unit("job", &[], &[]);
+    job.restart.policy = RestartPolicy::OnFailure;
+    let graph = Graph::new(&[unit("web", &["job:completed"], &[]), job]).unwrap();
+    let deps = |job: &[State]| graph.deps_state("web", |_| job.to_vec());
+    assert_eq!(deps(&[State::Finished, State::Running]), Deps::Waiting);
+    assert_eq!(deps(&[State::Finished, State::Stopped]), Deps::Ready, "an operator stopped one of them");
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl Kernel for Machine {
         }
         // All of them are asked for before one is waited for.
         let opens = self.opens_disks(unit);
-        if needs(unit).filter(|set| !self.has_features(set)).count() > 0 || opens {
+        if needs(unit).filter(|set| !self.has_features(set)).count() > 0 || opens || self.loses_volume(unit) {
             let held = Held { unit: unit.clone(), image: order.image.cloned(), id_base: order.id_base };
             self.held.insert(unit.name.clone(), held);
             return Ok(());

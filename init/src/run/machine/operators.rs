@@ -8,6 +8,7 @@ use crate::run::supervisor::refuse;
 use crate::run::{console, generations, limits, text, volumes};
 use berth_units::config::edit;
 use berth_units::control::{Reply, VolumeStatus, sealed};
+use berth_units::model::Unit;
 use berth_units::paths;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -96,6 +97,12 @@ impl Machine {
         self.chores.start(&mut self.reactor, job, limits::CHILD_STORE, now(), work)
     }
 
+    /// A volume that this unit names is being removed: started now, it might write into what is about to go.
+    pub(super) fn loses_volume(&self, unit: &Unit) -> bool {
+        let names = |name: &str| unit.container.volumes.iter().any(|volume| volume.name == name);
+        self.chores.count(|job| matches!(job, Job::RemoveVolume(_, name) if names(name))) > 0
+    }
+
     pub(super) fn volume_removed(&mut self, peer: u64, name: &str, outcome: Outcome) {
         let reply = match outcome {
             Ok(found) if found.is_empty() => no_volume(name),
@@ -110,6 +117,7 @@ impl Machine {
             }
         }
         self.answer(peer, reply);
+        self.launch_held();
     }
 
     pub(super) fn config_shown(&mut self, peer: u64, outcome: Outcome) {
