@@ -5,12 +5,12 @@
 
 use anyhow::{Result, ensure};
 use berth_tests::shell::{plan, says, shell};
-use berth_tests::{BOOT, Guest, SOON};
+use berth_tests::{Guest, SOON};
 use berth_units::control::Drive;
 use berth_units::limits::{LOG_LINE_BYTES, LOG_SEGMENT_BYTES};
 use std::time::Duration;
 
-/// A gigabyte through an emulated PID 1.
+/// A gigabyte through an emulated PID 1, beside which everything else takes its time.
 const ENDLESS: Duration = Duration::from_secs(600);
 
 /// Units of the test, each with what is wrong with it.
@@ -85,7 +85,7 @@ fn units_that_misbehave_harm_only_themselves() -> Result<()> {
         guest.healthy(unit)?;
     }
     guest.said("filler", "full")?;
-    guest.until_within("pulled", BOOT, |_, reason| reason.contains("not pulled"))?;
+    guest.until_within("pulled", ENDLESS, |_, reason| reason.contains("not pulled"))?;
     guest.until("checked", |state, _| state == "running")?;
 
     // Of a line without an end so much is kept as of any other, and what comes after it is there.

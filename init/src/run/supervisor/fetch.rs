@@ -57,11 +57,11 @@ impl Fetching {
         }
     }
 
-    /// For `berth ps`.
-    pub(super) fn sentence(&self, reference: &str, online: bool) -> Option<String> {
+    fn sentence(&self, reference: &str, collecting: bool, online: bool) -> Option<String> {
         let wanted = self.wanted.get(reference)?;
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         Some(match (self.asked.contains(reference), wanted.done, wanted.total) {
+            (false, ..) if collecting => "waiting until the store has removed what is needed no more".into(),
             (false, ..) if online => "the fetcher is starting".into(),
             (false, ..) => "waiting for an address to ask the registry from".into(),
             (true, 0, _) => "asking the registry".into(),
@@ -72,6 +72,11 @@ impl Fetching {
 }
 
 impl Supervisor {
+    /// How far an image is that is being fetched, for `berth ps`.
+    pub(super) fn how_far(&self, reference: &str) -> Option<String> {
+        self.fetching.sentence(reference, self.collecting.is_on(), !self.addresses.is_empty())
+    }
+
     /// Asks for an image that the store has not found; false when it cannot be had so.
     pub(super) fn fetch(&mut self, reference: &str, now: Duration, k: &mut dyn Kernel) -> bool {
         !self.fetching.fetched.remove(reference) && self.fetch_for_operator(reference, now, k)

@@ -198,7 +198,7 @@ impl Supervisor {
         let mut list: Vec<JobStatus> = self.jobs.all.iter().cloned().collect();
         for job in list.iter_mut().filter(|job| job.state == "pulling") {
             if let ImageOrder::Pull(image) = &job.order
-                && let Some(sentence) = self.fetching.sentence(image, !self.addresses.is_empty())
+                && let Some(sentence) = self.how_far(image)
             {
                 job.message = sentence;
             }

@@ -176,10 +176,8 @@ impl Supervisor {
                 None => String::new(),
             },
             State::Preparing => {
-                match self.fetching.sentence(&run.unit.container.image, !self.addresses.is_empty()) {
-                    Some(sentence) => sentence,
-                    None => "the store is making the image ready".into(),
-                }
+                let far = self.how_far(&run.unit.container.image);
+                far.unwrap_or_else(|| "the store is making the image ready".into())
             }
             State::Starting if run.attach_by.is_some() => "waiting for its network".into(),
             State::Running | State::Healthy | State::Unhealthy => {
