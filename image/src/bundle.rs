@@ -181,41 +181,36 @@ pub fn from_inputs(inputs: &Inputs, options: &Options, progress: Progress<'_>) -
     let epoch = stamp::epoch()?;
     let root = root_tree(inputs, options, epoch)?;
     let initrd = initrd_tree(inputs, options);
-    let mut key = Key::new(
-        "bundle",
-        concat!(include_str!("bundle.rs"), include_str!("uki.rs"), include_str!("tree.rs")),
-    )
-    .with(inputs.tools.key())
-    .with(inputs.debian.key())
-    .with(&inputs.modules.key)
-    .with(epoch.to_string())
-    .with(&options.cmdline)
-    .with(options.compression.args().join(" "));
-    for tree in [&root, &initrd] {
-        for (path, node) in tree.iter() {
-            key = key.with(path);
-            // Modules are in the key already.
-            if let Node::File(_, content, _) = node
-                && !path.starts_with(debian::MODULES)
-            {
-                key = key.with(content.read()?);
-            }
-        }
-    }
-    let key = key.finish();
+    let root_key = key("root", ROOT_CODE, inputs, epoch).with(options.compression.args().join(" "));
+    let root_key = with_tree(root_key, &root)?.finish();
+    let key = key("bundle", concat!(include_str!("bundle.rs"), include_str!("uki.rs")), inputs, epoch)
+        .with(&root_key)
+        .with(inputs.debian.key())
+        .with(&options.cmdline);
+    let key = with_tree(key, &initrd)?.finish();
     if options.fresh {
         cache::remove(&workspace::cache().join("bundle").join(&key))?;
+        cache::remove(&workspace::cache().join("root").join(&root_key))?;
     }
     let dir = cache::stage("bundle", &key, limits::BUNDLES_KEPT, progress, |dir| {
-        progress("making root, verity tree, initrd and UKI");
-        make(inputs, options, epoch, &root, &initrd, dir)
+        // Of its own, as many bundles differ in the initrd and the command line only.
+        let made = cache::stage("root", &root_key, limits::ROOTS_KEPT, progress, |dir| {
+            progress("making root and verity tree");
+            make_root(&inputs.tools, &root, options, epoch, &dir.join("tree"), &dir.join(ROOT))?;
+            make_verity(&dir.join(ROOT), dir)
+        })?;
+        for name in [ROOT, VERITY] {
+            fs::hard_link(made.join(name), dir.join(name)).with_context(|| format!("{name} not linked"))?;
+        }
+        progress("making initrd and UKI");
+        make(inputs, options, epoch, &read(&made.join(ROOT_HASH))?, [&root, &initrd], dir)
     })?;
     let facts: Facts =
         serde_json::from_slice(&read(&dir.join("facts.json"))?).context("facts.json is damaged")?;
     Ok(Bundle {
         uki: dir.join("uki.efi"),
-        root: dir.join("root.erofs"),
-        verity: dir.join("root.verity"),
+        root: dir.join(ROOT),
+        verity: dir.join(VERITY),
         root_hash: verity::parse_root_hash(&facts.root_hash).context("facts.json: no root hash")?,
         env: facts.env,
         kernel: dir.join("vmlinuz"),
@@ -224,6 +219,31 @@ pub fn from_inputs(inputs: &Inputs, options: &Options, progress: Progress<'_>) -
         files: facts.files,
         key,
     })
+}
+
+/// Data of the root partition, data of the verity partition, and the root hash in hex.
+const ROOT: &str = "root.erofs";
+const VERITY: &str = "root.verity";
+const ROOT_HASH: &str = "root.hash";
+/// What makes a root.
+const ROOT_CODE: &str = concat!(include_str!("bundle.rs"), include_str!("tree.rs"));
+
+/// What root and bundle have in common.
+fn key(kind: &str, code: &str, inputs: &Inputs, epoch: u64) -> Key {
+    Key::new(kind, code).with(inputs.tools.key()).with(&inputs.modules.key).with(epoch.to_string())
+}
+
+/// Names and contents; those of modules are in the key already.
+fn with_tree(mut key: Key, tree: &Tree) -> Result<Key> {
+    for (path, node) in tree.iter() {
+        key = key.with(path);
+        if let Node::File(_, content, _) = node
+            && !path.starts_with(debian::MODULES)
+        {
+            key = key.with(content.read()?);
+        }
+    }
+    Ok(key)
 }
 
 /// Folders of the root that are mount points or links' targets.
@@ -291,15 +311,12 @@ fn make(
     inputs: &Inputs,
     options: &Options,
     epoch: u64,
-    root: &Tree,
-    initrd: &Tree,
+    root_hash: &[u8],
+    [root, initrd]: [&Tree; 2],
     dir: &Path,
 ) -> Result<()> {
     let tools = &inputs.tools;
-    let erofs = dir.join("root.erofs");
-    make_root(tools, root, options, epoch, &dir.join("tree"), &erofs)?;
-    let root_hash = make_verity(&erofs, &dir.join("root.verity"))?;
-
+    let root_hash = String::from_utf8_lossy(root_hash).into_owned();
     // The modules' part lies ready in the cache; only ours is packed anew.
     let packed = dir.join("initrd");
     let own = dir.join("init.cpio.zst");
@@ -320,7 +337,7 @@ fn make(
     let kernel = read(&kernel_dir.join(format!("boot/vmlinuz-{}", inputs.modules.version)))?;
     write(&dir.join("vmlinuz"), &kernel)?;
     let append = if options.cmdline.is_empty() { String::new() } else { format!(" {}", options.cmdline) };
-    let base = format!("{CMDLINE} roothash={}", hex(&root_hash));
+    let base = format!("{CMDLINE} roothash={root_hash}");
     let cmdline = format!("{base} {COUNTED}{append}");
 
     let stub =
@@ -344,7 +361,7 @@ fn make(
     modules.copy(debian::MODULES, &inputs.modules.initrd, &inputs.debian.kernel()?.origin())?;
     files.extend(facts("initrd", &modules)?);
     let facts = Facts {
-        root_hash: hex(&root_hash),
+        root_hash,
         env: berth_updater::uki::env(&placed, &cmdline)?,
         cmdline: format!("{base}{append}"),
         files,
@@ -374,9 +391,9 @@ fn make_root(
     cache::remove(scratch)
 }
 
-/// Writes the tree of sums for `erofs` to `to`. Salt and UUID come from the data: known to nobody before, and the
+/// Writes the tree of sums for `erofs`, and the root hash, to a folder. Salt and UUID come from the data: known to nobody before, and the
 /// same for the same root.
-fn make_verity(erofs: &Path, to: &Path) -> Result<RootHash> {
+fn make_verity(erofs: &Path, to: &Path) -> Result<()> {
     let file = fs::File::open(erofs).with_context(|| format!("could not open {}", erofs.display()))?;
     let bytes = file.metadata()?.len();
     let seed: [u8; 32] = Sha256::digest(read(erofs)?).into();
@@ -385,8 +402,8 @@ fn make_verity(erofs: &Path, to: &Path) -> Result<RootHash> {
     let mut out = Vec::new();
     let hash = verity::build(&mut BufReader::new(file), bytes / verity::BLOCK as u64, uuid, &seed, &mut out)
         .context("computing the root's sums")?;
-    write(to, &out)?;
-    Ok(hash)
+    write(&to.join(VERITY), &out)?;
+    write(&to.join(ROOT_HASH), hex(&hash).as_bytes())
 }
 
 /// What the manifest says about a tree's files.
