@@ -61,13 +61,7 @@ fn start(rounds: u32) {
     whole_cgroup_tree();
     prepare();
     for round in 0..=rounds {
-        // Neither goes first always.
-        let (berth, crun) = if round % 2 == 0 {
-            (berth_start(), crun_start(round))
-        } else {
-            let crun = crun_start(round);
-            (berth_start(), crun)
-        };
+        let (berth, crun) = in_turn(round, berth_start, || crun_start(round));
         if round > 0 {
             println!("start berth {:.3}", milliseconds(berth));
             println!("start crun {:.3}", milliseconds(crun));
@@ -91,21 +85,33 @@ fn run(rounds: u32, image: &str) {
         podman(&["load", "--quiet", "--input", ARCHIVE]).stdout(Stdio::null()).status().unwrap().success()
     );
     for round in 0..=rounds {
-        let mut berth = Command::new("/usr/bin/berth");
-        berth.env("BERTH_HOME", "/srv/home").args(["run", "--rm", "--network", "host", image]);
+        let mut ours = berth(&["run", "--rm", "--network", "host", image]);
         let mut theirs = podman(&["run", "--rm", "--log-driver", "k8s-file", "--network", "host"]);
         theirs.arg(image);
-        let (ours, theirs) = if round % 2 == 0 {
-            (first_byte(&mut berth), first_byte(&mut theirs))
-        } else {
-            let theirs = first_byte(&mut theirs);
-            (first_byte(&mut berth), theirs)
-        };
+        let (ours, theirs) = in_turn(round, || first_byte(&mut ours), || first_byte(&mut theirs));
         if round > 0 {
             println!("run berth {:.3}", milliseconds(ours));
             println!("run podman {:.3}", milliseconds(theirs));
         }
     }
+}
+
+/// Does both; neither goes first always.
+fn in_turn<A, B>(round: u32, ours: impl FnOnce() -> A, theirs: impl FnOnce() -> B) -> (A, B) {
+    if round.is_multiple_of(2) {
+        let ours = ours();
+        (ours, theirs())
+    } else {
+        let theirs = theirs();
+        (ours(), theirs)
+    }
+}
+
+/// The operator's program, with a home.
+fn berth(arguments: &[&str]) -> Command {
+    let mut command = Command::new("/usr/bin/berth");
+    command.env("BERTH_HOME", "/srv/home").args(arguments);
+    command
 }
 
 /// podman with its store on the volume: ext4, as Berth's own.

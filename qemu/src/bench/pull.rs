@@ -2,11 +2,11 @@
 //! the guest reaches. Who pulls, and what is between two pulls, is in `units/examples/peers/pull.rs`.
 
 use super::layers;
-use super::page::{median, round};
-use super::units::{self, Bench, times};
+use super::page::round;
+use super::units::{self, Bench, medians};
 use crate::packages::unpacked_tar;
 use crate::registry;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use berth_store::build::{ImageBuilder, gzipped};
 use berth_store::digest::Digest;
 use serde_json::{Value, json};
@@ -37,28 +37,20 @@ pub(super) fn measure(bench: &Bench, n: u32) -> Result<Value> {
     let host = served.host_of_guest();
     let config = format!("[registries.\"{host}\"]\nplain_http = true\n");
     let lines = bench.peers(&["pull", &n.to_string(), &format!("{host}/{NAME}")], &config, MEASURED)?;
-    let (mut berth, mut podman) = (times(&lines, "pull berth "), times(&lines, "pull podman "));
-    ensure!(
-        berth.len() == n as usize && podman.len() == berth.len(),
-        "pulls are missing:\n{}",
-        lines.join("\n")
-    );
-    let mut ratios: Vec<f64> = berth.iter().zip(&podman).map(|(berth, podman)| berth / podman).collect();
+    let medians = medians(&lines, "pull", "podman", n)?;
     let most = |words: &str| {
-        let bytes = lines
-            .iter()
-            .filter_map(|line| line.strip_prefix("pull ")?.strip_prefix(words)?.trim().parse().ok());
+        let bytes = lines.iter().filter_map(|line| line.strip_prefix(words)?.trim().parse().ok());
         bytes.max().unwrap_or(0_u64).div_ceil(1 << 20)
     };
     Ok(json!({
         "pulls": n,
         "pull_image_mb": image.tars / 1_000_000,
         "pull_registry_mb": image.blobs / 1_000_000,
-        "pull_ratio_to_podman": round(median(&mut ratios)),
-        "pull_seconds_berth": round(median(&mut berth) / 1000.0),
-        "pull_seconds_podman": round(median(&mut podman) / 1000.0),
-        "pull_peak_mib": most("fetch peak ").max(most("store peak ")),
-        "pull_held_mib": most("held "),
+        "pull_ratio_to_podman": round(medians.ratio),
+        "pull_seconds_berth": round(medians.berth / 1000.0),
+        "pull_seconds_podman": round(medians.peer / 1000.0),
+        "pull_peak_mib": most("pull fetch peak ").max(most("pull store peak ")),
+        "pull_held_mib": most("pull held "),
     }))
 }
 

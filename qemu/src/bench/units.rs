@@ -136,37 +136,25 @@ pub fn run(n: u32, only: Option<Part>, json: bool) -> Result<()> {
 
 fn starts(bench: &Bench, n: u32) -> Result<Value> {
     let lines = bench.peers(&["start", &n.to_string()], "", MEASURED)?;
-    let (mut berth, mut crun) = (times(&lines, "start berth "), times(&lines, "start crun "));
-    ensure!(
-        berth.len() == n as usize && crun.len() == berth.len(),
-        "starts are missing:\n{}",
-        lines.join("\n")
-    );
-    let mut ratios: Vec<f64> = berth.iter().zip(&crun).map(|(berth, crun)| berth / crun).collect();
+    let medians = medians(&lines, "start", "crun", n)?;
     Ok(json!({
         "rounds": n,
         "crun": word(&lines, "version crun "),
-        "start_ratio_to_crun": round(median(&mut ratios)),
-        "start_ms_berth": round(median(&mut berth)),
-        "start_ms_crun": round(median(&mut crun)),
+        "start_ratio_to_crun": round(medians.ratio),
+        "start_ms_berth": round(medians.berth),
+        "start_ms_crun": round(medians.peer),
     }))
 }
 
 fn commands(bench: &Bench, n: u32) -> Result<Value> {
     let lines = bench.peers(&["run", &n.to_string(), FIRST], "", MEASURED)?;
-    let (mut ours, mut podman) = (times(&lines, "run berth "), times(&lines, "run podman "));
-    ensure!(
-        ours.len() == n as usize && podman.len() == ours.len(),
-        "runs are missing:\n{}",
-        lines.join("\n")
-    );
-    let mut ratios: Vec<f64> = ours.iter().zip(&podman).map(|(ours, podman)| ours / podman).collect();
+    let medians = medians(&lines, "run", "podman", n)?;
     Ok(json!({
         "runs": n,
         "podman": word(&lines, "version podman "),
-        "run_ratio_to_podman": round(median(&mut ratios)),
-        "run_ms_berth": round(median(&mut ours)),
-        "run_ms_podman": round(median(&mut podman)),
+        "run_ratio_to_podman": round(medians.ratio),
+        "run_ms_berth": round(medians.berth),
+        "run_ms_podman": round(medians.peer),
     }))
 }
 
@@ -177,8 +165,27 @@ fn idle(bench: &Bench) -> Result<Value> {
     Ok(json!({"idle_unit_kib": round(idle), "pid1_rss_kib_one": one, "pid1_rss_kib_all": all}))
 }
 
+/// What the two sides took, milliseconds, and what became of each pair.
+pub(super) struct Medians {
+    pub(super) ratio: f64,
+    pub(super) berth: f64,
+    pub(super) peer: f64,
+}
+
+/// Of so many pairs of lines: `start berth 12.3` and `start crun 45.6`.
+pub(super) fn medians(lines: &[String], what: &str, peer: &str, pairs: u32) -> Result<Medians> {
+    let [mut ours, mut theirs] = ["berth", peer].map(|side| times(lines, &format!("{what} {side} ")));
+    ensure!(
+        ours.len() == pairs as usize && theirs.len() == ours.len(),
+        "there are not {pairs} pairs of {what}:\n{}",
+        lines.join("\n")
+    );
+    let mut ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
+    Ok(Medians { ratio: median(&mut ratios), berth: median(&mut ours), peer: median(&mut theirs) })
+}
+
 /// The numbers behind a line's first words.
-pub(super) fn times(lines: &[String], words: &str) -> Vec<f64> {
+fn times(lines: &[String], words: &str) -> Vec<f64> {
     lines.iter().filter_map(|line| line.strip_prefix(words)?.trim().parse().ok()).collect()
 }
 
@@ -358,6 +365,9 @@ mod tests {
         let lines = lines.map(str::to_owned);
         assert_eq!(times(&lines, "start berth "), [12.5, 13.0]);
         assert_eq!(times(&lines, "start crun "), [40.0]);
+        let pairs = medians(&lines[1..3], "start", "crun", 1).unwrap();
+        assert_eq!((pairs.ratio, pairs.berth, pairs.peer), (12.5 / 40.0, 12.5, 40.0));
+        assert!(medians(&lines, "start", "crun", 2).is_err(), "a start of crun's is missing");
         assert_eq!(word(&lines, "version crun "), json!("1.21"));
         assert_eq!(word(&lines, "version podman "), Value::Null);
     }

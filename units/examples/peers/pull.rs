@@ -5,7 +5,7 @@
 //! times a second what the workers' cgroups hold.
 
 use super::start::ready;
-use super::{milliseconds, podman, version, whole_cgroup_tree};
+use super::{berth, in_turn, milliseconds, podman, version, whole_cgroup_tree};
 use nix::poll::PollFlags;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
@@ -37,13 +37,7 @@ pub fn pull(rounds: u32, image: &str) {
             run(podman(&["rmi", image]));
             took
         };
-        let ((ours, held), theirs) = if round % 2 == 0 {
-            let ours = ours();
-            (ours, theirs())
-        } else {
-            let theirs = theirs();
-            (ours(), theirs)
-        };
+        let ((ours, held), theirs) = in_turn(round, ours, theirs);
         // Its other kind of store copies each layer whole for the next.
         assert!(Path::new("/data/podman/overlay-images").is_dir(), "podman does not stack layers here");
         if round > 0 {
@@ -54,12 +48,6 @@ pub fn pull(rounds: u32, image: &str) {
             println!("pull held {}", held.both);
         }
     }
-}
-
-fn berth(arguments: &[&str]) -> Command {
-    let mut command = Command::new("/usr/bin/berth");
-    command.env("BERTH_HOME", "/srv/home").args(arguments);
-    command
 }
 
 /// Until the command has ended, from a quiet machine with cold caches.
