@@ -14,6 +14,7 @@ pub use pack::{PackError, Source};
 pub use place::Place;
 pub use unpack::{Failed, Naming, Rights, unpack};
 
+use nix::fcntl::OFlag;
 use serde::Serialize;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -23,6 +24,9 @@ use std::path::Path;
 const NAMES_LISTED: usize = 5;
 /// Bytes read and written at a time. A file that has no more is believed to be as long as what was read of it.
 const PART_BYTES: usize = 64 * 1024;
+/// How a folder below the first is opened, at both ends: no link is one.
+const FOLDER: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// How much of it there was so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

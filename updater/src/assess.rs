@@ -16,7 +16,7 @@
 
 use crate::layout::Slot;
 use crate::record::Record;
-use crate::steps::{Status, StepRecord};
+use crate::steps::StepRecord;
 
 /// Starts without health after which the good slot comes up in rescue.
 pub const STARTS_BEFORE_RESCUE: u32 = 3;
@@ -92,8 +92,7 @@ pub fn start(record: Option<&Record>, running: Slot, counted: bool) -> Start {
 /// This start does without the state partition: what it holds may be what PID 1 dies of, in rescue too. `last` is how this slot's
 /// last start went.
 pub fn without_state(start: Start, last: Option<&StepRecord>) -> bool {
-    let died = last.is_some_and(|step| matches!(step.status, Status::Running | Status::Crashed));
-    died && start == Start::Rescue { starts: START_WITHOUT_STATE }
+    last.is_some_and(StepRecord::died) && start == Start::Rescue { starts: START_WITHOUT_STATE }
 }
 
 /// A slot on trial has had a try, or the loader refused it one.
@@ -157,6 +156,7 @@ pub fn after(start: Start, record: Option<&Record>, running: Slot, event: Event)
 mod tests {
     use super::*;
     use crate::record::{TRIES, Trial};
+    use crate::steps::Status;
     use proptest::prelude::*;
 
     fn on_trial(tries: u32) -> Record {

@@ -73,6 +73,11 @@ pub struct StepRecord {
 }
 
 impl StepRecord {
+    /// PID 1 died in it, or nothing has been heard since.
+    pub fn died(&self) -> bool {
+        matches!(self.status, Status::Running | Status::Crashed)
+    }
+
     /// Bad starts of this slot in a row, the one that this is about among them.
     pub fn bad_in_a_row(&self) -> u32 {
         if self.status == Status::Ok { 0 } else { self.bad_before.saturating_add(1) }

@@ -3,7 +3,7 @@
 //! Folders are entered by descriptors, and no link below the first name is followed. Names are those below the source, which itself
 //! has its own, or is `.` if what is in it was asked for.
 
-use super::{Copied, Last, PART_BYTES, Tally, is_of_folder, kind, last, shown};
+use super::{Copied, FOLDER, Last, PART_BYTES, Tally, is_of_folder, kind, last, shown};
 use berth_store::path::{PATH_BYTES, PATH_DEPTH};
 use nix::dir::{Dir, OwningIter};
 use nix::errno::Errno;
@@ -23,8 +23,6 @@ use tar::{EntryType, Header};
 const NAME_FIELD: usize = 100;
 /// Blocks of zeros, the mark of the end.
 const END: [u8; 1024] = [0; 1024];
-const FOLDER: OFlag =
-    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 // A pipe in the place of a file would be waited for.
 const FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 /// File systems that show what the kernel knows, by their numbers in linux/magic.h: proc, sysfs, cgroup2, cgroup, devpts, mqueue, debugfs,

@@ -1,7 +1,7 @@
 //! A tar stream becomes files, below one folder and nowhere else.
 
 use super::place::{Only, Place};
-use super::{Copied, PART_BYTES, Tally, shown};
+use super::{Copied, FOLDER, PART_BYTES, Tally, shown};
 use berth_store::path::{PATH_BYTES, Parts};
 use berth_store::tarball::{Entry, Kind, Reader, Stream, TarError};
 use nix::errno::Errno;
@@ -23,8 +23,6 @@ const PADDING_BYTES: u64 = 1 << 20;
 const NOT_WHOLE: &str = "it did not arrive whole";
 /// A folder that the stream leaves out.
 const FOLDER_MODE: u32 = 0o755;
-const FOLDER: OFlag =
-    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 const NEW: OFlag = OFlag::O_WRONLY
     .union(OFlag::O_CREAT)
     .union(OFlag::O_EXCL)
@@ -58,6 +56,16 @@ pub struct Failed {
     pub why: String,
     /// What is there all the same, as a sentence.
     pub left: Option<String>,
+}
+
+impl Failed {
+    /// Both.
+    pub fn sentence(self) -> String {
+        match self.left {
+            Some(left) => format!("{}; {left}", self.why),
+            None => self.why,
+        }
+    }
 }
 
 struct Bytes<R>(R);

@@ -2,7 +2,7 @@
 //! `berth cp`. PID 1 starts it in the unit's own namespaces as the container's root, with the unit's capabilities: whatever links
 //! lie in there lead to places in there, and it can do no more than the unit's own programs. Nothing of the image is run for it.
 
-use crate::copy::{Copied, Naming, PackError, Place, Rights, Source, unpack};
+use crate::copy::{Copied, Failed, Naming, Place, Rights, Source, unpack};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -48,10 +48,7 @@ fn from_root(path: &Path) -> Result<PathBuf, String> {
 fn read(path: &Path, follow: bool) -> Result<Copied, String> {
     let source = Source::find(&from_root(path)?, follow)?;
     let out = io::stdout().as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
-    source.pack(&mut BufWriter::new(File::from(out)), true, &mut |_| ()).map_err(|error| match error {
-        PackError::Source(why) => why,
-        error @ PackError::To(_) => error.to_string(),
-    })
+    source.pack(&mut BufWriter::new(File::from(out)), true, &mut |_| ()).map_err(|error| error.to_string())
 }
 
 fn write(path: &Path, contents: bool) -> Result<Copied, String> {
@@ -60,8 +57,5 @@ fn write(path: &Path, contents: bool) -> Result<Copied, String> {
         return Err(format!("{} is no folder; an archive is unpacked into one", path.display()));
     }
     let naming = if contents { Naming::Contents } else { Naming::AsSent };
-    unpack(io::stdin().lock(), place, naming, Rights::Unit, &mut |_| ()).map_err(|failed| match failed.left {
-        Some(left) => format!("{}; {left}", failed.why),
-        None => failed.why,
-    })
+    unpack(io::stdin().lock(), place, naming, Rights::Unit, &mut |_| ()).map_err(Failed::sentence)
 }

@@ -10,7 +10,7 @@ use crate::sys::child;
 use crate::sys::early::{be_patient, ctrl_alt_del_as_signal, lock_memory, raise_open_files};
 use berth_units::paths;
 use berth_updater::assess;
-use berth_updater::steps::Status;
+use berth_updater::steps::{Status, StepRecord};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
@@ -252,8 +252,11 @@ fn mount_state(stage: &mut Main) -> Result<String, String> {
     }
 }
 
-/// See [`assess::without_state`].
+/// See [`assess::without_state`]. Most starts follow one that ended well, and read nothing for it.
 fn leaves_state_alone(handover: &Handover) -> bool {
+    if !handover.previous_step.as_ref().is_some_and(StepRecord::died) {
+        return false;
+    }
     let (record, _) = fail::with(|record| record.read()).unwrap_or_default();
     let start = assess::start(record.as_ref(), handover.slot, handover.firmware != Firmware::Direct);
     assess::without_state(start, handover.previous_step.as_ref())

@@ -94,13 +94,9 @@ impl Client {
         let unpacked = unpacked.unwrap_or_else(|_| Err(Failed { why: "it failed here".into(), left: None }));
         match (heard, unpacked) {
             (Ok(said), Ok(done)) => Ok(report(done, said)),
-            (Ok(_) | Err(CopyError::Unread), Err(Failed { why, left })) => {
-                Err(CopyError::Failed(clean(&with(why, left))))
-            }
+            (Ok(_) | Err(CopyError::Unread), Err(failed)) => Err(failed.into()),
             (Err(error), Ok(_)) => Err(error),
-            (Err(CopyError::Failed(why)), Err(Failed { left, .. })) => {
-                Err(CopyError::Failed(clean(&with(why, left))))
-            }
+            (Err(CopyError::Failed(why)), Err(Failed { left, .. })) => Err(Failed { why, left }.into()),
             (Err(CopyError::Client { error, .. }), Err(Failed { left, .. })) => {
                 Err(CopyError::Client { error, left: left.map(|left| clean(&left)) })
             }
@@ -131,7 +127,7 @@ impl Client {
             (Ok(_), Err(error)) => Err(CopyError::Failed(error.to_string())),
             // Then the other end has not got it whole, and that is why.
             (Err(CopyError::Failed(_)), Err(PackError::Source(why))) => {
-                Err(CopyError::Failed(clean(&with(why, left()))))
+                Err(Failed { why, left: left() }.into())
             }
             (Err(CopyError::Client { error, .. }), packed) => {
                 let begun = match packed {
@@ -197,9 +193,9 @@ fn report(done: Copied, said: Option<String>) -> Report {
     Report { tally: done.tally, remarks: said.into_iter().chain(own).collect() }
 }
 
-fn with(why: String, left: Option<String>) -> String {
-    match left {
-        Some(left) => format!("{why}; {left}"),
-        None => why,
+/// As a terminal may see it: the names in it came from elsewhere.
+impl From<Failed> for CopyError {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(clean(&failed.sentence()))
     }
 }

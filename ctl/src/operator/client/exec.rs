@@ -108,9 +108,6 @@ impl Client {
             let (to, body) = Channel::<Bytes, Infallible>::new(PARTS);
             let broken = |why: &str| self.http.broken(why.to_owned());
             let resized = signal(SignalKind::window_change()).map_err(setup)?;
-            // Not left to the kernel, as somebody has to put our terminal back.
-            let mut terminated = signal(SignalKind::terminate()).map_err(setup)?;
-            let mut hung_up = signal(SignalKind::hangup()).map_err(setup)?;
             // Apart from the answer: each goes on while the other waits.
             let (begun, begins) = oneshot::channel();
             let talking = Talk {
@@ -122,6 +119,11 @@ impl Client {
             };
             tokio::spawn(talking.run(frame(BEGIN, &begin)));
             let (mut answer, _driver) = self.http.ask("POST", &path, body).await?;
+            // From now on our terminal may be raw: then these are not left to the kernel, as somebody has to put it back.
+            let mut ends = match request.terminal {
+                true => Some(Ends::watched().map_err(setup)?),
+                false => None,
+            };
             (streams.begins)();
             let _ = begun.send(());
             let mut frames = Frames::default();
@@ -142,8 +144,7 @@ impl Client {
                 }
                 let part = tokio::select! {
                     part = answer.frame() => part,
-                    Some(()) = terminated.recv() => return Ok(Outcome::Signalled(libc::SIGTERM)),
-                    Some(()) = hung_up.recv() => return Ok(Outcome::Signalled(libc::SIGHUP)),
+                    signal = ended(ends.as_mut()) => return Ok(Outcome::Signalled(signal)),
                 };
                 match part {
                     Some(Ok(part)) => {
@@ -159,6 +160,27 @@ impl Client {
         // The thread that reads our input may wait for it for ever.
         runtime.shutdown_background();
         outcome
+    }
+}
+
+/// The signals that end us, and leave time to tidy up.
+struct Ends {
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Ends {
+    fn watched() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, hangup: signal(SignalKind::hangup())? })
+    }
+}
+
+/// Waits for one of them; for ever if they are not watched.
+async fn ended(ends: Option<&mut Ends>) -> i32 {
+    let Some(Ends { terminate, hangup }) = ends else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => libc::SIGTERM,
+        _ = hangup.recv() => libc::SIGHUP,
     }
 }
 

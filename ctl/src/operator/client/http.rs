@@ -161,13 +161,13 @@ impl Http {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
     }
 
-    /// The connection that was kept, if it is still of use.
-    fn take(&self) -> Option<Connection> {
+    /// What was kept, if it is still of use.
+    fn take(&self) -> Option<(Runtime, Line<Sent>)> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let Connection { mut line, runtime, since } = kept;
         // The task has to run to see that the other side has closed it.
-        let open = since.elapsed() < KEPT && runtime.block_on(async { is_open(&mut line).await });
-        open.then_some(Connection { line, runtime, since })
+        let open = since.elapsed() < KEPT && runtime.block_on(is_open(&mut line));
+        open.then_some((runtime, line))
     }
 
     fn asked(
@@ -178,7 +178,7 @@ impl Http {
         sent: &dyn Fn(u64),
     ) -> Result<(Runtime, Incoming, Line<Sent>), ClientError> {
         let (runtime, kept) = match self.take() {
-            Some(kept) => (kept.runtime, Some(kept.line)),
+            Some((runtime, line)) => (runtime, Some(line)),
             None => (runtime()?, None),
         };
         let counter = body.counter();
