@@ -292,6 +292,7 @@ pub fn machine() -> MachineStatus {
             said: "off by 0.003 s, slewed; 3 of 4 time servers agree".into(),
             offset_ns: Some(3_123_456),
             ago_s: Some(130),
+            kept_s: None,
         },
     }
 }

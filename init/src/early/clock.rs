@@ -27,11 +27,16 @@ pub fn raise(os_release: &str, stored: Option<&str>) -> Result<String, String> {
     Ok(format!("raised by {} s", floor - now))
 }
 
-/// Keeps the time, as the floor of the next boot. Blocks; for a child.
+/// Keeps the time, as the floor of the next boot, and says what it kept: seconds since 1970. Blocks; for a child.
 pub fn save() -> Result<String, String> {
-    let path = path();
-    files::replace(&path, format!("{}\n", now()).as_bytes(), 0o644)
-        .map(|()| String::new())
+    let (path, mut time) = (path(), 0);
+    // Read when it is this child's turn: of two at it at once, the later one would else put back the time of before.
+    let text = || {
+        time = now();
+        format!("{time}\n").into_bytes()
+    };
+    files::replace_with(&path, text, 0o644)
+        .map(|()| time.to_string())
         .map_err(|error| format!("{}: {error}", path.display()))
 }
 

@@ -29,12 +29,17 @@ pub fn poke(path: impl AsRef<Path>, text: &str) -> io::Result<()> {
 /// Replaces a file of ours: written beside, synced, renamed, and the folder synced. Blocks; for children. Two of them
 /// (one that the boot left behind, one of the shutdown) may want to replace the same file: one waits for the other.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    replace_with(path, || bytes, mode)
+}
+
+/// The same, with bytes that are made once nobody else is at it.
+pub fn replace_with<B: AsRef<[u8]>>(path: &Path, bytes: impl FnOnce() -> B, mode: u32) -> io::Result<()> {
     let folder = File::open(path.parent().unwrap_or(Path::new("/")))?;
     let folder = Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
     let beside = path.with_extension("new");
     let mut options = fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&beside)?;
-    file.write_all(bytes)?;
+    file.write_all(bytes().as_ref())?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
     folder.sync_all()

@@ -105,6 +105,8 @@ pub trait Kernel {
     fn move_clock(&mut self, by_ns: i64, error_ns: i64, at_once: bool) -> Result<(), String>;
     /// The wall clock is kept in step with others, and was so in the last hours.
     fn clock_is_set(&self) -> bool;
+    /// What this start has kept of the time for the next one, seconds since 1970.
+    fn clock_kept(&self) -> Option<u64>;
     /// Earliest time that the wall clock can be: that of this system's build, since 1970.
     fn earliest(&self) -> Duration;
     /// Wall clock, since 1970.

@@ -94,8 +94,12 @@ pub struct Machine {
     archives: BTreeMap<u64, OwnedFd>,
     /// The kernel's log, once somebody has asked for it.
     kernel_log: Option<KernelLog>,
-    /// When the time was kept for the next boot.
+    /// When the time was last kept for the next boot, or begun to be.
     clock_kept: Option<Duration>,
+    /// The clock was set while that was being done: what is written then is of before.
+    keep_clock_again: bool,
+    /// What the state partition has.
+    kept_s: Option<u64>,
     last: Option<Doing>,
     /// The last steps are done, or cannot be: the machine goes down now.
     pub down: Option<Halt>,
@@ -137,6 +141,8 @@ impl Machine {
             archives: BTreeMap::new(),
             kernel_log: None,
             clock_kept: None,
+            keep_clock_again: false,
+            kept_s: None,
             last: None,
             down: None,
         }
@@ -356,6 +362,16 @@ impl Machine {
         self.archives.insert(job, archive);
     }
 
+    /// The time is kept for the next boot; one child at a time, so that the newest is what stays.
+    fn keep_clock(&mut self) {
+        if self.chores.busy(&Job::Clock) {
+            self.keep_clock_again = true;
+            return;
+        }
+        self.clock_kept = Some(now());
+        self.start(Job::Clock, limits::CHILD_CLOCK, crate::early::clock::save);
+    }
+
     fn start(&mut self, job: Job, limit: Duration, work: impl FnOnce() -> Outcome) {
         if let Err(error) = self.chores.start(&mut self.reactor, job.clone(), limit, now(), work) {
             self.chore_ended(job, Err(error));
@@ -428,7 +444,13 @@ impl Machine {
                 complain("what a unit wrote is not removed", &outcome);
                 self.inbox.push_back(Input::Discarded { unit });
             }
-            Job::Clock => complain("time not kept for the next boot", &outcome),
+            Job::Clock => {
+                complain("time not kept for the next boot", &outcome);
+                self.kept_s = outcome.ok().and_then(|text| text.parse().ok()).or(self.kept_s);
+                if std::mem::take(&mut self.keep_clock_again) {
+                    self.keep_clock();
+                }
+            }
             Job::Settle => complain("the kernel is not locked down", &outcome),
             Job::Disks(unit) => {
                 match &outcome {

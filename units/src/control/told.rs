@@ -113,6 +113,10 @@ pub struct ClockStatus {
     pub offset_ns: Option<i64>,
     /// Seconds since then.
     pub ago_s: Option<u64>,
+    /// What the state partition has for the next start, seconds since 1970: that start's clock is never behind it. None
+    /// before this start has kept it.
+    #[serde(default)]
+    pub kept_s: Option<u64>,
 }
 
 /// `berth boot-times`. Times in microseconds since power-on as far as it is known (else since the kernel started).

@@ -288,15 +288,18 @@ impl Kernel for Machine {
     fn move_clock(&mut self, by_ns: i64, error_ns: i64, at_once: bool) -> Result<(), String> {
         crate::sys::early::move_clock(by_ns, error_ns / 1000, at_once).map_err(|error| error.to_string())?;
         let due = self.clock_kept.is_none_or(|at| now().saturating_sub(at) >= limits::CLOCK_KEEP);
-        if (at_once || due) && !self.chores.busy(&Job::Clock) {
-            self.clock_kept = Some(now());
-            self.start(Job::Clock, limits::CHILD_CLOCK, crate::early::clock::save);
+        if at_once || due {
+            self.keep_clock();
         }
         Ok(())
     }
 
     fn clock_is_set(&self) -> bool {
         berth_units::clock::is_set()
+    }
+
+    fn clock_kept(&self) -> Option<u64> {
+        self.kept_s
     }
 
     fn earliest(&self) -> Duration {

@@ -64,6 +64,7 @@ impl Supervisor {
             said: self.clock.said.clone(),
             offset_ns: self.clock.at.map(|_| self.clock.offset_ns),
             ago_s: self.clock.at.map(|at| now.saturating_sub(at).as_secs()),
+            kept_s: k.clock_kept(),
         }
     }
 }

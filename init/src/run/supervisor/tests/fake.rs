@@ -246,6 +246,9 @@ impl Kernel for Fake {
     fn clock_is_set(&self) -> bool {
         !self.clock.is_empty()
     }
+    fn clock_kept(&self) -> Option<u64> {
+        None
+    }
     fn earliest(&self) -> Duration {
         Duration::from_secs(1_700_000_000)
     }
