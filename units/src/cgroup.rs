@@ -37,6 +37,8 @@ pub struct Cgroup {
     path: PathBuf,
     dir: OwnedFd,
     events: OwnedFd,
+    /// Nobody has set a limit of it yet.
+    is_new: bool,
 }
 
 /// Cgroups that a unit left behind and that are removed at once: whoever does it has other things to do.
@@ -46,8 +48,9 @@ impl Cgroup {
     /// Makes (or takes over) the cgroup at `path` and sets its limits. The parent must have delegated its controllers,
     /// see [`delegate`]. A limit that cannot be set is an error: nothing runs without its limits.
     pub fn create(path: &Path, limits: &Resources) -> io::Result<Self> {
-        let cgroup = Self::open(path)?;
-        cgroup.limit(limits)?;
+        let mut cgroup = Self::open(path)?;
+        cgroup.set(limits, cgroup.is_new)?;
+        cgroup.is_new = false;
         Ok(cgroup)
     }
 
@@ -56,15 +59,15 @@ impl Cgroup {
     pub fn open(path: &Path) -> io::Result<Self> {
         prune(path);
         let _ = fs::remove_dir(path);
-        match fs::create_dir(path) {
+        let is_new = match fs::create_dir(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(about(path, error)),
-            _ => {}
-        }
+            made => made.is_ok(),
+        };
         let folder = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = open(path, folder, Mode::empty()).map_err(|e| about(path, e.into()))?;
         let events = openat(&dir, "cgroup.events", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|e| about(&path.join("cgroup.events"), e.into()))?;
-        Ok(Self { path: path.to_owned(), dir, events })
+        Ok(Self { path: path.to_owned(), dir, events, is_new })
     }
 
     /// A new cgroup below it, without limits of its own: this one's hold for both together, and to kill this one kills
@@ -80,18 +83,28 @@ impl Cgroup {
 
     /// Sets (or changes) the limits.
     pub fn limit(&self, limits: &Resources) -> io::Result<()> {
-        let or_max = |n: Option<u64>| n.map_or_else(|| "max".to_owned(), |n| n.to_string());
-        self.write("memory.max", &or_max(limits.memory), limits.memory.is_some())?;
+        self.set(limits, false)
+    }
+
+    /// Of a new cgroup only what differs from what the kernel gives it is written: each write is paid for at each start.
+    fn set(&self, limits: &Resources, is_new: bool) -> io::Result<()> {
+        let set = |name: &str, value: Option<String>, default: &str, needed: bool| match value {
+            None if is_new => Ok(()),
+            value => self.write(name, value.as_deref().unwrap_or(default), needed),
+        };
+        let maximum = |name: &str, value: Option<u64>, needed: bool| {
+            set(name, value.map(|n| n.to_string()), "max", needed)
+        };
+        maximum("memory.max", limits.memory, limits.memory.is_some())?;
         // A limit that may be swapped around is none; a kernel without swap accounting has no such file.
-        let swap = limits.swap.or(limits.memory.map(|_| 0));
-        self.write("memory.swap.max", &or_max(swap), limits.swap.is_some())?;
-        self.write("memory.high", &or_max(limits.memory_high), limits.memory_high.is_some())?;
+        maximum("memory.swap.max", limits.swap.or(limits.memory.map(|_| 0)), limits.swap.is_some())?;
+        maximum("memory.high", limits.memory_high, limits.memory_high.is_some())?;
         // Half a unit is worse than none: the OOM killer takes all of it, and the restart policy decides.
         self.write("memory.oom.group", "1", limits.memory.is_some())?;
         let quota = limits.cpus_milli.map(|milli| u64::from(milli) * CPU_PERIOD_US / 1000);
-        self.write("cpu.max", &format!("{} {CPU_PERIOD_US}", or_max(quota)), quota.is_some())?;
-        let weight = limits.cpu_weight.unwrap_or(100).to_string();
-        self.write("cpu.weight", &weight, limits.cpu_weight.is_some())?;
+        let share = quota.map(|quota| format!("{quota} {CPU_PERIOD_US}"));
+        set("cpu.max", share, &format!("max {CPU_PERIOD_US}"), quota.is_some())?;
+        set("cpu.weight", limits.cpu_weight.map(|n| n.to_string()), "100", limits.cpu_weight.is_some())?;
         if let Some(cpus) = &limits.cpuset {
             self.write("cpuset.cpus", cpus, true)?;
         }

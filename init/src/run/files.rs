@@ -2,6 +2,7 @@
 
 use super::supervisor::Refused;
 use super::{generations, limits};
+use crate::sys::at_hand;
 use berth_units::image::{PreparedImage, file_name};
 use berth_units::model::Unit;
 use berth_units::{config, paths, schema};
@@ -96,7 +97,7 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
 
 /// An image's description, if the store has made one and every layer that it names is there.
 pub fn image(images: &Path, reference: &str) -> Result<Option<PreparedImage>, String> {
-    let path = images.join("index").join(file_name(reference));
+    let path = index_path(images, reference);
     let bytes = match read(&path, berth_units::limits::IMAGE_INDEX_BYTES) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Ok(None),
@@ -104,16 +105,38 @@ pub fn image(images: &Path, reference: &str) -> Result<Option<PreparedImage>, St
         Err(error) if error.raw_os_error() == Some(libc::ENAMETOOLONG) => return Ok(None),
         Err(error) => return Err(format!("{}: {error}", path.display())),
     };
-    let image = PreparedImage::parse(&bytes)?;
+    described(&path, &bytes, reference, |layer| layer_path(images, layer).is_dir()).map(Some)
+}
+
+/// The same without waiting for a disk; `None` if it cannot be told so.
+pub fn image_at_hand(images: &Path, reference: &str) -> Option<PreparedImage> {
+    let path = index_path(images, reference);
+    let bytes = at_hand::read(&path, berth_units::limits::IMAGE_INDEX_BYTES)?;
+    described(&path, &bytes, reference, |layer| at_hand::is_folder(&layer_path(images, layer))).ok()
+}
+
+fn described(
+    path: &Path,
+    bytes: &[u8],
+    reference: &str,
+    is_there: impl Fn(&str) -> bool,
+) -> Result<PreparedImage, String> {
+    let image = PreparedImage::parse(bytes)?;
     if image.reference != reference {
         return Err(format!("{} describes {:?}", path.display(), image.reference));
     }
-    for layer in &image.layers {
-        if !images.join("layers").join(layer).is_dir() {
-            return Err(format!("layer {layer} is missing"));
-        }
+    match image.layers.iter().find(|layer| !is_there(layer)) {
+        Some(layer) => Err(format!("layer {layer} is missing")),
+        None => Ok(image),
     }
-    Ok(Some(image))
+}
+
+fn index_path(images: &Path, reference: &str) -> PathBuf {
+    images.join("index").join(file_name(reference))
+}
+
+fn layer_path(images: &Path, layer: &str) -> PathBuf {
+    images.join("layers").join(layer)
 }
 
 /// The units of the OS image. Those that do not pass the check are left out; a slot whose own units are broken will
@@ -175,6 +198,8 @@ mod tests {
         assert!(image(images, "web:1").unwrap_err().contains("missing"));
         fs::create_dir_all(images.join("layers").join("a".repeat(64))).unwrap();
         assert_eq!(image(images, "web:1").unwrap().unwrap().reference, "web:1");
+        assert_eq!(image_at_hand(images, "web:1"), image(images, "web:1").unwrap());
+        assert_eq!(image_at_hand(images, "web:2"), None);
         fs::write(&path, description("other:1")).unwrap();
         assert!(image(images, "web:1").unwrap_err().contains("describes"));
         fs::write(&path, "{").unwrap();

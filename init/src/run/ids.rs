@@ -1,6 +1,7 @@
 //! Which unit has which id range. Stable while the table is kept: a name keeps its range for ever, and ranges never
 //! overlap. On disk ids are the container's own (layers and upper are mounted id-mapped), so a lost table costs
-//! nothing but the stability of what `ps` shows.
+//! nothing but the stability of what `ps` shows. A transient unit's range is not kept, and is free again when the unit is
+//! removed.
 //!
 //! Format: one line a unit, `<name> <index>`; the range starts at `ID_BASE + index * ID_RANGE`.
 
@@ -13,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Ids {
     by_name: BTreeMap<String, u32>,
     taken: BTreeSet<u32>,
+    /// Names that are not kept.
+    passing: BTreeSet<String>,
 }
 
 impl Ids {
@@ -35,18 +38,32 @@ impl Ids {
 
     /// The table as text.
     pub fn text(&self) -> String {
-        self.by_name.iter().map(|(name, index)| format!("{name} {index}\n")).collect()
+        let kept = self.by_name.iter().filter(|(name, _)| !self.passing.contains(*name));
+        kept.map(|(name, index)| format!("{name} {index}\n")).collect()
     }
 
-    /// First id of the unit's range, and whether it is a new one. `None`: all ranges are taken.
-    pub fn of(&mut self, name: &str) -> Option<(u32, bool)> {
+    /// First id of the unit's range, and whether the text is another one for it. `None`: all ranges are taken.
+    pub fn of(&mut self, name: &str, transient: bool) -> Option<(u32, bool)> {
         if let Some(index) = self.by_name.get(name) {
-            return Some((Self::base(*index), false));
+            let is_saved = !transient && self.passing.remove(name);
+            return Some((Self::base(*index), is_saved));
         }
         let index = (0..limits::IDS).find(|index| !self.taken.contains(index))?;
         self.taken.insert(index);
         self.by_name.insert(name.to_owned(), index);
-        Some((Self::base(index), true))
+        if transient {
+            self.passing.insert(name.to_owned());
+        }
+        Some((Self::base(index), !transient))
+    }
+
+    /// A transient unit is gone: another may have its range.
+    pub fn release(&mut self, name: &str) {
+        if self.passing.remove(name)
+            && let Some(index) = self.by_name.remove(name)
+        {
+            self.taken.remove(&index);
+        }
     }
 
     /// As [`Ids::of`], without making one.
@@ -66,20 +83,35 @@ mod tests {
     #[test]
     fn a_name_keeps_its_range() {
         let mut ids = Ids::default();
-        let (a, new) = ids.of("a").unwrap();
+        let (a, new) = ids.of("a", false).unwrap();
         assert_eq!((a, new), (ID_BASE, true));
-        assert_eq!(ids.of("b").unwrap(), (ID_BASE + ID_RANGE, true));
+        assert_eq!(ids.of("b", false).unwrap(), (ID_BASE + ID_RANGE, true));
         let mut again = Ids::parse(&ids.text());
-        assert_eq!(again.of("b").unwrap(), (ID_BASE + ID_RANGE, false));
-        assert_eq!(again.of("c").unwrap(), (ID_BASE + 2 * ID_RANGE, true));
+        assert_eq!(again.of("b", false).unwrap(), (ID_BASE + ID_RANGE, false));
+        assert_eq!(again.of("c", false).unwrap(), (ID_BASE + 2 * ID_RANGE, true));
         assert_eq!(again.get("a"), Some(ID_BASE));
+    }
+
+    #[test]
+    fn what_passes_is_not_kept_and_makes_room() {
+        let mut ids = Ids::default();
+        assert_eq!(ids.of("run-1", true), Some((ID_BASE, false)));
+        assert_eq!(ids.of("run-2", true), Some((ID_BASE + ID_RANGE, false)));
+        assert_eq!(ids.of("run-2", true), Some((ID_BASE + ID_RANGE, false)));
+        assert_eq!(ids.text(), "");
+        ids.release("run-1");
+        assert_eq!(ids.of("a", false), Some((ID_BASE, true)));
+        ids.release("a");
+        // Saved: a unit of the config from now on.
+        assert_eq!(ids.of("run-2", false), Some((ID_BASE + ID_RANGE, true)));
+        assert_eq!(ids.text(), "a 0\nrun-2 1\n");
     }
 
     #[test]
     fn rubbish_never_makes_ranges_overlap() {
         let mut ids = Ids::parse("a 0\nb 0\nc\n\0\u{7f} x\nd 4000000000\ne 1 2\na 5\nf 2\n");
         assert_eq!(ids.text(), "a 0\nf 2\n");
-        assert_eq!(ids.of("b").unwrap().0, ID_BASE + ID_RANGE);
+        assert_eq!(ids.of("b", false).unwrap().0, ID_BASE + ID_RANGE);
     }
 
     #[test]

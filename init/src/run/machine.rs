@@ -258,8 +258,13 @@ impl Machine {
     fn find_images(&mut self) {
         while self.chores.count(|job| matches!(job, Job::Image(_))) < limits::IMAGE_CHILDREN {
             let Some(reference) = self.next_images.pop_front() else { return };
+            let images = Path::new(paths::STATE_IMAGES);
+            if let Some(image) = files::image_at_hand(images, &reference) {
+                self.inbox.push_back(Input::Image { reference, found: Ok(Some(Box::new(image))) });
+                continue;
+            }
             let wanted = reference.clone();
-            let work = move || match files::image(Path::new(paths::STATE_IMAGES), &wanted)? {
+            let work = move || match files::image(images, &wanted)? {
                 Some(image) => serde_json::to_string(&image).map_err(|error| error.to_string()),
                 None => Ok(String::new()),
             };

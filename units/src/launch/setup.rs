@@ -17,7 +17,7 @@ use crate::sys::{clone, process};
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, umask};
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -46,6 +46,8 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "ptmx"),
 ];
 
+/// Of everything that is made here.
+const UMASK: Mode = Mode::from_bits_truncate(0o022);
 /// Open files: a soft limit that `select` can live with, and room to raise it; systemd's.
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
 /// Mode of a volume that no image has given an owner yet: the first container with a folder of its image at that place
@@ -108,7 +110,7 @@ pub(super) fn run(plan: &Plan, ends: Ends<'_>) -> i32 {
 
 fn prepare(plan: &Plan, ends: Ends<'_>) -> Step<()> {
     process::reset_signals();
-    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+    umask(UMASK);
     ends.close_others(plan, &[])?;
     quiet_stdio(ends)?;
     limits(plan.nofile)?;
@@ -311,14 +313,15 @@ impl Setup<'_> {
         let dev = tmpfs.mount(ATTR_NOSUID | ATTR_NOEXEC).at(|| "mount /dev")?;
         mount::attach(dev.as_fd(), directory(Path::new("dev"))?.as_fd()).at(|| "attach /dev")?;
         self.give(Path::new("dev"))?;
+        // Everybody may write to them.
+        umask(Mode::empty());
         for (name, major, minor) in DEVICES {
             let path = Path::new("dev").join(name.to_string_lossy().as_ref());
             let failed = || format!("make {}", path.display());
             mount::mknod(dev.as_fd(), name, libc::S_IFCHR | 0o666, libc::makedev(major, minor)).at(failed)?;
-            // Whatever the umask.
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).at(failed)?;
             self.give(&path)?;
         }
+        umask(UMASK);
         for name in ["dev/pts", "dev/shm", "dev/mqueue"] {
             make_dir(name)?;
             self.give(Path::new(name))?;
@@ -336,7 +339,6 @@ impl Setup<'_> {
             [("hostname", format!("{hostname}\n")), ("hosts", hosts), ("resolv.conf", String::new())]
         {
             fs::write(name, text).at(|| format!("write {name}"))?;
-            fs::set_permissions(name, fs::Permissions::from_mode(0o644)).at(|| format!("write {name}"))?;
             self.give(Path::new(name))?;
         }
         if self.plan.network != NetworkMode::None {
@@ -463,9 +465,9 @@ pub(super) fn read_only(plan: &Plan) -> u64 {
     if plan.privileged { 0 } else { ATTR_RDONLY }
 }
 
+/// With the mode that [`prepare`]'s umask leaves it: 0755.
 pub(super) fn make_dir(path: &str) -> Step<()> {
-    fs::create_dir(path).at(|| format!("make {path}"))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).at(|| format!("make {path}"))
+    fs::create_dir(path).at(|| format!("make {path}"))
 }
 
 fn directory(path: &Path) -> Step<OwnedFd> {

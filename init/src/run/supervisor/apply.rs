@@ -414,6 +414,7 @@ impl Supervisor {
                     let all = run.unit.transient.is_some();
                     if all {
                         self.discarding.insert(name.clone());
+                        self.ids.release(&name);
                     }
                     k.forget(&name, all);
                 }

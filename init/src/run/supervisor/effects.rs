@@ -28,7 +28,8 @@ impl Supervisor {
     }
 
     pub(super) fn fork(&mut self, name: &str, now: Duration, k: &mut dyn Kernel) {
-        let Some((id_base, new)) = self.ids.of(name) else {
+        let transient = self.units.get(name).is_some_and(|run| run.unit.transient.is_some());
+        let Some((id_base, new)) = self.ids.of(name, transient) else {
             return self.refuse_fork(
                 name,
                 "every id range is taken; remove the folder of unused units on the state partition",
