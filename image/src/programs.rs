@@ -115,7 +115,7 @@ fn cargo_in(checkout: &Path, target: &str, programs: &[(&str, &str)], arguments:
     let flags: Vec<String> = fixed.iter().map(|&flag| flag.to_owned()).chain(remap).collect();
     // The form in which a path may hold a space.
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
-    command.env_remove("RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_BUILD_TARGET").env_remove("RUSTC_WORKSPACE_WRAPPER");
     // What cargo sets for the program that runs this must not reach the build of another package.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

@@ -14,21 +14,43 @@ use std::process::Command;
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
 
-/// One test per bus.
-macro_rules! on_each_bus {
-    ($($(#[$doc:meta])* $name:ident;)*) => {
-        mod virtio { use super::*; $($(#[$doc])* #[test] fn $name() -> Result<()> { super::$name(Bus::Virtio) })* }
-        mod sata { use super::*; $($(#[$doc])* #[test] fn $name() -> Result<()> { super::$name(Bus::Sata) })* }
-        mod nvme { use super::*; $($(#[$doc])* #[test] fn $name() -> Result<()> { super::$name(Bus::Nvme) })* }
+/// The tests on one bus: those that run with all others, and those that do so on another bus.
+macro_rules! on_bus {
+    ($module:ident, $bus:expr; $($here:ident),*; elsewhere: $($elsewhere:ident),*) => {
+        mod $module {
+            use super::*;
+            $(#[test] fn $here() -> Result<()> { super::$here($bus) })*
+            $(#[test] #[ignore = "runs on another bus; on all of them with --include-ignored"]
+            fn $elsewhere() -> Result<()> { super::$elsewhere($bus) })*
+        }
     };
 }
 
-on_each_bus! {
-    a_missing_state_partition_gives_a_temporary_one_and_says_so;
-    a_new_machine_whose_state_is_full_is_given_a_temporary_one_and_says_so;
-    a_primary_partition_table_with_a_wrong_sum_is_mended_from_its_backup;
-    without_a_primary_partition_table_and_firmware_that_could_help_it_is_there_again;
+on_bus! { virtio, Bus::Virtio;
+    a_missing_state_partition_gives_a_temporary_one_and_says_so,
     of_two_disks_of_the_same_machine_one_is_used_and_the_other_left_alone;
+    elsewhere:
+    a_new_machine_whose_state_is_full_is_given_a_temporary_one_and_says_so,
+    a_primary_partition_table_with_a_wrong_sum_is_mended_from_its_backup,
+    without_a_primary_partition_table_and_firmware_that_could_help_it_is_there_again
+}
+
+on_bus! { sata, Bus::Sata;
+    a_new_machine_whose_state_is_full_is_given_a_temporary_one_and_says_so,
+    without_a_primary_partition_table_and_firmware_that_could_help_it_is_there_again;
+    elsewhere:
+    a_missing_state_partition_gives_a_temporary_one_and_says_so,
+    a_primary_partition_table_with_a_wrong_sum_is_mended_from_its_backup,
+    of_two_disks_of_the_same_machine_one_is_used_and_the_other_left_alone
+}
+
+on_bus! { nvme, Bus::Nvme;
+    a_primary_partition_table_with_a_wrong_sum_is_mended_from_its_backup,
+    of_two_disks_of_the_same_machine_one_is_used_and_the_other_left_alone;
+    elsewhere:
+    a_missing_state_partition_gives_a_temporary_one_and_says_so,
+    a_new_machine_whose_state_is_full_is_given_a_temporary_one_and_says_so,
+    without_a_primary_partition_table_and_firmware_that_could_help_it_is_there_again
 }
 
 fn a_missing_state_partition_gives_a_temporary_one_and_says_so(bus: Bus) -> Result<()> {

@@ -11,8 +11,8 @@ use berth_updater::record::{Record, Trial};
 use berth_updater::verity::to_hex;
 use serde_json::json;
 
-/// A hang is noticed sooner than in production.
-const WATCHDOG: &str = "berth.watchdog=15";
+/// A hang is noticed sooner than in production, and a panic is left sooner.
+const SOONER: &str = "berth.watchdog=15 panic=1";
 
 /// An OS that is not the one in slot A.
 fn bundle(change: impl FnOnce(&mut Options)) -> Result<Bundle> {
@@ -24,7 +24,7 @@ fn bundle(change: impl FnOnce(&mut Options)) -> Result<Bundle> {
 /// PID 1 with switches to make it misbehave; never part of a shipped image.
 fn with_faults(options: &mut Options, fault: &str) -> Result<()> {
     options.init = Some(berth_image::programs::faulty_init(&|line| eprintln!("{line}"))?);
-    options.cmdline = format!("berth.fault={fault} {WATCHDOG}");
+    options.cmdline = format!("berth.fault={fault} {SOONER}");
     Ok(())
 }
 
@@ -69,11 +69,26 @@ fn untouched(_: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// One test per firmware.
+/// One test per firmware. Of rows that the loader alone decides, which has tests of its own for both firmwares
+/// (`image/tests/loader.rs`), one of the two runs with all tests, the other with `--include-ignored`.
 macro_rules! on_both {
-    ($($(#[$doc:meta])* $name:ident => $body:expr;)*) => {
-        mod uefi { use super::*; $($(#[$doc])* #[test] fn $name() -> Result<()> { ($body)(Firmware::Uefi) })* }
-        mod bios { use super::*; $($(#[$doc])* #[test] fn $name() -> Result<()> { ($body)(Firmware::Bios) })* }
+    ({$($name:ident => $body:expr;)*}
+     uefi {$($first:ident => $first_body:expr;)*}
+     bios {$($second:ident => $second_body:expr;)*}) => {
+        mod uefi {
+            use super::*;
+            $(#[test] fn $name() -> Result<()> { ($body)(Firmware::Uefi) })*
+            $(#[test] fn $first() -> Result<()> { ($first_body)(Firmware::Uefi) })*
+            $(#[test] #[ignore = "runs on BIOS; on both with --include-ignored"]
+            fn $second() -> Result<()> { ($second_body)(Firmware::Uefi) })*
+        }
+        mod bios {
+            use super::*;
+            $(#[test] fn $name() -> Result<()> { ($body)(Firmware::Bios) })*
+            $(#[test] #[ignore = "runs on UEFI; on both with --include-ignored"]
+            fn $first() -> Result<()> { ($first_body)(Firmware::Bios) })*
+            $(#[test] fn $second() -> Result<()> { ($second_body)(Firmware::Bios) })*
+        }
     };
 }
 
@@ -94,6 +109,7 @@ fn fault(firmware: Firmware, name: &str, reason: &str) -> Result<()> {
 }
 
 on_both! {
+{
     // It brings the unit's image along, as a layout or as an archive; no disk but the boot disk is there.
     a_good_update_becomes_the_good_slot => |firmware| -> Result<()> {
         let image = demo::web_image(&built()?.tools)?;
@@ -122,11 +138,11 @@ on_both! {
         Ok(())
     };
     kernel_panics => |firmware| {
-        let os = bundle(|o| o.cmdline = "rdinit=/nothing".into())?;
+        let os = bundle(|o| o.cmdline = format!("rdinit=/nothing {SOONER}"))?;
         falls_back(firmware, &os, undamaged, untouched, "kernel")
     };
     kernel_hangs => |firmware| {
-        let os = bundle(|o| o.cmdline = WATCHDOG.into())?;
+        let os = bundle(|o| o.cmdline = SOONER.into())?;
         let hang = |guest: &mut Guest| {
             guest.up("b")?;
             guest.running().hang_cpu()?;
@@ -136,9 +152,6 @@ on_both! {
         falls_back(firmware, &os, undamaged, hang, "stopped without a word")
     };
     kernel_file_is_missing => |firmware| file(firmware, Damage::Missing, false, "missing");
-    kernel_file_is_cut_short => |firmware| file(firmware, Damage::Truncated(3 << 20), false, "hash");
-    kernel_file_has_a_flipped_bit => |firmware| file(firmware, Damage::Flipped(5 << 20), false, "hash");
-    kernel_file_is_random => |firmware| file(firmware, Damage::Random(7), false, "hash");
     kernel_file_is_random_and_its_sum_fits => |firmware| file(firmware, Damage::Random(7), true, "start");
     root_has_a_flipped_bit => |firmware| {
         let os = bundle(|_| {})?;
@@ -156,13 +169,6 @@ on_both! {
             o.cmdline = "berth.health-deadline=20".into();
         })?;
         falls_back(firmware, &os, undamaged, untouched, "sick")
-    };
-    record_is_zeroed => |firmware| bad_record(firmware, &[0; 512]);
-    record_is_garbage => |firmware| bad_record(firmware, &noise());
-    record_is_torn => |firmware| {
-        let mut torn = Record::fresh(Slot::A).to_sector();
-        torn[40..].copy_from_slice(&noise()[40..]);
-        bad_record(firmware, &torn)
     };
     good_slot_falls_to_the_other_when_its_root_is_damaged => |firmware| {
         let os = bundle(|_| {})?;
@@ -190,6 +196,21 @@ on_both! {
         }
         Ok(())
     };
+}
+uefi {
+    kernel_file_is_cut_short => |firmware| file(firmware, Damage::Truncated(3 << 20), false, "hash");
+    record_is_zeroed => |firmware| bad_record(firmware, &[0; 512]);
+    record_is_torn => |firmware| {
+        let mut torn = Record::fresh(Slot::A).to_sector();
+        torn[40..].copy_from_slice(&noise()[40..]);
+        bad_record(firmware, &torn)
+    };
+}
+bios {
+    kernel_file_has_a_flipped_bit => |firmware| file(firmware, Damage::Flipped(5 << 20), false, "hash");
+    kernel_file_is_random => |firmware| file(firmware, Damage::Random(7), false, "hash");
+    record_is_garbage => |firmware| bad_record(firmware, &noise());
+}
 }
 
 #[test]
