@@ -37,8 +37,6 @@ pub struct Cgroup {
     path: PathBuf,
     dir: OwnedFd,
     events: OwnedFd,
-    /// Nobody has set a limit of it yet.
-    is_new: bool,
 }
 
 /// Cgroups that a unit left behind and that are removed at once: whoever does it has other things to do.
@@ -48,15 +46,19 @@ impl Cgroup {
     /// Makes (or takes over) the cgroup at `path` and sets its limits. The parent must have delegated its controllers,
     /// see [`delegate`]. A limit that cannot be set is an error: nothing runs without its limits.
     pub fn create(path: &Path, limits: &Resources) -> io::Result<Self> {
-        let mut cgroup = Self::open(path)?;
-        cgroup.set(limits, cgroup.is_new)?;
-        cgroup.is_new = false;
+        let (cgroup, is_new) = Self::made(path)?;
+        cgroup.set(limits, is_new)?;
         Ok(cgroup)
     }
 
     /// Makes or takes over a cgroup as it is. An empty one is made anew: what `clone3` puts into a cgroup that was
     /// killed before, Linux since 6.12.14 kills at once (it compares that one's count of kills with the cloner's own).
     pub fn open(path: &Path) -> io::Result<Self> {
+        Self::made(path).map(|(cgroup, _)| cgroup)
+    }
+
+    /// And whether it is new, with the kernel's own limits.
+    fn made(path: &Path) -> io::Result<(Self, bool)> {
         prune(path);
         let _ = fs::remove_dir(path);
         let is_new = match fs::create_dir(path) {
@@ -67,7 +69,7 @@ impl Cgroup {
         let dir = open(path, folder, Mode::empty()).map_err(|e| about(path, e.into()))?;
         let events = openat(&dir, "cgroup.events", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|e| about(&path.join("cgroup.events"), e.into()))?;
-        Ok(Self { path: path.to_owned(), dir, events, is_new })
+        Ok((Self { path: path.to_owned(), dir, events }, is_new))
     }
 
     /// A new cgroup below it, without limits of its own: this one's hold for both together, and to kill this one kills

@@ -10,6 +10,7 @@
 //! else say to each other; [`image`] is what the store tells PID 1 about an image; [`paths`] and [`limits`] are
 //! the one place for both.
 
+pub mod at_hand;
 pub mod blank;
 #[cfg(test)]
 mod bless;

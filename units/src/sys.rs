@@ -60,6 +60,14 @@ pub(crate) fn recv_with_fds(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Re
     }
 }
 
+/// Reads from the beginning of a file what the kernel has of it in memory (`RWF_NOWAIT`).
+pub(crate) fn read_at_hand(file: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: `part` describes `buffer`, which is ours until after the call.
+    let got = unsafe { libc::preadv2(file.as_raw_fd(), &raw const part, 1, 0, libc::RWF_NOWAIT) };
+    usize::try_from(got).map_err(|_| io::Error::last_os_error())
+}
+
 /// A copy, closed on exec, of a descriptor that this process was started with. One that is not open is an error.
 pub(crate) fn inherited(fd: RawFd) -> io::Result<File> {
     // SAFETY: fcntl with F_DUPFD_CLOEXEC takes any number and touches no memory.

@@ -2,10 +2,9 @@
 
 use super::supervisor::Refused;
 use super::{generations, limits};
-use crate::sys::at_hand;
 use berth_units::image::{PreparedImage, file_name};
 use berth_units::model::Unit;
-use berth_units::{config, paths, schema};
+use berth_units::{at_hand, config, paths, schema};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};

@@ -1,7 +1,6 @@
 //! System calls that neither `std` nor `nix` wraps, each behind a function that is safe with any arguments of its
 //! types. The only module of this crate with `unsafe`.
 
-pub mod at_hand;
 pub mod child;
 pub mod early;
 pub mod run;

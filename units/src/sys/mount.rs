@@ -173,13 +173,19 @@ pub(crate) fn open_plain(path: &CStr, flags: i32, mode: u32) -> io::Result<Owned
     openat2(nix::fcntl::AT_FDCWD, path, flags, mode, libc::RESOLVE_NO_SYMLINKS)
 }
 
+/// The same, if it takes nothing that the kernel would have to read from a disk: else it fails at once.
+pub(crate) fn open_at_hand(path: &CStr, flags: i32) -> io::Result<OwnedFd> {
+    openat2(nix::fcntl::AT_FDCWD, path, flags, 0, libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_CACHED)
+}
+
 fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: i32, mode: u32, resolve: u64) -> io::Result<OwnedFd> {
     // SAFETY: `open_how` consists of integers only; all zero is valid.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = u64::from((flags | libc::O_CLOEXEC).cast_unsigned());
     how.mode = u64::from(mode);
     how.resolve = resolve;
-    let mut tries = 0;
+    // With this flag EAGAIN is an answer, which does not change.
+    let mut tries = if resolve & libc::RESOLVE_CACHED == 0 { 0 } else { OPEN_TRIES };
     loop {
         // SAFETY: `dir` is open, `path` a C string, `how` an `open_how` of the size given.
         let opened = fd(unsafe {

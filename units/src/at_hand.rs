@@ -1,10 +1,10 @@
 //! Files as far as the kernel has them in memory. PID 1 waits for no disk: what would have to be read from one is for a
 //! child.
 
-use nix::libc;
+use crate::sys::{self, mount};
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -16,11 +16,8 @@ pub fn read(path: &Path, limit: usize) -> Option<Vec<u8>> {
     let size = usize::try_from(about.len()).ok().filter(|size| *size <= limit)?;
     // One byte of room is left when all has been read, or the file has grown meanwhile.
     let mut bytes = vec![0; size + 1];
-    let part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    // SAFETY: `part` describes `bytes`, which lives until after the call and is written by the kernel only.
-    let got = unsafe { libc::preadv2(file.as_raw_fd(), &raw const part, 1, 0, libc::RWF_NOWAIT) };
     // Less than all: the rest of it is not in memory.
-    (usize::try_from(got).ok()? == size).then(|| {
+    (sys::read_at_hand(file.as_fd(), &mut bytes).ok()? == size).then(|| {
         bytes.truncate(size);
         bytes
     })
@@ -31,19 +28,10 @@ pub fn is_folder(path: &Path) -> bool {
     open(path, libc::O_PATH | libc::O_DIRECTORY).is_some()
 }
 
-/// `openat2(2)`: fails where a name would have to be read from a disk (`RESOLVE_CACHED`), or leads through a link.
+/// Nothing on the way may be a link.
 fn open(path: &Path, flags: libc::c_int) -> Option<File> {
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-    // SAFETY: `open_how` is three integers, for which zeroes are fine.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = u64::try_from(flags | libc::O_CLOEXEC).ok()?;
-    how.resolve = libc::RESOLVE_CACHED | libc::RESOLVE_NO_SYMLINKS;
-    let size = size_of::<libc::open_how>();
-    // SAFETY: `path` ends with a zero and `how` has that size; both live until after the call, which writes to neither.
-    let fd = unsafe { libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, path.as_ptr(), &raw const how, size) };
-    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
-    // SAFETY: the kernel has just made this descriptor, and nobody else has it.
-    Some(unsafe { File::from_raw_fd(fd) })
+    mount::open_at_hand(&path, flags).ok().map(File::from)
 }
 
 #[cfg(test)]
