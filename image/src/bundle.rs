@@ -6,6 +6,7 @@
 //! stub, kernel ──────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cache::{self, Key, hex};
 use crate::debian::{self, Debian};
+use crate::formats::Format;
 use crate::modules::{self, Modules};
 use crate::programs::{self, Programs};
 use crate::run::{self, Progress};
@@ -65,8 +67,8 @@ pub struct Options {
     pub files: Vec<(String, Vec<u8>)>,
     /// Of the root.
     pub compression: Compression,
-    /// Also make `berth.qcow2`.
-    pub qcow2: bool,
+    /// What else to make of the disk.
+    pub formats: BTreeSet<Format>,
     /// Install what the host lacks.
     pub install: bool,
     /// Make everything of ours again, whatever the cache holds.
@@ -83,7 +85,7 @@ impl Default for Options {
             cmdline: String::new(),
             files: Vec::new(),
             compression: Compression::default(),
-            qcow2: false,
+            formats: BTreeSet::new(),
             install: false,
             fresh: false,
         }

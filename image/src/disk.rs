@@ -204,7 +204,7 @@ fn sums(slot: Slot, uki: &[u8], env: &[u8]) -> String {
 }
 
 /// A GUID from a name: fixed, so that the same inputs give the same disk (RFC 9562, version 8).
-fn guid(name: &str) -> Guid {
+pub fn guid(name: &str) -> Guid {
     let digest = Sha256::digest(format!("berth disk {name}"));
     let number = digest.iter().take(16).fold(0u128, |n, &byte| (n << 8) | u128::from(byte));
     let versioned = number & !(0xf << 76) & !(0x3 << 62);

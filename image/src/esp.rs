@@ -34,8 +34,17 @@ impl<'a> Esp<'a> {
 
     /// Makes an empty FAT32 of that many bytes.
     pub fn format(&self, bytes: u64) -> Result<()> {
+        self.make(bytes, &["-F"])
+    }
+
+    /// Makes an empty FAT16 of that many bytes, for an ESP that nothing is ever added to.
+    pub fn format_small(&self, bytes: u64) -> Result<()> {
+        self.make(bytes, &[])
+    }
+
+    fn make(&self, bytes: u64, kind: &[&str]) -> Result<()> {
         let mut command = self.command("mformat");
-        command.args(["-F", "-h", "255", "-s", "63", "-N", "42455254", "-v", "BERTH"]);
+        command.args(kind).args(["-h", "255", "-s", "63", "-N", "42455254", "-v", "BERTH"]);
         command.args([
             "-c",
             &limits::ESP_CLUSTER_SECTORS.to_string(),

@@ -1,4 +1,4 @@
-//! GRUB's two cores, UEFI and BIOS, both with `image/grub/grub.cfg` inside, and how the BIOS one is put on a disk.
+//! GRUB's cores for UEFI and BIOS, a disk's with `image/grub/grub.cfg` inside, the ISO's with `iso.cfg`, and how the BIOS one is put on a disk.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,8 +32,13 @@ const MODULES: [&str; 15] = [
 const EFI_MODULES: [&str; 1] = ["chain"];
 /// More for BIOS: kernel and initrd are block lists of the UKI.
 const BIOS_MODULES: [&str; 5] = ["biosdisk", "linux", "loopback", "serial", "terminal"];
+/// More for the ISO: a menu, and a search where the firmware does not say what it started from.
+const ISO_MODULES: [&str; 2] = ["search", "search_fs_file"];
 /// "Partition 2 of the disk that I came from", which is the ESP.
 const PREFIX: &str = "(,gpt2)/grub";
+/// In `image/grub`: what the cores of a disk do, and those of the ISO.
+const DISK_SCRIPT: &str = "grub.cfg";
+const ISO_SCRIPT: &str = "iso.cfg";
 /// Bytes of a sector, for GRUB.
 const SECTOR: usize = 512;
 
@@ -46,6 +51,12 @@ pub struct Cores {
     pub boot: PathBuf,
     /// What follows it, for the BIOS boot partition.
     pub core: PathBuf,
+    /// The ISO's `BOOTX64.EFI`.
+    pub iso_efi: PathBuf,
+    /// The ISO's El Torito image for BIOS.
+    pub iso_bios: PathBuf,
+    /// Sector 0 of the ISO, for a BIOS that sees it as a disk.
+    pub iso_boot: PathBuf,
     /// Names the inputs.
     pub key: String,
 }
@@ -56,26 +67,40 @@ pub fn ensure(tools: &Tools, progress: Progress<'_>) -> Result<Cores> {
     let key = Key::new("grub", include_str!("grub.rs")).with_path(&scripts)?.with(tools.key()).finish();
     let dir = cache::stage("grub", &key, 1, progress, |dir| {
         progress("making GRUB's cores");
-        let script = fs::read(scripts.join("grub.cfg")).context("could not read image/grub/grub.cfg")?;
         let memdisk = dir.join("memdisk.tar");
-        fs::write(&memdisk, tar("grub/grub.cfg", &script)?).context("could not write the memory disk")?;
-        let make = |format: &str, modules: &[&str], name: &str| {
+        // `early.cfg` is read before there is a script language: no comments in it. It makes the core find the script in its
+        // own memory disk, so nothing on the ESP can change that.
+        let make = |script: &str, format: &str, modules: &[&[&str]], name: &str| {
+            let path = scripts.join(script);
+            let text = fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
+            fs::write(&memdisk, tar("grub/grub.cfg", &text)?).context("could not write the memory disk")?;
             let mut command = tools.command("grub-mkimage");
-            // `early.cfg` is read before there is a script language: no comments in it. It makes the core find the
-            // script in its own memory disk, so nothing on the ESP can change that.
-            command.arg("-d").arg(tools.root().join("usr/lib/grub").join(format)).args(["-O", format]);
+            let platform = format.trim_end_matches("-eltorito");
+            command.arg("-d").arg(tools.root().join("usr/lib/grub").join(platform)).args(["-O", format]);
             command.arg("-m").arg(&memdisk).args(["-p", PREFIX]).arg("-c").arg(scripts.join("early.cfg"));
-            command.arg("-o").arg(dir.join(name)).args(MODULES).args(modules);
+            command.arg("-o").arg(dir.join(name)).args(MODULES).args(modules.concat());
             run::run("making GRUB's core", &mut command)
         };
-        make("x86_64-efi", &EFI_MODULES, "BOOTX64.EFI")?;
-        make("i386-pc", &BIOS_MODULES, "core.img")?;
-        let boot = tools.root().join("usr/lib/grub/i386-pc/boot.img");
-        fs::copy(&boot, dir.join("boot.img"))
-            .with_context(|| format!("could not copy {}", boot.display()))?;
+        make(DISK_SCRIPT, "x86_64-efi", &[&EFI_MODULES], "BOOTX64.EFI")?;
+        make(DISK_SCRIPT, "i386-pc", &[&BIOS_MODULES], "core.img")?;
+        make(ISO_SCRIPT, "x86_64-efi", &[&EFI_MODULES, &ISO_MODULES], "iso.efi")?;
+        make(ISO_SCRIPT, "i386-pc-eltorito", &[&BIOS_MODULES, &ISO_MODULES], "iso.img")?;
+        for (from, to) in [("boot.img", "boot.img"), ("boot_hybrid.img", "iso.boot")] {
+            let from = tools.root().join("usr/lib/grub/i386-pc").join(from);
+            fs::copy(&from, dir.join(to)).with_context(|| format!("could not copy {}", from.display()))?;
+        }
         fs::remove_file(&memdisk).context("could not remove the memory disk")
     })?;
-    Ok(Cores { efi: dir.join("BOOTX64.EFI"), boot: dir.join("boot.img"), core: dir.join("core.img"), key })
+    let file = |name: &str| dir.join(name);
+    Ok(Cores {
+        efi: file("BOOTX64.EFI"),
+        boot: file("boot.img"),
+        core: file("core.img"),
+        iso_efi: file("iso.efi"),
+        iso_bios: file("iso.img"),
+        iso_boot: file("iso.boot"),
+        key,
+    })
 }
 
 /// A ustar archive of one file, with neither time nor owner.

@@ -1,5 +1,6 @@
 //! The outputs: disk images, the parts for direct boot, manifest and SBOM.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,8 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::bundle::{self, Bundle, FileFacts, Inputs, Options};
 use crate::cache::{self, Key, hex};
+use crate::formats::{self, Format};
 use crate::grub::{self, Cores};
-use crate::run::{self, Progress};
+use crate::run::Progress;
 use crate::{disk, sbom, stamp};
 
 /// What a build leaves in its folder.
@@ -20,8 +22,8 @@ use crate::{disk, sbom, stamp};
 pub struct Outputs {
     /// The disk, sparse.
     pub raw: PathBuf,
-    /// The same for QEMU, compressed, when asked for.
-    pub qcow2: Option<PathBuf>,
+    /// The other forms that were asked for.
+    pub formats: BTreeMap<Format, PathBuf>,
     /// For direct boot, with `raw` as the disk.
     pub kernel: PathBuf,
     /// For direct boot.
@@ -65,9 +67,9 @@ pub fn build(options: &Options, progress: Progress<'_>) -> Result<Outputs> {
     let cores = grub::ensure(&inputs.tools, progress)?;
     let out = &options.out;
     fs::create_dir_all(out).with_context(|| format!("could not create {}", out.display()))?;
-    let outputs = Outputs {
+    let mut outputs = Outputs {
         raw: out.join("berth.raw"),
-        qcow2: options.qcow2.then(|| out.join("berth.qcow2")),
+        formats: BTreeMap::new(),
         kernel: out.join("vmlinuz"),
         initrd: out.join("initrd"),
         cmdline: out.join("cmdline.txt"),
@@ -80,6 +82,8 @@ pub fn build(options: &Options, progress: Progress<'_>) -> Result<Outputs> {
         include_str!("image.rs"),
         include_str!("disk.rs"),
         include_str!("esp.rs"),
+        include_str!("formats.rs"),
+        include_str!("iso.rs"),
         include_str!("sbom.rs")
     );
     let key = Key::new("image", code)
@@ -96,19 +100,20 @@ pub fn build(options: &Options, progress: Progress<'_>) -> Result<Outputs> {
         let _lock = cache::lock("image", progress)?;
         progress("putting the disk together");
         write_all(&inputs, &cores, options, &outputs)?;
-        let _ = fs::remove_file(out.join("berth.qcow2"));
+        for format in Format::ALL {
+            let _ = fs::remove_file(out.join(format.file()));
+        }
         write(&stamp, key.as_bytes())?;
     }
-    if let Some(qcow2) = &outputs.qcow2
-        && !qcow2.exists()
-    {
-        progress("compressing berth.qcow2");
-        let half = qcow2.with_extension("new");
-        let mut command = inputs.tools.command("qemu-img");
-        command.args(["convert", "-q", "-c", "-f", "raw", "-O", "qcow2"]).arg(&outputs.raw).arg(&half);
-        run::run("making berth.qcow2", &mut command)?;
-        rename(&half, qcow2)?;
+    let mut made = BTreeMap::new();
+    let source =
+        formats::Source { tools: &inputs.tools, cores: &cores, bundle: &outputs.bundle, raw: &outputs.raw };
+    for &format in &options.formats {
+        let there = out.join(format.file());
+        let path = if there.exists() { there } else { formats::make(format, &source, progress)? };
+        made.insert(format, path);
     }
+    outputs.formats = made;
     Ok(outputs)
 }
 

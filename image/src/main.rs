@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use berth_image::disk::Disk;
-use berth_image::{Options, tools};
+use berth_image::{Format, Options, tools};
 use berth_updater::boot_files::BootFile;
 use berth_updater::layout::Slot;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -38,9 +38,9 @@ struct Build {
     /// Folder for the results
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Also make berth.qcow2
-    #[arg(long)]
-    qcow2: bool,
+    /// Also make this of the disk; may be given more than once
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Vec<Format>,
     /// Use the programs init and berth of this folder instead of building them
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -95,7 +95,7 @@ fn run(cli: &Cli) -> Result<()> {
             let defaults = Options::default();
             let options = Options {
                 out: args.out.clone().unwrap_or(defaults.out),
-                qcow2: args.qcow2,
+                formats: args.format.iter().copied().collect(),
                 programs: args.programs.clone(),
                 init: args.init.clone(),
                 cmdline: args.cmdline.clone(),
@@ -111,6 +111,7 @@ fn run(cli: &Cli) -> Result<()> {
             };
             let outputs = berth_image::build(&options, &progress)?;
             println!("{}", outputs.raw.display());
+            outputs.formats.values().for_each(|path| println!("{}", path.display()));
         }
         What::Inspect { disk } => inspect(disk)?,
     }

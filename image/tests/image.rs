@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use berth_image::run::{output, run, silent};
 use berth_image::tools::{self, Tools};
-use berth_image::{Options, Outputs, build, uki, workspace};
+use berth_image::{Format, Options, Outputs, build, uki, workspace};
 use berth_updater::layout;
 use berth_updater::verity::to_hex;
 use serde_json::Value;
@@ -37,7 +37,7 @@ fn built() -> &'static (Tools, Outputs) {
             programs: Some(programs()),
             out: dir().join("first"),
             install: true,
-            qcow2: true,
+            formats: Format::ALL.into(),
             ..Options::default()
         };
         (tools::ensure_with(true, &silent).unwrap(), build(&options, &silent).unwrap())
@@ -78,10 +78,7 @@ fn file_systems_are_sound() {
         assert!(features.contains(feature), "{feature} is missing in {features}");
     }
     assert!(text.contains("Total journal size:       64M"), "{text}");
-    for path in ["berth.raw", "berth.qcow2"] {
-        assert!(outputs.raw.with_file_name(path).exists(), "{path}");
-    }
-    run("qcow2", tools.command("qemu-img").arg("check").arg(outputs.qcow2.as_ref().unwrap())).unwrap();
+    run("qcow2", tools.command("qemu-img").arg("check").arg(&outputs.formats[&Format::Qcow2])).unwrap();
 }
 
 #[test]
@@ -184,15 +181,21 @@ fn built_again_elsewhere_it_is_the_same() {
     }
     let other = dir().join("a longer folder/with another name");
     let mut command = Command::new(env!("CARGO_BIN_EXE_image"));
-    command.args(["build", "--qcow2", "--out"]).arg(&other).arg("--programs").arg(programs());
+    command
+        .args([
+            "build", "--format", "qcow2", "--format", "vhd", "--format", "gce", "--format", "iso", "--out",
+        ])
+        .arg(&other)
+        .arg("--programs")
+        .arg(programs());
     // The same inputs, and the same time even if somebody commits while this runs.
     let manifest: Value = serde_json::from_slice(&fs::read(&first.manifest).unwrap()).unwrap();
     command.env("SOURCE_DATE_EPOCH", manifest["build_time"].to_string());
     run("building again", command.env(workspace::CACHE_ENV, &cache)).unwrap();
-    for name in
-        ["berth.raw", "berth.qcow2", "vmlinuz", "initrd", "cmdline.txt", "manifest.json", "sbom.spdx.json"]
-            .into_iter()
-            .chain(["update/berth.efi", "update/root.erofs", "update/root.verity", "update/release.json"])
+    for name in ["berth.raw", "vmlinuz", "initrd", "cmdline.txt", "manifest.json", "sbom.spdx.json"]
+        .into_iter()
+        .chain(Format::ALL.map(Format::file))
+        .chain(["update/berth.efi", "update/root.erofs", "update/root.verity", "update/release.json"])
     {
         same(&first.raw.with_file_name(name), &other.join(name));
     }

@@ -2,9 +2,10 @@
 //!
 //! It looks in a fixed order, and the first place that holds anything decides, be it usable or not:
 //!
-//! 1. `smbios`: strings of SMBIOS type 11;
-//! 2. `fwcfg`: QEMU's firmware configuration device;
-//! 3. `nocloud`: a volume labelled `cidata`, FAT (`fat`) or ISO 9660 (`iso`).
+//! 1. what was laid for this start by the installer, or on the installation medium;
+//! 2. `smbios`: strings of SMBIOS type 11;
+//! 3. `fwcfg`: QEMU's firmware configuration device;
+//! 4. `nocloud`: a volume labelled `cidata`, FAT (`fat`) or ISO 9660 (`iso`).
 //!
 //! What is found is decoded (`decode`: gzip, base64), checked by the checker that PID 1 and the operator's laptop
 //! use, and handed to PID 1 as a sealed memory file, with a line for each place that was looked at. PID 1 checks it

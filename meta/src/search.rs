@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// Where to look.
 pub struct Places {
+    /// What the installer, or whoever made the installation medium, laid for this start.
+    pub seed: PathBuf,
     /// The raw SMBIOS tables.
     pub smbios: PathBuf,
     /// The folder of the fw_cfg entry.
@@ -54,7 +56,8 @@ type Hit = (String, Result<Vec<u8>, String>);
 /// Looks. The first place that holds anything decides: a broken config is told, never skipped for another one.
 pub fn search(places: &Places) -> Outcome {
     let mut looked = Vec::new();
-    let hit = in_smbios(&places.smbios, &mut looked)
+    let hit = in_seed(&places.seed, &mut looked)
+        .or_else(|| in_smbios(&places.smbios, &mut looked))
         .or_else(|| in_fw_cfg(&places.fw_cfg, &mut looked))
         .or_else(|| on_disks(&places.disks, &mut looked));
     let looked = bounded(looked);
@@ -84,6 +87,23 @@ fn few(keys: Vec<String>) -> Vec<String> {
         left.is_some()
     };
     keys.into_iter().take_while(fits).collect()
+}
+
+/// PID 1 has checked its sum and laid it there.
+fn in_seed(path: &Path, looked: &mut Vec<String>) -> Option<Hit> {
+    const PLACE: &str = "laid for this start";
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(limits::ENCODED_BYTES).read_to_end(&mut bytes));
+    let found = match read {
+        Ok(_) => Ok(bytes),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            looked.push(format!("{PLACE}: nothing"));
+            return None;
+        }
+        Err(e) => Err(e.to_string()),
+    };
+    looked.push(format!("{PLACE}: a config"));
+    Some(("seed".to_owned(), found))
 }
 
 fn in_smbios(tables: &Path, looked: &mut Vec<String>) -> Option<Hit> {

@@ -6,7 +6,7 @@ use crate::{fwcfg, limits, smbios};
 use berth_units::control::client::Client;
 use berth_units::control::sealed::sealed;
 use berth_units::control::{FromWorker, ToInit};
-use berth_units::given;
+use berth_units::{given, paths};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -16,8 +16,12 @@ use std::process::ExitCode;
 pub fn run() -> ExitCode {
     let told = Client::worker().and_then(|client| {
         let fds = given::block_fds();
-        let places =
-            Places { smbios: smbios::TABLES.into(), fw_cfg: fwcfg::ENTRY.into(), disks: disks(&fds) };
+        let places = Places {
+            seed: paths::SEED.into(),
+            smbios: smbios::TABLES.into(),
+            fw_cfg: fwcfg::ENTRY.into(),
+            disks: disks(&fds),
+        };
         tell(&client, search(&places))?;
         client.finish()
     });

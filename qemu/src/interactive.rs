@@ -3,7 +3,7 @@
 use crate::RunOptions;
 use anyhow::{Context, Result, bail};
 use berth_image::tools::Tools;
-use berth_image::{Options, Outputs};
+use berth_image::{Format, Options, Outputs};
 use berth_qemu::machine::{Bus, Firmware, Kernel, Machine};
 use berth_qemu::running::Running;
 use berth_qemu::{accel, demo, disk, http, scratch};
@@ -23,19 +23,17 @@ const DISK_BYTES: u64 = 4 << 30;
 /// Emulated machines take their time; after this, something is wrong.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-pub(crate) fn build(qcow2: bool, install: bool) -> Result<()> {
-    let (_, outputs) = image(install, qcow2)?;
+pub(crate) fn build(formats: &[Format], install: bool) -> Result<()> {
+    let (_, outputs) = image(install, formats)?;
     println!("{}", outputs.raw.display());
-    if let Some(path) = &outputs.qcow2 {
-        println!("{}", path.display());
-    }
+    outputs.formats.values().for_each(|path| println!("{}", path.display()));
     Ok(())
 }
 
-fn image(install: bool, qcow2: bool) -> Result<(Tools, Outputs)> {
+fn image(install: bool, formats: &[Format]) -> Result<(Tools, Outputs)> {
     let say = |line: &str| eprintln!("build    {line}");
     let tools = berth_image::tools::ensure_with(install, &say)?;
-    let options = Options { qcow2, install, ..Options::default() };
+    let options = Options { formats: formats.iter().copied().collect(), install, ..Options::default() };
     let outputs = berth_image::build(&options, &say)?;
     Ok((tools, outputs))
 }
@@ -76,7 +74,7 @@ fn claim(name: &str) -> Result<(PathBuf, File)> {
 
 pub(crate) fn run(options: &RunOptions) -> Result<()> {
     let (folder, _claim) = claim(&options.name)?;
-    let (tools, outputs) = image(options.install, false)?;
+    let (tools, outputs) = image(options.install, &[])?;
     let web = folder.join("web.oci.tar");
     demo::write_web_image(&tools, &web)?;
 

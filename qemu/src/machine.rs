@@ -53,6 +53,8 @@ struct Drive {
     path: PathBuf,
     bus: Bus,
     read_only: bool,
+    serial: Option<String>,
+    sector_bytes: Option<u32>,
 }
 
 /// Kernel, initrd and command line for [`Firmware::Direct`].
@@ -81,7 +83,7 @@ pub struct Machine {
     firmware: Firmware,
     kernel: Option<Kernel>,
     drives: Vec<Drive>,
-    boot_drive: usize,
+    boot_order: Vec<usize>,
     memory_mib: u32,
     cpus: u32,
     forwards: Vec<(u16, u16)>,
@@ -108,7 +110,7 @@ impl Machine {
             firmware,
             kernel: None,
             drives: Vec::new(),
-            boot_drive: 0,
+            boot_order: vec![0],
             memory_mib: 512,
             cpus: 1,
             forwards: Vec::new(),
@@ -131,21 +133,51 @@ impl Machine {
     /// A disk, written to. The first one boots, unless [`Machine::boots_from`] says otherwise.
     #[must_use]
     pub fn disk(mut self, path: impl Into<PathBuf>, bus: Bus) -> Machine {
-        self.drives.push(Drive { path: path.into(), bus, read_only: false });
+        self.drives.push(Drive {
+            path: path.into(),
+            bus,
+            read_only: false,
+            serial: None,
+            sector_bytes: None,
+        });
+        self
+    }
+
+    /// The disk attached last says that this is its serial number.
+    #[must_use]
+    pub fn serial(mut self, serial: &str) -> Machine {
+        if let Some(drive) = self.drives.last_mut() {
+            drive.serial = Some(serial.to_owned());
+        }
+        self
+    }
+
+    /// The disk attached last has sectors of that many bytes.
+    #[must_use]
+    pub fn sectors(mut self, bytes: u32) -> Machine {
+        if let Some(drive) = self.drives.last_mut() {
+            drive.sector_bytes = Some(bytes);
+        }
         self
     }
 
     /// The firmware boots this disk, counted from 0 in the order in which they were attached.
     #[must_use]
-    pub fn boots_from(mut self, disk: usize) -> Machine {
-        self.boot_drive = disk;
+    pub fn boots_from(self, disk: usize) -> Machine {
+        self.boot_order(&[disk])
+    }
+
+    /// The firmware tries these disks, one after the other.
+    #[must_use]
+    pub fn boot_order(mut self, disks: &[usize]) -> Machine {
+        self.boot_order = disks.to_vec();
         self
     }
 
     /// A disk that the guest cannot write.
     #[must_use]
     pub fn read_only_disk(mut self, path: impl Into<PathBuf>, bus: Bus) -> Machine {
-        self.drives.push(Drive { path: path.into(), bus, read_only: true });
+        self.drives.push(Drive { path: path.into(), bus, read_only: true, serial: None, sector_bytes: None });
         self
     }
 
@@ -382,9 +414,14 @@ impl Machine {
         for (n, drive) in self.drives.iter().enumerate() {
             let read_only = if drive.read_only { "on" } else { "off" };
             let format = disk::format(&drive.path)?;
-            let boot =
-                if n == self.boot_drive && self.firmware != Firmware::Direct { ",bootindex=0" } else { "" };
-            if let Some(log) = self.log.as_ref().filter(|_| n == self.boot_drive) {
+            let place = self.boot_order.iter().position(|disk| *disk == n);
+            let place = place.filter(|_| self.firmware != Firmware::Direct);
+            let mut boot = place.map(|place| format!(",bootindex={place}")).unwrap_or_default();
+            if let Some(bytes) = drive.sector_bytes {
+                boot.push_str(&format!(",logical_block_size={bytes},physical_block_size={bytes}"));
+            }
+            let serial = drive.serial.as_ref().map(|serial| format!(",serial={serial}")).unwrap_or_default();
+            if let Some(log) = self.log.as_ref().filter(|_| self.boot_order.first() == Some(&n)) {
                 if (format, drive.bus) != ("raw", Bus::Virtio) {
                     bail!("only the writes of a raw disk on virtio are logged");
                 }
@@ -406,11 +443,13 @@ impl Machine {
                 drive.path.display()
             ));
             command.arg("-device").arg(match drive.bus {
-                Bus::Virtio => format!("virtio-blk-pci,drive=d{n}{boot}"),
-                Bus::Sata => format!("ide-hd,drive=d{n},bus=ide.{n}{boot}"),
-                Bus::Nvme => format!("nvme,serial=berth{n},drive=d{n}{boot}"),
+                Bus::Virtio => format!("virtio-blk-pci,drive=d{n}{serial}{boot}"),
+                Bus::Sata => format!("ide-hd,drive=d{n},bus=ide.{n}{serial}{boot}"),
+                Bus::Nvme if serial.is_empty() => format!("nvme,serial=berth{n},drive=d{n}{boot}"),
+                Bus::Nvme => format!("nvme,drive=d{n}{serial}{boot}"),
                 Bus::Cdrom => format!("ide-cd,drive=d{n},bus=ide.{n}{boot}"),
-                Bus::Usb => format!("usb-storage,bus=xhci.0,drive=d{n}{boot}"),
+                // Some firmware starts from a stick only when it says that it can be taken out.
+                Bus::Usb => format!("usb-storage,bus=xhci.0,removable=on,drive=d{n}{serial}{boot}"),
             });
         }
         Ok(())

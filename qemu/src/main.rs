@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use anyhow::Result;
+use berth_image::Format;
 use berth_qemu::{bench, faults, updates};
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
@@ -25,9 +26,9 @@ enum Command {
     Run(RunOptions),
     /// Build the disk image only; prints where it is.
     Build {
-        /// Also write a compressed qcow2.
-        #[arg(long)]
-        qcow2: bool,
+        /// Also make this of the disk; may be given more than once.
+        #[arg(long, value_enum, value_name = "FORMAT")]
+        format: Vec<Format>,
         /// Install what the host lacks.
         #[arg(long)]
         install: bool,
@@ -134,7 +135,7 @@ fn main() -> ExitCode {
     let result: Result<()> = match cli.command {
         None => interactive::run(&cli.run),
         Some(Command::Run(options)) => interactive::run(&options),
-        Some(Command::Build { qcow2, install }) => interactive::build(qcow2, install),
+        Some(Command::Build { format, install }) => interactive::build(&format, install),
         Some(Command::Demo(DemoCommand::Update)) => updates::demo::run(&|line| println!("{line}")),
         Some(Command::Bench(BenchCommand::Boot { json, n })) => bench::boot(n, json),
         Some(Command::Bench(BenchCommand::Units { only, json, n })) => bench::units::run(n, only, json),

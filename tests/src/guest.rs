@@ -3,6 +3,7 @@
 use crate::{BOOT, Built, Bus, Firmware, SOON, built, image};
 use anyhow::{Context, Result, ensure};
 use berth_ctl::{Client, LogOptions, PrivateKey};
+use berth_image::Format;
 use berth_image::disk::Disk;
 use berth_qemu::lines::Event;
 use berth_qemu::machine::{Kernel, Machine};
@@ -11,6 +12,7 @@ use berth_qemu::scratch::{self, Scratch};
 use berth_qemu::{disk, http};
 use berth_units::control::{API_PORT, JobStatus, SlotStatus, UnitStatus};
 use berth_updater::layout::Slot;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -60,6 +62,20 @@ impl Guest {
             isolated: true,
             extend: Vec::new(),
         })
+    }
+
+    /// A machine with an empty disk of so many bytes, and an installation medium of its own: with the disk at this bus, the medium at
+    /// that one, and firmware that starts from the medium when the disk does not start.
+    pub fn of_medium(firmware: Firmware, bus: Bus, bytes: u64, medium: Bus) -> Result<Plan> {
+        let plan = Guest::new(firmware)?.on(bus);
+        File::create(&plan.disk)?.set_len(bytes)?;
+        let iso = plan.file("berth.iso");
+        std::fs::copy(&plan.built()?.outputs.formats[&Format::Iso], &iso)?;
+        let at = 1 + usize::from(plan.web);
+        // A BIOS tries one hard disk only, and takes a stick for one.
+        let alone = (firmware, medium) == (Firmware::Bios, Bus::Usb);
+        let order = if alone { vec![at] } else { vec![0, at] };
+        Ok(plan.machine(move |machine| machine.disk(&iso, medium).boot_order(&order)))
     }
 }
 

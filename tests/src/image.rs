@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use berth_image::disk::Disk;
 use berth_image::tools::Tools;
-use berth_image::{Bundle, Options, Outputs};
+use berth_image::{Bundle, Format, Options, Outputs};
 use berth_qemu::{demo, disk};
 use berth_updater::layout;
 use std::fs::File;
@@ -58,7 +58,8 @@ pub fn built() -> Result<&'static Built> {
 fn build() -> Result<Built> {
     let say = |line: &str| eprintln!("{line}");
     let tools = berth_image::tools::ensure(&say)?;
-    let outputs = berth_image::build(&Options::default(), &say)?;
+    let options = Options { formats: [Format::Iso].into(), ..Options::default() };
+    let outputs = berth_image::build(&options, &say)?;
     let folder = outputs.raw.parent().context("the image lies in no folder")?.join("tests");
     std::fs::create_dir_all(&folder)?;
     let web = folder.join("web.oci.tar");

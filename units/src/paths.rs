@@ -30,6 +30,10 @@ pub const RESOLV_CONF: &str = "/run/berth/net/resolv.conf";
 pub const BRIDGE_RESOLV_CONF: &str = "/run/berth/net/resolv-bridge.conf";
 /// Time servers that DHCP has named, an address a line; in the same folder.
 pub const TIME_SERVERS: &str = "/run/berth/net/time-servers";
+/// What PID 1 has for the unit `meta`, which sees it read-only.
+pub const META: &str = "/run/berth/meta";
+/// In [`META`]: a config that was laid on the disk or on the installation medium for this start.
+pub const SEED: &str = "/run/berth/meta/seed";
 /// Per-unit logs, bounded, in memory.
 pub const LOGS: &str = "/run/berth/logs";
 /// Sockets for what units with `ready.notify` say, one each.

@@ -52,8 +52,12 @@ impl BootFile {
 
 /// The text of a slot's sums, for GRUB's `hashsum --check`.
 pub fn sums(slot: Slot, uki: &[u8; 32], env: &[u8; 32]) -> String {
-    let line = |file: BootFile, sum: &[u8; 32]| format!("{}  {}\n", to_hex(sum), file.path(slot));
-    line(BootFile::Uki, uki) + &line(BootFile::Env, env)
+    sum_line(uki, &BootFile::Uki.path(slot)) + &sum_line(env, &BootFile::Env.path(slot))
+}
+
+/// One line of such a text.
+pub fn sum_line(sum: &[u8; 32], path: &str) -> String {
+    format!("{}  {path}\n", to_hex(sum))
 }
 
 /// Sums that fit no file: as long as real ones, so that they take their place without a change to the file system.

@@ -36,6 +36,9 @@ pub const KIND_VERITY: Guid = Guid::from_u128(0x2c7357ed_ebd2_46d9_aec1_23d437ec
 /// machine's id, which an image does not have yet.)
 pub const KIND_STATE: Guid = Guid::from_u128(0x0fc63daf_8483_4772_8e79_3d69d8477de4);
 
+/// Where a machine config is laid on an installation medium: a type of our own. See [`crate::medium`].
+pub const KIND_SEED: Guid = Guid::from_u128(0x9d0c4b1e_7f52_4a39_8c1d_6265727468a2);
+
 /// All partitions, in order. A UKI is about 14 MB and a root about 20 MB, so two kernels and each slot can grow
 /// more than fourfold; a tree of verity sums is 1/127 of its root.
 pub const PARTS: [Part; 8] = [

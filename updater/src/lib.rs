@@ -7,6 +7,7 @@
 //! [`layout`] says what is where on a disk; [`gpt`] reads and writes that; [`record`] and [`steps`] are the sectors
 //! of the boot record partition; [`assess`] decides what they should say next; [`verity`] is a slot's root, [`erofs`] what its
 //! file system says about itself; [`boot_files`] are a slot's files on the ESP, [`uki`] what is in the largest of them.
+//! [`medium`] is what an ISO has of all this, and how a config is laid on it and on a new disk.
 
 pub mod assess;
 pub mod boot_files;
@@ -14,6 +15,7 @@ pub mod erofs;
 pub mod gpt;
 pub mod guid;
 pub mod layout;
+pub mod medium;
 pub mod record;
 pub mod steps;
 pub mod uki;

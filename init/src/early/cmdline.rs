@@ -1,6 +1,7 @@
 //! The kernel command line. Nothing on it can weaken the machine: it names the root hash, and sets deadlines.
 
 use super::{files, limits};
+use berth_updater::medium;
 
 /// The words of `/proc/cmdline`. The first of several equal names wins: what the UKI says comes first, so
 /// that nothing appended to it can override it.
@@ -43,6 +44,11 @@ impl Cmdline {
         self.words.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.as_deref())
     }
 
+    /// The loader came from an installation medium.
+    pub fn medium(&self) -> bool {
+        self.get(medium::WORD.0) == Some(medium::WORD.1)
+    }
+
     /// A number of seconds (or of anything), if it is one.
     pub fn number(&self, name: &str) -> Option<u32> {
         self.get(name)?.parse().ok()
@@ -60,5 +66,6 @@ mod tests {
         assert_eq!(line.get("x"), Some("1 2"));
         assert_eq!(line.get("quiet"), None);
         assert_eq!(line.number("berth.watchdog"), Some(7));
+        assert!(!line.medium() && Cmdline::parse("quiet berth.medium=iso").medium());
     }
 }

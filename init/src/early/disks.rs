@@ -10,8 +10,8 @@
 use super::{limits, record, uevents::Uevents};
 use crate::sys::child;
 use crate::sys::early::{block_bytes, reread_partitions, sector_bytes};
-use berth_updater::gpt::{Found as FoundTable, Table};
-use berth_updater::layout::{self, KIND_RECORD, KIND_VERITY, Slot};
+use berth_updater::gpt::{Found as FoundTable, Partition, Table};
+use berth_updater::layout::{self, KIND_RECORD, KIND_SEED, KIND_VERITY, Slot};
 use berth_updater::record::{REC0_AT, REC1_AT, Record};
 use berth_updater::verity::{BLOCK, RootHash, Superblock};
 use serde::{Deserialize, Serialize};
@@ -36,10 +36,30 @@ pub struct Candidate {
     pub record: Option<PathBuf>,
     /// What its boot record looks like.
     pub trace: Trace,
+    /// The same two as places on the disk, when it has no such nodes: a CD, or a stick with other sectors than the ISO's.
+    pub extents: Option<[Extent; 2]>,
+    /// Where on the installation medium a config may lie, in bytes.
+    pub seed: Option<u64>,
     /// What the verity partition starts with.
     pub superblock: Superblock,
     /// What is wrong with the disk and does not matter now.
     pub notes: Vec<String>,
+}
+
+/// A part of a disk, in 512-byte sectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// The first.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
+}
+
+impl Extent {
+    fn of(part: &Partition, sector_bytes: u32) -> Extent {
+        let per = u64::from(sector_bytes) / 512;
+        Extent { first: part.first * per, count: part.sectors() * per }
+    }
 }
 
 /// What a disk's boot record tells of this start. Of two disks with the same system, the one that the boot loader came
@@ -85,16 +105,17 @@ pub struct Search {
 
 impl Search {
     /// Looks at every disk that there is after `drivers` were loaded, which may take `limit`.
-    pub fn now(root: &RootHash, limit: Duration, drivers: impl FnOnce()) -> Search {
-        if limit.is_zero() && disks().is_empty() {
+    /// `medium`: the loader came from an installation medium, so only those are looked at; else only disks are.
+    pub fn now(root: &RootHash, medium: bool, limit: Duration, drivers: impl FnOnce()) -> Search {
+        if limit.is_zero() && disks(medium).is_empty() {
             return Search::default();
         }
         let root = *root;
         let names = || {
             drivers();
-            disks()
+            disks(medium)
         };
-        Search::with(names, [limit, limits::DISK_ANSWER], move |name| Search::of(name, &root))
+        Search::with(names, [limit, limits::DISK_ANSWER], move |name| Search::of(name, &root, medium))
     }
 
     /// In a child: what `look` finds on each of these disks, except those that are late.
@@ -128,9 +149,9 @@ impl Search {
         self.looked.extend(other.looked);
     }
 
-    fn of(name: &str, root: &RootHash) -> Search {
+    fn of(name: &str, root: &RootHash, medium: bool) -> Search {
         let mut search = Search::default();
-        if let Err(error) = search.look(name, root) {
+        if let Err(error) = search.look(name, root, medium) {
             search.looked.push(format!("{name}: {error}"));
         }
         search
@@ -172,10 +193,18 @@ impl Search {
         Some((best, note))
     }
 
-    fn look(&mut self, name: &str, root: &RootHash) -> Result<(), String> {
+    fn look(&mut self, name: &str, root: &RootHash, medium: bool) -> Result<(), String> {
         let path = PathBuf::from(format!("/dev/{name}"));
         let mut disk = File::open(&path).map_err(|error| error.to_string())?;
-        let (table, notes) = read_table(&mut disk, &path)?;
+        let (table, notes) =
+            if medium { (medium_table(&mut disk)?, Vec::new()) } else { read_table(&mut disk, &path)? };
+        let seed = table.by_kind(KIND_SEED).map(|(_, part)| part.first * u64::from(table.sector_bytes));
+        if seed.is_some() != medium {
+            let what = if medium { "no installation medium" } else { "an installation medium" };
+            self.looked.push(format!("{name}: {what}"));
+            return Ok(());
+        }
+        let nodes = sector_bytes(&disk).is_ok_and(|bytes| bytes == table.sector_bytes);
         let record = table.by_kind(KIND_RECORD).map(|(number, _)| partition_node(name, number));
         let (root_uuid, verity_uuid) = layout::slot_uuids(root);
 
@@ -194,7 +223,8 @@ impl Search {
                         .by_uuid(root_uuid)
                         .filter(|(_, data)| data.label == slot.root().label)
                         .or_else(|| table.by_label(slot.root().kind, slot.root().label));
-                    let Some((data, _)) = data else { continue };
+                    let Some((data, place)) = data else { continue };
+                    let extents = [place, part].map(|part| Extent::of(part, table.sector_bytes));
                     self.candidates.push(Candidate {
                         slot,
                         disk: path.clone(),
@@ -202,6 +232,8 @@ impl Search {
                         hash: partition_node(name, number),
                         trace: record.as_deref().map_or(Trace::None, trace),
                         record: record.clone(),
+                        extents: (!nodes).then_some(extents),
+                        seed,
                         superblock,
                         notes: notes.clone(),
                     });
@@ -236,14 +268,17 @@ pub fn wait(uevents: &Uevents, limit: std::time::Duration) -> bool {
 /// Names of whole disks with a medium, none of them made by this kernel itself. In the order of their places in the
 /// machine (controller, port): which of two SATA disks is called `sda` may change from start to start, and of two with
 /// the same system the same one is to be used each time.
-fn disks() -> Vec<String> {
-    const OURS: [&str; 6] = ["loop", "ram", "zram", "dm-", "sr", "fd"];
+/// A CD is one only where it may be the medium.
+fn disks(medium: bool) -> Vec<String> {
+    const OURS: [&str; 5] = ["loop", "ram", "zram", "dm-", "fd"];
+    const CD: &str = "sr";
     let entries = std::fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
     let mut disks: Vec<(PathBuf, String)> = entries
         .filter(|entry| !entry.path().join("partition").exists())
         .filter(|entry| super::files::line(entry.path().join("size")).is_some_and(|size| size != "0"))
         .filter_map(|entry| Some((entry.path().canonicalize().ok()?, entry.file_name().into_string().ok()?)))
         .filter(|(_, name)| !OURS.iter().any(|prefix| name.starts_with(prefix)))
+        .filter(|(_, name)| medium || !name.starts_with(CD))
         .take(limits::DISKS)
         .collect();
     disks.sort();
@@ -261,6 +296,15 @@ pub fn table(disk: &mut File) -> Result<FoundTable, String> {
     let bytes = block_bytes(disk).map_err(|error| error.to_string())?;
     let sector = sector_bytes(disk).map_err(|error| error.to_string())?;
     Table::read(disk, sector, bytes / u64::from(sector)).map_err(|error| error.to_string())
+}
+
+/// The table of an installation medium. It counts in sectors of 512 bytes, whatever the medium's are, and ends where the ISO
+/// ends; nothing of it is ever mended.
+fn medium_table(disk: &mut File) -> Result<Table, String> {
+    const SECTOR_BYTES: u32 = 512;
+    let bytes = block_bytes(disk).map_err(|error| error.to_string())?;
+    let found = Table::read(disk, SECTOR_BYTES, bytes / u64::from(SECTOR_BYTES));
+    found.map(|found| found.table).map_err(|error| error.to_string())
 }
 
 /// Reads a disk's table; if the primary is damaged, writes it again from the backup and has the kernel look again.
@@ -347,6 +391,8 @@ mod tests {
             hash: PathBuf::new(),
             record: None,
             trace,
+            extents: None,
+            seed: None,
             superblock: Superblock { uuid: [0; 16], data_blocks: 1, salt: Vec::new() },
             notes: Vec::new(),
         }

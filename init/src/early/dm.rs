@@ -1,4 +1,4 @@
-//! The device mapper, as far as one verity device needs it: create, load a table, resume. Linux's
+//! The device mapper, as far as one verity device, and what may lie below it, need it: create, load a table, resume. Linux's
 //! `include/uapi/linux/dm-ioctl.h`, version 4.
 
 use crate::sys::early::device_mapper;
@@ -8,6 +8,11 @@ use std::path::PathBuf;
 
 /// Name of the root's device.
 pub const ROOT: &str = "berth-root";
+
+/// Names of the devices below it, where an installation medium has no partitions.
+pub const MEDIUM_ROOT: &str = "berth-medium-root";
+/// See [`MEDIUM_ROOT`].
+pub const MEDIUM_VERITY: &str = "berth-medium-verity";
 
 const CREATE: u8 = 3;
 const REMOVE: u8 = 4;

@@ -19,6 +19,8 @@ pub struct Handover {
     pub firmware: Firmware,
     /// The boot disk's device.
     pub disk: PathBuf,
+    /// It is an installation medium, no disk; and where on it a config may lie, in bytes.
+    pub medium: Option<u64>,
     /// The boot record partition's, if there is one.
     pub record: Option<PathBuf>,
     /// What was wrong with the boot record before anything was written to it.

@@ -2,7 +2,7 @@
 
 use super::boot_times::Timeline;
 use super::cmdline::Cmdline;
-use super::disks::{self, Candidate, Search, Trace};
+use super::disks::{self, Candidate, Extent, Search, Trace};
 use super::fail;
 use super::handover::Handover;
 use super::modules::{self, Modules};
@@ -245,8 +245,9 @@ fn look(stage: &mut Initrd, load: Load) -> Search {
         Load::These(_) => limits::FAST_DRIVERS,
         Load::All => limits::ALL_DRIVERS,
     };
+    let medium = stage.cmdline.medium();
     let modules = &mut stage.modules;
-    let search = Search::now(&stage.root, limit, || {
+    let search = Search::now(&stage.root, medium, limit, || {
         let mut troubles = Vec::new();
         match &load {
             Load::Nothing => {}
@@ -271,7 +272,9 @@ fn find_disk(stage: &mut Initrd) -> Result<String, String> {
         if let Some((found, note)) = search.best() {
             // The disk that the loader came from has a start that is being counted; if this one has none, that one may
             // still lack its driver.
-            let sure = found.trace == Trace::Counted || firmware(&stage.cmdline) == Firmware::Direct;
+            let sure = found.trace == Trace::Counted
+                || stage.cmdline.medium()
+                || firmware(&stage.cmdline) == Firmware::Direct;
             if sure || all {
                 let found = found.clone();
                 stage.degraded.extend(search.left_out());
@@ -325,9 +328,13 @@ fn use_disk(stage: &mut Initrd, found: Candidate, note: Option<String>) -> Resul
     }
     match &found.record {
         Some(path) => open_record(stage, path, found.slot),
+        None if stage.cmdline.medium() => {}
         None => stage.degraded.push(format!("{} has no boot record partition", found.disk.display())),
     }
-    let line = format!("slot {} on {}", found.slot, found.disk.display());
+    let line = match stage.cmdline.medium() {
+        true => format!("installation medium {}", found.disk.display()),
+        false => format!("slot {} on {}", found.slot, found.disk.display()),
+    };
     stage.found = Some(found);
     Ok(line)
 }
@@ -368,12 +375,21 @@ fn told(trouble: &str, copied: bool) -> String {
 }
 
 fn set_up_verity(stage: &mut Initrd) -> Result<String, String> {
-    let found = stage.found.as_ref().ok_or("no disk")?;
+    let found = stage.found.as_mut().ok_or("no disk")?;
     let number = |node: &Path| {
         use std::os::unix::fs::MetadataExt;
         let device = std::fs::metadata(node).map_err(|error| format!("{}: {error}", node.display()))?.rdev();
         Ok::<_, String>(format!("{}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device)))
     };
+    if let Some(extents) = found.extents {
+        let disk = number(&found.disk)?;
+        let map = |name: &str, extent: Extent| {
+            dm::create(name, extent.count, "linear", &format!("{disk} {}", extent.first))
+                .map_err(|error| format!("{name} over {}: {error}", found.disk.display()))
+        };
+        let [data, hash] = extents;
+        (found.data, found.hash) = (map(dm::MEDIUM_ROOT, data)?, map(dm::MEDIUM_VERITY, hash)?);
+    }
     let table = found.superblock.table(&number(&found.data)?, &number(&found.hash)?, &stage.root);
     let sectors = found.superblock.data_blocks * (BLOCK as u64 / 512);
     stage.device = dm::create(dm::ROOT, sectors, "verity", &table)
@@ -435,6 +451,7 @@ fn hand_over(stage: Initrd, found: Candidate) -> Handover {
         firmware: firmware(&stage.cmdline),
         cmdline: stage.cmdline,
         disk: found.disk,
+        medium: found.seed,
         record: found.record,
         record_trouble: stage.record_trouble,
         boot: stage.boot,

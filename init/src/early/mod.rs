@@ -33,6 +33,7 @@ pub mod pstore;
 pub mod record;
 pub mod repair;
 pub mod runner;
+pub mod seed;
 pub mod stage;
 pub mod state;
 pub mod sysctl;
@@ -47,6 +48,7 @@ pub use content::Content;
 pub use fail::{guard, reboot_now};
 pub use initrd::initrd_stage;
 pub use record::RecordStore;
+pub use seed::Seed;
 pub use stage::main_stage;
 pub use uevents::{Uevent, Uevents};
 pub use watchdog::Watchdog;
@@ -143,6 +145,10 @@ pub struct Booted {
     pub firmware: Firmware,
     /// The boot disk: `/dev/vda`.
     pub disk: PathBuf,
+    /// It is an installation medium; the state is in memory.
+    pub medium: bool,
+    /// Where a config was laid for this start, which meta has found in [`berth_units::paths::SEED`].
+    pub seed: Option<Seed>,
     /// Boot record and step record; every method works (and says why it cannot) when the partition is missing.
     pub record: RecordStore,
     /// What the record said when this boot began.

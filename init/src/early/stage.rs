@@ -4,7 +4,7 @@ use super::boot_times::{Timeline, now_us};
 use super::handover::Handover;
 use super::record::RecordStore;
 use super::runner::{self, OnFailure, Step};
-use super::{Booted, Coldplug, Firmware, State, Uevents};
+use super::{Booted, Coldplug, Firmware, Seed, State, Uevents};
 use super::{clock, console, fail, files, identity, limits, mounts, state, sysctl, wishes};
 use crate::sys::child;
 use crate::sys::early::{be_patient, ctrl_alt_del_as_signal, lock_memory, raise_open_files};
@@ -95,6 +95,7 @@ pub struct Main {
     state: State,
     kept: Kept,
     hostname: String,
+    seed: Option<Seed>,
 }
 
 /// What an earlier boot left about this machine.
@@ -105,12 +106,14 @@ struct Kept {
     /// How mixing the seed in went.
     seed: Result<String, String>,
     clock: Option<String>,
+    /// A config was laid for this start, and is where meta finds it; or why it is not.
+    seeded: Result<bool, String>,
 }
 
 impl Default for Kept {
     fn default() -> Kept {
         let seed = Err("the state was not read".into());
-        Kept { id: String::new(), is_new: false, seed, clock: None }
+        Kept { id: String::new(), is_new: false, seed, clock: None, seeded: Ok(false) }
     }
 }
 
@@ -138,6 +141,7 @@ pub fn main_stage(mut handover: Handover) -> Booted {
         state: State::Temporary { reason: "not tried".into() },
         kept: Kept::default(),
         hostname: String::new(),
+        seed: None,
         handover,
     };
     runner::run(&STEPS, &mut stage);
@@ -173,7 +177,7 @@ fn finish(mut stage: Main) -> Booted {
         stage.handover.degraded.push(trouble.clone());
     }
     let slot = stage.handover.slot;
-    let counted = stage.handover.firmware != Firmware::Direct;
+    let counted = is_counted(&stage.handover);
     Booted {
         slot,
         built: Duration::from_secs(clock::build_time(&stage.os_release)),
@@ -184,6 +188,8 @@ fn finish(mut stage: Main) -> Booted {
         root_hash: stage.handover.root_hash,
         firmware: stage.handover.firmware,
         disk: stage.handover.disk,
+        medium: stage.handover.medium.is_some(),
+        seed: stage.seed,
         record,
         state: stage.state,
         watchdog: stage.handover.watchdog,
@@ -199,6 +205,11 @@ fn finish(mut stage: Main) -> Booted {
     }
 }
 
+/// The boot loader counted this start.
+fn is_counted(handover: &Handover) -> bool {
+    handover.firmware != Firmware::Direct && handover.medium.is_none()
+}
+
 fn kernel_file_systems(stage: &mut Main) -> Result<String, String> {
     mounts::make_private()?;
     // Each running unit holds eight.
@@ -207,7 +218,9 @@ fn kernel_file_systems(stage: &mut Main) -> Result<String, String> {
         mounts::api(api)?;
     }
     wishes::keep().map_err(|error| format!("ctrl-alt-del: {error}"))?;
-    std::fs::create_dir_all(paths::RUN).map_err(|error| format!("{}: {error}", paths::RUN))?;
+    for folder in [paths::RUN, paths::META] {
+        std::fs::create_dir_all(folder).map_err(|error| format!("{folder}: {error}"))?;
+    }
     ctrl_alt_del_as_signal().map_err(|error| format!("ctrl-alt-del: {error}"))?;
     stage.uevents = Some(Uevents::open().map_err(|error| format!("uevent socket: {error}"))?);
     Ok(String::new())
@@ -236,6 +249,10 @@ fn devices(stage: &mut Main) -> Result<String, String> {
 }
 
 fn mount_state(stage: &mut Main) -> Result<String, String> {
+    if stage.handover.medium.is_some() {
+        stage.state = state::in_memory();
+        return Ok("in memory".into());
+    }
     stage.state = if leaves_state_alone(&stage.handover) {
         state::leave_alone()
     } else {
@@ -258,7 +275,7 @@ fn leaves_state_alone(handover: &Handover) -> bool {
         return false;
     }
     let (record, _) = fail::with(|record| record.read()).unwrap_or_default();
-    let start = assess::start(record.as_ref(), handover.slot, handover.firmware != Firmware::Direct);
+    let start = assess::start(record.as_ref(), handover.slot, is_counted(handover));
     assess::without_state(start, handover.previous_step.as_ref())
 }
 
@@ -267,14 +284,25 @@ fn identify(stage: &mut Main) -> Result<String, String> {
     if matches!(stage.state, State::Persistent { .. }) {
         super::faults::strike("state", "identity");
     }
-    // Read by a child, as any disk may hang: all that the state holds of who this machine is.
+    let config = Seed::of(&stage.handover);
+    // Read by a child, as any disk may hang: all that state and disk hold of who this machine is.
     let answer = child::run(limits::CHILD, || {
         let found = identity::machine_id();
-        let kept = Kept { id: found.id, is_new: found.is_new, seed: load_seed(), clock: clock::stored() };
+        let seeded = config.as_ref().map_or(Ok(false), Seed::lay);
+        let kept =
+            Kept { id: found.id, is_new: found.is_new, seed: load_seed(), clock: clock::stored(), seeded };
         serde_json::to_string(&kept).map_err(|error| error.to_string())
     });
     let answer = answer.map_err(|error| error.to_string())?;
     stage.kept = serde_json::from_str(&answer).map_err(|error| format!("helper process: {error}"))?;
+    match &stage.kept.seeded {
+        Ok(true) => stage.seed = config,
+        Ok(false) => {}
+        Err(why) => {
+            console::say("config", why);
+            stage.handover.degraded.push(why.clone());
+        }
+    }
     stage.hostname = identity::default_hostname(&stage.kept.id);
     nix::unistd::sethostname(&stage.hostname).map_err(|error| format!("host name: {error}"))?;
     std::fs::write(identity::MACHINE_ID, format!("{}\n", stage.kept.id))

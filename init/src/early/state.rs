@@ -163,6 +163,11 @@ pub fn leave_alone() -> State {
     )
 }
 
+/// The state of a machine that runs from its installation medium.
+pub fn in_memory() -> State {
+    mount_temporary("this machine runs from its installation medium".into())
+}
+
 fn mount_temporary(reason: String) -> State {
     let options = format!("mode=0755,size={}%", limits::TEMPORARY_STATE_PERCENT);
     let mounted = mount(Some("tmpfs"), paths::STATE, Some("tmpfs"), FLAGS, Some(options.as_str()));

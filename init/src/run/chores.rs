@@ -17,6 +17,8 @@ use std::time::Duration;
 pub enum Job {
     /// Writes this generation.
     Generation(u64),
+    /// Takes the config that was laid for this start from the disk.
+    Seed,
     /// Makes another config's text.
     MakeConfig,
     /// Makes the text of the config for this operator.

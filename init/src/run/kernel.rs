@@ -63,6 +63,8 @@ pub trait Kernel {
     fn write_generation(&mut self, write: Write);
     /// Makes the text of another config out of what is on the disk; answered by [`Input::ConfigMade`]. One at a time.
     fn make_config(&mut self, recipe: Recipe);
+    /// The machine has a config of its own now: one that was laid on the disk for this start is not needed any more.
+    fn config_kept(&mut self);
     /// Answers an operator who has waited for it.
     fn answer(&mut self, peer: u64, reply: Reply);
     /// Keeps the id table, atomically.

@@ -397,6 +397,7 @@ impl Machine {
             }
             Job::Volumes(..) => self.volumes_listed(&job, outcome),
             Job::RemoveVolume(peer, name) => self.volume_removed(peer, &name, outcome),
+            Job::Seed => complain("a config with its secrets is left behind", &outcome),
             Job::EmptyTrash => complain("removed volumes are still on the disk", &outcome),
             Job::ShowConfig(peer) => self.config_shown(peer, outcome),
             Job::Confirm => {

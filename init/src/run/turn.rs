@@ -395,6 +395,11 @@ fn facts(booted: &Booted) -> Facts {
 
 /// Why the machine takes no updates, if it does not.
 fn no_update(booted: &Booted) -> Option<String> {
+    if booted.medium {
+        return Some(
+            "this machine runs from its installation medium; \"berth install\" puts it on a disk".into(),
+        );
+    }
     if booted.start == Start::Direct {
         return Some(
             "this machine's kernel comes from outside (direct boot), so a new system on its disk would never be \

@@ -32,6 +32,7 @@ impl Machine {
 
     fn search(self) -> Outcome {
         search(&Places {
+            seed: self.dir.path().join("seed"),
             smbios: self.dir.path().join("DMI"),
             fw_cfg: self.dir.path().to_owned(),
             disks: self.disks,
@@ -91,6 +92,7 @@ fn every_place_has_its_line() {
     assert_eq!(
         looked,
         [
+            "laid for this start: nothing",
             "SMBIOS type 11: this machine has no SMBIOS tables",
             "fw_cfg opt/berth/config: not there",
             "NoCloud: vdb: neither vfat nor iso9660",
@@ -100,8 +102,8 @@ fn every_place_has_its_line() {
         ]
     );
     let Outcome::None { looked } = Machine::new().smbios("x").search() else { panic!("found") };
-    assert_eq!(looked[0], "SMBIOS type 11: no berth.config among 1 strings");
-    assert_eq!(looked[2], "NoCloud: no disk but Berth's own");
+    assert_eq!(looked[1], "SMBIOS type 11: no berth.config among 1 strings");
+    assert_eq!(looked[3], "NoCloud: no disk but Berth's own");
 }
 
 #[test]

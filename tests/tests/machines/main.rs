@@ -10,6 +10,7 @@ mod disks;
 mod faults;
 mod harness;
 mod images;
+mod iso;
 mod launch;
 mod metrics;
 mod misbehaviour;

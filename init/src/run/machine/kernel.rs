@@ -1,7 +1,7 @@
 //! What the supervisor may have done: the real [`Kernel`].
 
 use super::{Held, IMAGES, Machine, needs, now, record_text};
-use crate::early::console;
+use crate::early::{State, console};
 use crate::run::chores::Job;
 use crate::run::generations::{Recipe, Write};
 use crate::run::kernel::{Halt, Input, Kernel, Order};
@@ -119,6 +119,15 @@ impl Kernel for Machine {
         let work = move || recipe.make(Path::new(paths::STATE_CONFIG));
         if let Err(why) = self.make_text(Job::MakeConfig, work) {
             self.inbox.push_back(Input::ConfigMade(Err(why)));
+        }
+    }
+
+    fn config_kept(&mut self) {
+        // What is kept in memory only is not kept.
+        if matches!(self.booted.state, State::Persistent { .. })
+            && let Some(seed) = self.booted.seed.take()
+        {
+            self.start(Job::Seed, limits::CHILD_RECORD, move || seed.take().map(|()| String::new()));
         }
     }
 

@@ -324,6 +324,9 @@ impl Supervisor {
 
     pub(super) fn config_stored(&mut self, result: Result<(), String>, k: &mut dyn Kernel) {
         self.storing_config = None;
+        if result.is_ok() {
+            k.config_kept();
+        }
         if self.applied_stored(&result, k) || self.reload_stored(&result, k) {
             return;
         }

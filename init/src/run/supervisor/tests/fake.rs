@@ -97,6 +97,9 @@ impl Kernel for Fake {
         }
         self.inbox.push_back(Input::CgroupEmpty { unit: unit.into() });
     }
+    fn config_kept(&mut self) {
+        self.calls.push("config kept".into());
+    }
     fn check(&mut self, order: &Order<'_>, check: &Check, _: Duration) {
         let unit = order.unit.name.clone();
         assert!(self.processes.contains_key(&unit), "a look at {unit}, which does not run");
