@@ -14,7 +14,8 @@
 //! Everything read here was written by somebody else, so no kernel driver sees it: the parsers are ours, read-only,
 //! and bounded (`limits`, `disk`) against loops and torn volumes. `docs/config-sources.md` is the operator's page.
 
-mod decode;
+pub mod cloud_config;
+pub mod decode;
 mod disk;
 mod fat;
 mod fwcfg;
@@ -25,14 +26,19 @@ mod nocloud;
 mod samples;
 mod search;
 mod smbios;
+mod toml_text;
+pub mod translation;
 mod worker;
+pub mod yaml;
 
 pub use worker::run;
 
 /// Entry points for fuzzing: each takes any bytes, and must neither panic nor run away.
 pub mod fuzz {
+    pub use crate::cloud_config::fuzz as cloud_config;
     pub use crate::decode::fuzz as config;
     pub use crate::fat::fuzz as fat;
     pub use crate::iso::fuzz as iso;
     pub use crate::smbios::fuzz as smbios;
+    pub use crate::yaml::fuzz as yaml;
 }

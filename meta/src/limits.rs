@@ -28,3 +28,12 @@ pub const KEYS_BYTES: usize = 8 * 1024;
 pub const LOOKED_LINES: usize = 96;
 /// Bytes of one such line.
 pub const LINE_BYTES: usize = 300;
+
+/// Values of a YAML document, each copy by an alias counted: a config of 1 MiB has some ten thousand.
+pub const YAML_NODES: usize = 50_000;
+/// Bytes of text in them, copies counted: four times the largest config.
+pub const YAML_BYTES: usize = 4 << 20;
+/// Levels of lists and mappings below each other. A cloud-config with units has eight.
+pub const YAML_DEPTH: usize = 48;
+/// Mistakes of a document that are told; the rest is counted.
+pub const PROBLEMS: usize = 50;

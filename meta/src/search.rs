@@ -2,7 +2,7 @@
 
 use crate::disk::Disk;
 use crate::nocloud::{self, Volume};
-use crate::{decode, fwcfg, limits, smbios};
+use crate::{cloud_config, decode, fwcfg, limits, smbios};
 use berth_units::config;
 use std::fs::File;
 use std::io::Read;
@@ -69,6 +69,15 @@ pub fn search(places: &Places) -> Outcome {
             return Outcome::Refused { source, report, keys: Vec::new(), looked };
         }
     };
+    if decode::recognise(&text) == Ok(decode::Format::CloudConfig) {
+        let translation = cloud_config::translate(&source, &text);
+        let text = translation.toml.into_bytes();
+        if translation.problems.is_empty() {
+            return Outcome::Found { source, text, looked };
+        }
+        let report = cut(translation.problems.join("\n") + "\n", limits::REPORT_BYTES);
+        return Outcome::Refused { source, report, keys: few(config::access_keys(&text)), looked };
+    }
     match config::parse(&source, &text) {
         Ok(_) => Outcome::Found { source, text, looked },
         Err(report) => {

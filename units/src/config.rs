@@ -8,8 +8,10 @@ mod access;
 mod contents;
 mod docker;
 pub mod edit;
+mod trust;
 mod update;
 
+pub use crate::schema::keys::check as check_key;
 pub use access::access_keys;
 
 use crate::control::API_PORT;
@@ -163,21 +165,33 @@ pub(crate) const CONFIG_FILE: &[Section<MachineConfig>] = &[
     },
     Section {
         name: "time",
-        doc: "Who is asked for the time.",
+        doc: "Who is asked for the time, and how units show it.",
         later: &[],
         system: false,
-        fields: &[Field {
-            name: "servers",
-            required: false,
-            default: "those that DHCP names, or else `0.pool.ntp.org` to `3.pool.ntp.org`",
-            example: "[\"ntp1.lan\", \"192.0.2.123\", \"ntp3.lan:1123\"]",
-            doc: "Time servers (SNTP), at most 8 addresses of which are used. More than half of those that answer have to \
+        fields: &[
+            Field {
+                name: "servers",
+                required: false,
+                default: "those that DHCP names, or else `0.pool.ntp.org` to `3.pool.ntp.org`",
+                example: "[\"ntp1.lan\", \"192.0.2.123\", \"ntp3.lan:1123\"]",
+                doc: "Time servers (SNTP), at most 8 addresses of which are used. More than half of those that answer have to \
                   agree, so three are better than two. `[]`: nobody is asked, the clock is the hardware's.",
-            set: Set::TextOrTexts(&TIME_SERVER, |config, texts| {
-                config.time_servers = Some(texts.into_iter().map(|(text, _)| text).collect());
-            }),
-        }],
+                set: Set::TextOrTexts(&TIME_SERVER, |config, texts| {
+                    config.time_servers = Some(texts.into_iter().map(|(text, _)| text).collect());
+                }),
+            },
+            Field {
+                name: "timezone",
+                required: false,
+                default: "none: the images' own, mostly UTC",
+                example: "\"Europe/Berlin\"",
+                doc: "The variable `TZ` of every unit that does not set it in `env` or `env_file`. Its image needs the tz database; Berth's \
+                  own clock and logs are UTC.",
+                set: Set::Text(&trust::ZONE, |config, text| config.timezone = Some(text)),
+            },
+        ],
     },
+    trust::SECTION,
     update::SECTION,
     Section {
         name: "proxy",
@@ -313,6 +327,7 @@ fn read(file_name: &str, bytes: &[u8], system: Option<&[Unit]>) -> Result<Machin
         if !reader.partly {
             contents::resolve(&mut reader, &mut config, table);
             docker::merge(&mut reader, &mut config, table);
+            trust::spread(&mut config);
             let mut report = Report::default();
             together(system, &config, &mut report);
             reader.report.append(report);

@@ -488,6 +488,10 @@ pub struct MachineConfig {
     pub network: MachineNetwork,
     /// `[time] servers`: names or addresses, each with a port if it is not 123. `None`: DHCP's, or everybody's.
     pub time_servers: Option<Vec<String>>,
+    /// `[time] timezone`, which is in the units' environment already.
+    pub timezone: Option<String>,
+    /// `[trust] ca`, which is in `registries` and `update` already.
+    pub trust: Option<String>,
     /// `[registries]`, `[proxy]`.
     pub registries: RegistrySettings,
     /// `[update]`.
@@ -500,13 +504,16 @@ pub struct MachineConfig {
     pub units: Vec<Unit>,
 }
 
-/// `[registries]` and `[proxy]` of the machine config; serialisable because PID 1 hands it to the fetcher.
+/// `[registries]`, `[proxy]` and `[trust]` of the machine config; serialisable because PID 1 hands it to the fetcher.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RegistrySettings {
     /// By `host` or `host:port`, as image references have it (`docker.io` for Docker Hub).
     pub registries: BTreeMap<String, Registry>,
     /// `[proxy]`.
     pub proxy: Proxy,
+    /// `[trust] ca`: certificates in PEM that are trusted for every registry.
+    #[serde(default)]
+    pub ca: Option<String>,
 }
 
 /// `[registries."host:port"]`.

@@ -34,18 +34,72 @@ fn each_wrapping_is_undone() {
 
 #[test]
 fn what_is_meant_for_others_is_refused_by_name() {
-    for (text, name) in [
-        ("#cloud-config\nhostname: a\n", "#cloud-config"),
-        ("#!/bin/sh\n", "script"),
-        ("Content-Type: multipart/mixed; boundary=x", "MIME"),
-        ("#include\nhttp://x", "#include"),
-        ("\u{feff}#cloud-config\n", "#cloud-config"),
-        ("{\"ignition\": {}}", "Ignition"),
+    for (text, name, way_out) in [
+        ("# cloud-config\nhostname: a\n", "\"# cloud-config\", which is a comment", "write #cloud-config"),
+        ("cloud-config\n", "its first line", "write #cloud-config"),
+        ("#cloud-configuration\n", "its first line", "begins with the line #cloud-config"),
+        ("#cloud-config-archive\n", "archive", "give one"),
+        ("#cloud-config-jsonp\n", "patch", "give the whole"),
+        ("#!/bin/sh\n", "script", "units of a berth.toml"),
+        ("#cloud-boothook\n", "boothook", "units"),
+        ("Content-Type: multipart/mixed; boundary=x", "MIME", "the one part"),
+        ("MIME-Version: 1.0\n", "MIME", "the one part"),
+        ("#include\nhttp://x", "#include", "nothing is fetched"),
+        ("#include-once\nhttp://x", "#include", "nothing is fetched"),
+        ("## template: jinja\n#cloud-config\n", "jinja", "what it comes to"),
+        ("#part-handler\n", "#part-handler", "units"),
+        ("{\"ignition\": {}}", "Ignition", "berth.toml"),
+        ("{\n  \"ignition\": {}}", "Ignition", "berth.toml"),
+        ("{\"hostname\": \"a\"}", "JSON", "behind a first line #cloud-config"),
+        ("variant: fcos\nversion: 1.5.0\n", "Butane", "berth.toml"),
+        ("network:\n  version: 2\n", "network-config", "beside user data"),
+        ("instance-id: a\n", "meta-data", "beside user data"),
+        ("---\nhostname: a\n", "YAML", "its first line"),
+        ("# c\npackages:\n- a\n", "YAML", "make #cloud-config its first line"),
+        ("#ps1_sysnative\n", "Windows", "units"),
+        ("ssh-ed25519 AAAA me\n", "a key", "ssh_authorized_keys"),
+        ("<html>\n", "XML", "berth.toml"),
     ] {
         for bytes in [text.as_bytes().to_vec(), gzipped(text.as_bytes()), b64(text.as_bytes()).into_bytes()] {
             let error = decode(&bytes).unwrap_err();
-            assert!(error.contains(name) && error.contains("berth.toml"), "{error}");
+            assert!(error.contains(name) && error.contains(way_out), "{text:?}: {error}");
         }
+    }
+    for (bytes, why) in [
+        (&b"\xff\xfe#\0c\0"[..], "UTF-16; save it as UTF-8"),
+        (b"#\0c\0l\0", "UTF-16"),
+        (b"\0#\0c\0l", "UTF-16"),
+        (b"\xff\xfe\0\0#\0\0\0", "UTF-32"),
+        (
+            b"#cloud-config\nhostname: M\xfcller\n",
+            "line 2, column 12: byte 0xfc is not UTF-8, as in Latin-1 text",
+        ),
+    ] {
+        let error = decode(bytes).unwrap_err();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn ours_are_recognised() {
+    for text in [
+        "#cloud-config\n",
+        "\u{feff}#cloud-config\r\na: 1\r\n",
+        "\n #Cloud-Config  \n",
+        "#cloud-config # x\n",
+        "#cloud-config",
+    ] {
+        assert_eq!(recognise(text.as_bytes()), Ok(Format::CloudConfig), "{text:?}");
+    }
+    for text in [
+        "format = 1",
+        "\u{feff}# c\nformat = 1\r\n",
+        "# a: b\nhostname = \"x\"",
+        "x",
+        "[a]\n",
+        "a = \"b: c\"",
+    ] {
+        assert_eq!(recognise(text.as_bytes()), Ok(Format::Berth), "{text:?}");
     }
 }
 

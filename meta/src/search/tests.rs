@@ -149,11 +149,19 @@ fn the_checkers_whole_report_is_handed_on() {
     for (bytes, why) in [
         (&b"format = 1\nx = \"\xff\""[..], "UTF-8"),
         (b"", "empty"),
-        (b"#cloud-config\n", "#cloud-config comes later"),
+        (b"#cloud-config\npackages: [x]\n", "fw_cfg:2:1: packages: there is no package manager"),
         (b"format = 1\0", ""),
     ] {
         let (_, report) = Machine::new().fw_cfg(bytes).refused();
         assert!(report.contains(why) && report.contains("fw_cfg"), "{report}");
+    }
+}
+
+#[test]
+fn a_cloud_config_is_translated() {
+    match Machine::new().fw_cfg(b"#cloud-config\nhostname: a\n").search() {
+        Outcome::Found { text, .. } => assert_eq!(text, b"format = 1\nhostname = \"a\"\n"),
+        other => panic!("{other:?}"),
     }
 }
 

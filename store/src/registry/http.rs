@@ -65,17 +65,19 @@ impl Http {
         }
         let wrong = |what: String| Error::Settings(what);
         let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        if let Some(ca) = ca {
+        // Each is for this host alone, or for all.
+        let everywhere = self.settings.ca.as_deref().map(|ca| ("every registry", ca));
+        for (whom, ca) in everywhere.into_iter().chain(ca.map(|ca| (host, ca))) {
             let mut count = 0;
             for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
                 let added = certificate
                     .map_err(|e| e.to_string())
                     .and_then(|c| roots.add(c).map_err(|e| e.to_string()));
-                added.map_err(|e| wrong(format!("the authority given for {host} is unusable: {e}")))?;
+                added.map_err(|e| wrong(format!("the authority given for {whom} is unusable: {e}")))?;
                 count += 1;
             }
             if count == 0 {
-                return Err(wrong(format!("the authority given for {host} holds no certificate in PEM")));
+                return Err(wrong(format!("the authority given for {whom} holds no certificate in PEM")));
             }
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -55,7 +55,7 @@ impl Web {
         }
         let host = Registry { plain_http: url.scheme() == "http", ca, ..Registry::default() };
         let registries = BTreeMap::from([(host_of(&url), host)]);
-        Ok(Self { http: Http::new(RegistrySettings { registries, proxy }, pace) })
+        Ok(Self { http: Http::new(RegistrySettings { registries, proxy, ca: None }, pace) })
     }
 
     /// GETs a file, from a byte on.

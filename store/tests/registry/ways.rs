@@ -22,7 +22,11 @@ fn an_authority_of_ones_own_is_trusted_where_it_is_named() {
             mock.host
         )
     );
-    // The authority is that of one host, not of all.
+    // One that is trusted for every registry is trusted for this one.
+    let everywhere = RegistrySettings { ca: Some(mock.ca.clone()), ..RegistrySettings::default() };
+    Lab::new().fetch(&reference, everywhere).unwrap();
+    let before = mock.seen().len().max(before);
+    // The authority of one host is not that of all.
     let other = Mock::tls(|_| Answer::of(404, ""));
     let mut wrong = settings(&[&mock]);
     let registry = wrong.registries.remove(&mock.host).unwrap();
