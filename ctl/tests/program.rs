@@ -190,9 +190,12 @@ b     failed  0.1.1    cdcdcdcdcdcd  stopped in step \"mount root\": block 5120 
         laptop.prints(&["config", "status"]),
         format!(
             "\
-config from nocloud (vdb) REFUSED, nothing of it is applied
+config from nocloud (vdb) REFUSED, no unit of it runs
 1 access key of it is valid until a config is applied
+instance i-0123 (nocloud)
 sha256 {}
+notes:
+  vendor-data is not applied
 looked for, in this order:
   smbios: nothing
   nocloud: user-data on vdb

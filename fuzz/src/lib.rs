@@ -55,10 +55,13 @@ pub fn unit_file(bytes: &[u8]) {
 
 /// A machine config.
 pub fn machine_config(bytes: &[u8]) {
-    let keys = config::access_keys(bytes);
+    let taken = config::salvage(bytes);
+    let salvaged = (!taken.is_empty()).then(|| config::parse("salvage", taken.as_bytes()).unwrap());
     match config::parse("berth.toml", bytes) {
         Ok(machine) => {
-            assert_eq!(keys, machine.access_keys);
+            let salvaged = salvaged.unwrap_or_default();
+            assert_eq!(salvaged.access_keys, machine.access_keys);
+            assert_eq!(salvaged.hostname, machine.hostname);
             if let Err(report) = config::check_together(&[], &machine) {
                 sound(&report);
             }

@@ -134,10 +134,20 @@ impl<'a> Fat<'a> {
         Ok(labels)
     }
 
-    /// Finds a file in the root folder by its long or short name, as FAT does: upper and lower case are the same.
-    pub fn find(&self, name: &str) -> Result<Option<File>, DiskError> {
-        let files = files(&self.root_folder()?);
-        Ok(files.into_iter().find(|file| file.name.eq_ignore_ascii_case(name)))
+    /// Finds a file by its path from the root folder (`openstack/latest/user_data`), by long or short names, as FAT does: upper
+    /// and lower case are the same.
+    pub fn find(&self, path: &str) -> Result<Option<File>, DiskError> {
+        let mut folder = self.root_folder()?;
+        let mut names = path.split('/').peekable();
+        while let Some(name) = names.next() {
+            let found = files(&folder).into_iter().find(|file| file.name.eq_ignore_ascii_case(name));
+            match found {
+                Some(file) if names.peek().is_none() => return Ok(Some(file)),
+                Some(file) if file.folder => folder = self.chain(file.first, limits::FOLDER_BYTES)?,
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
     }
 
     /// Reads a file whole.
@@ -311,8 +321,10 @@ pub fn fuzz(bytes: &[u8]) {
     let disk = Disk::from_bytes(bytes);
     if let Ok(Some(fat)) = Fat::open(&disk) {
         let _ = fat.labels();
-        if let Ok(Some(file)) = fat.find("user-data") {
-            let _ = fat.read(&file, limits::ENCODED_BYTES);
+        for path in ["user-data", "openstack/latest/user_data"] {
+            if let Ok(Some(file)) = fat.find(path) {
+                let _ = fat.read(&file, limits::ENCODED_BYTES);
+            }
         }
     }
 }

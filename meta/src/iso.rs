@@ -18,8 +18,14 @@ pub struct Iso<'a> {
 /// One of the two ways to name the same files.
 struct Tree {
     label: String,
-    root_at: u64,
-    root_len: u64,
+    root: Extent,
+}
+
+/// Where a folder lies.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    at: u64,
+    len: u64,
 }
 
 /// A file.
@@ -62,29 +68,57 @@ impl<'a> Iso<'a> {
         both.into_iter().flatten().map(|tree| tree.label.clone()).filter(|label| !label.is_empty()).collect()
     }
 
-    /// Finds a file in the root folder.
-    pub fn find(&self, name: &str) -> Result<Option<File>, DiskError> {
-        let records = self.records(&self.primary)?;
-        let skip = self.rock_ridge(&records);
+    /// Finds a file by its path from the root folder (`openstack/latest/user_data`).
+    pub fn find(&self, path: &str) -> Result<Option<File>, DiskError> {
+        let root = self.records(self.primary.root)?;
+        let skip = self.rock_ridge(&root);
         if let Some(skip) = skip {
-            for record in &records {
-                let rock = self.rock_ridge_name(record, skip)?;
-                if rock.is_some_and(|found| found == name.as_bytes()) {
-                    return record.file(name).map(Some);
-                }
+            let is = |record: &Record, name: &str| {
+                Ok(self.rock_ridge_name(record, skip)?.is_some_and(|found| found == name.as_bytes()))
+            };
+            if let Some(file) = self.walk(self.primary.root, path, is)? {
+                return Ok(Some(file));
             }
         }
         if let Some(joliet) = &self.joliet {
-            let records = self.records(joliet)?;
-            if let Some(record) = records.iter().find(|r| without_version(&ucs2(r.name())) == name) {
-                return record.file(name).map(Some);
+            let is = |record: &Record, name: &str| Ok(without_version(&ucs2(record.name())) == name);
+            if let Some(file) = self.walk(joliet.root, path, is)? {
+                return Ok(Some(file));
             }
         }
         if skip.is_some() {
             return Ok(None);
         }
-        let plain = |r: &&Record| without_version(&plain_text(r.name())).eq_ignore_ascii_case(name);
-        records.iter().find(plain).map(|record| record.file(name)).transpose()
+        let is = |record: &Record, name: &str| {
+            Ok(without_version(&plain_text(record.name())).eq_ignore_ascii_case(name))
+        };
+        self.walk(self.primary.root, path, is)
+    }
+
+    /// Follows a path, by one of the ways to name files.
+    fn walk(
+        &self,
+        root: Extent,
+        path: &str,
+        is: impl Fn(&Record, &str) -> Result<bool, DiskError>,
+    ) -> Result<Option<File>, DiskError> {
+        let mut folder = root;
+        let mut names = path.split('/').peekable();
+        while let Some(name) = names.next() {
+            let mut found = None;
+            for record in self.records(folder)? {
+                if is(&record, name)? {
+                    found = Some(record);
+                    break;
+                }
+            }
+            match found {
+                Some(record) if names.peek().is_none() => return record.file(path).map(Some),
+                Some(record) if record.is_folder() => folder = record.extent(),
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
     }
 
     /// Reads a file whole.
@@ -95,13 +129,12 @@ impl<'a> Iso<'a> {
         self.disk.read(file.at, usize::try_from(file.size).map_err(|_| DiskError::Budget)?)
     }
 
-    /// A root folder's records. No record crosses a sector; the rest of one is filled with zeros.
-    fn records(&self, tree: &Tree) -> Result<Vec<Record>, DiskError> {
-        if tree.root_len > limits::FOLDER_BYTES {
-            return Err(DiskError::Unusable(format!("its root folder has {} bytes", tree.root_len)));
+    /// A folder's records. No record crosses a sector; the rest of one is filled with zeros.
+    fn records(&self, folder: Extent) -> Result<Vec<Record>, DiskError> {
+        if folder.len > limits::FOLDER_BYTES {
+            return Err(DiskError::Unusable(format!("a folder of it has {} bytes", folder.len)));
         }
-        let bytes =
-            self.disk.read(tree.root_at, usize::try_from(tree.root_len).map_err(|_| DiskError::Budget)?)?;
+        let bytes = self.disk.read(folder.at, usize::try_from(folder.len).map_err(|_| DiskError::Budget)?)?;
         let mut records = Vec::new();
         for sector in bytes.chunks(SECTOR) {
             let mut rest = sector;
@@ -173,11 +206,7 @@ fn tree(block: &[u8], text: fn(&[u8]) -> String) -> Result<Tree, DiskError> {
         )));
     }
     let root = Record(block[156..190].to_vec());
-    Ok(Tree {
-        label: text(&block[40..72]).trim_end_matches([' ', '\0']).to_owned(),
-        root_at: root.data_at(),
-        root_len: u64::from(u32_at(&root.0, 10)),
-    })
+    Ok(Tree { label: text(&block[40..72]).trim_end_matches([' ', '\0']).to_owned(), root: root.extent() })
 }
 
 fn plain_text(bytes: &[u8]) -> String {
@@ -216,9 +245,17 @@ impl Record {
         (u64::from(u32_at(&self.0, 2)) + u64::from(self.0[1])) * SECTOR as u64
     }
 
+    fn extent(&self) -> Extent {
+        Extent { at: self.data_at(), len: u64::from(u32_at(&self.0, 10)) }
+    }
+
+    fn is_folder(&self) -> bool {
+        self.0[25] & 0x02 != 0
+    }
+
     fn file(&self, name: &str) -> Result<File, DiskError> {
         let flags = self.0[25];
-        if flags & 0x02 != 0 {
+        if self.is_folder() {
             return Err(DiskError::Unusable(format!("{name} is a folder")));
         }
         if flags & 0x80 != 0 || self.0[26] != 0 || self.0[27] != 0 {
@@ -233,8 +270,10 @@ pub fn fuzz(bytes: &[u8]) {
     let disk = Disk::from_bytes(bytes);
     if let Ok(Some(iso)) = Iso::open(&disk) {
         let _ = iso.labels();
-        if let Ok(Some(file)) = iso.find("user-data") {
-            let _ = iso.read(&file, limits::ENCODED_BYTES);
+        for path in ["user-data", "openstack/latest/user_data"] {
+            if let Ok(Some(file)) = iso.find(path) {
+                let _ = iso.read(&file, limits::ENCODED_BYTES);
+            }
         }
     }
 }

@@ -20,12 +20,12 @@ pub const ISO_DESCRIPTORS: u64 = 32;
 /// Continuations of one entry's Rock Ridge fields; each is up to a sector.
 pub const ISO_CONTINUATIONS: usize = 8;
 
-/// Bytes of a report towards PID 1; with [`KEYS_BYTES`] and the lines of [`LOOKED_LINES`] it fits a control message.
-pub const REPORT_BYTES: usize = 56 * 1024;
-/// Bytes of the keys of a config that is refused, about eighty of them, for the same reason.
-pub const KEYS_BYTES: usize = 8 * 1024;
+/// Bytes of a report towards PID 1; with the lines of [`LOOKED_LINES`] and [`NOTES`] it fits a control message.
+pub const REPORT_BYTES: usize = 32 * 1024;
+/// Lines on what has no effect.
+pub const NOTES: usize = 64;
 /// Lines about where was looked.
-pub const LOOKED_LINES: usize = 96;
+pub const LOOKED_LINES: usize = 64;
 /// Bytes of one such line.
 pub const LINE_BYTES: usize = 300;
 

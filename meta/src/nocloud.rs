@@ -1,68 +1,70 @@
-//! A NoCloud volume: labelled `cidata`, with a file `user-data` in its root folder.
-//!
-//! `meta-data`, which cloud-init wants beside it, may be there and is not read.
+//! A NoCloud volume: `user-data`, `meta-data`, `vendor-data` and `network-config` in its root folder, each of which may be missing
+//! or empty, but not all.
 
-use crate::disk::{Disk, DiskError};
-use crate::fat::Fat;
-use crate::iso::Iso;
-use crate::limits;
+use crate::said::{self, Network, Said};
+use crate::volume::Files;
 
-/// The label, in any case: FAT tools write upper case, ISO tools what they are told.
-pub const LABEL: &str = "cidata";
-/// The file.
-pub const FILE: &str = "user-data";
-
-/// What a disk or partition is.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Volume {
-    /// Not for us; in words, for the list of what was looked at.
-    Other(String),
-    /// A `cidata` volume, and what its `user-data` holds, or why that cannot be had.
-    Config(Result<Vec<u8>, String>),
-}
-
-/// Looks at one disk or partition.
-pub fn probe(disk: &Disk) -> Volume {
-    match Fat::open(disk) {
-        Ok(Some(fat)) => {
-            let labels = fat.labels();
-            return judge("vfat", labels, || match fat.find(FILE)? {
-                Some(file) => fat.read(&file, limits::ENCODED_BYTES),
-                None => Err(missing()),
-            });
+/// Reads it.
+pub fn read(files: &Files<'_>) -> Said {
+    let mut said = Said::default();
+    let mut empty = Vec::new();
+    let mut file = |name: &'static str, said: &mut Said| {
+        let bytes = files.read_or_tell(name, said)?;
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            empty.push(name);
+            return None;
         }
-        Ok(None) => {}
-        Err(e) => return Volume::Other(e.to_string()),
+        Some(bytes)
+    };
+    if let Some(bytes) = file("meta-data", &mut said) {
+        meta_data(&bytes, &mut said);
     }
-    match Iso::open(disk) {
-        Ok(Some(iso)) => judge("iso9660", Ok(iso.labels()), || match iso.find(FILE)? {
-            Some(file) => iso.read(&file, limits::ENCODED_BYTES),
-            None => Err(missing()),
-        }),
-        Ok(None) => Volume::Other("neither vfat nor iso9660".to_owned()),
-        Err(e) => Volume::Other(e.to_string()),
+    said.user_data = file("user-data", &mut said);
+    said.network = file("network-config", &mut said).map(Network::Config);
+    if file("vendor-data", &mut said).is_some() {
+        said.notes.push(VENDOR.to_owned());
+    }
+    for name in &empty {
+        said.notes.push(format!("{name} is empty"));
+    }
+    if said.is_empty() {
+        said.trouble.push(match empty.is_empty() {
+            true => "it has neither user-data nor meta-data in its root folder".to_owned(),
+            false => format!("nothing is in it: {} empty", one_or_more(&empty)),
+        });
+    }
+    said
+}
+
+/// Said of vendor data, wherever it comes from.
+pub const VENDOR: &str =
+    "vendor-data is not applied: what runs on this machine is said by its owner, in user-data";
+
+fn one_or_more(names: &[&str]) -> String {
+    format!("{} {}", names.join(" and "), if names.len() == 1 { "is" } else { "are" })
+}
+
+/// `meta-data`: YAML, of which JSON is a part.
+fn meta_data(bytes: &[u8], said: &mut Said) {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let table = match std::str::from_utf8(bytes) {
+        Ok(text) => said::table(text),
+        Err(_) => Err("is not UTF-8 text".to_owned()),
+    };
+    let table = match table {
+        Ok(table) => table,
+        Err(why) => return said.trouble.push(format!("meta-data {why}")),
+    };
+    let first = |names: [&str; 2]| names.into_iter().find_map(|name| table.get(name));
+    said.id = said::text(first(["instance-id", "instance_id"]));
+    said.hostname = said::text(first(["local-hostname", "hostname"]));
+    if let Some(value) = first(["public-keys", "public_keys"]) {
+        said::keys(value, &mut said.keys);
+    }
+    if table.contains_key("network-interfaces") {
+        said.notes.push("network-interfaces in meta-data is not applied: it is Debian's old format; write a file network-config".to_owned());
     }
 }
 
-fn missing() -> DiskError {
-    DiskError::Unusable(format!("it has no file {FILE} in its root folder"))
-}
-
-fn judge(
-    kind: &str,
-    labels: Result<Vec<String>, DiskError>,
-    read: impl FnOnce() -> Result<Vec<u8>, DiskError>,
-) -> Volume {
-    match labels {
-        Err(e) => Volume::Other(format!("{kind}; {e}")),
-        Ok(labels) if labels.iter().any(|label| label.eq_ignore_ascii_case(LABEL)) => {
-            Volume::Config(read().map_err(|e| e.to_string()))
-        }
-        Ok(labels) => match labels.first() {
-            None => Volume::Other(format!("{kind} without a label")),
-            Some(label) => {
-                Volume::Other(format!("{kind} labelled {:?}", label.chars().take(32).collect::<String>()))
-            }
-        },
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,12 @@
 //! Looks in each place in turn, and writes down what it saw.
 
+use crate::compose::{Composed, Place, compose, cut};
 use crate::disk::Disk;
-use crate::nocloud::{self, Volume};
-use crate::{cloud_config, decode, fwcfg, limits, smbios};
-use berth_units::config;
+use crate::said::Said;
+use crate::smbios::System;
+use crate::volume::{self, Kind, Volume};
+use crate::{fwcfg, limits, providers, smbios};
+use berth_units::diag::quote;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -20,17 +23,26 @@ pub struct Places {
     pub disks: Vec<(String, Result<Disk, String>)>,
 }
 
-/// What came of it. `looked` has a line for each place, in the order of looking.
+/// What came of it.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub struct Outcome {
+    /// What was found.
+    pub found: Found,
+    /// A line for each place, in the order of looking.
+    pub looked: Vec<String>,
+    /// What of it has no effect, one line each.
+    pub notes: Vec<String>,
+}
+
+/// What was found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
     /// A config that the checker accepts.
-    Found {
+    Config {
         /// Where.
         source: String,
         /// Its text.
         text: Vec<u8>,
-        /// See above.
-        looked: Vec<String>,
     },
     /// Something that was meant to be one.
     Refused {
@@ -38,64 +50,80 @@ pub enum Outcome {
         source: String,
         /// What is wrong, completely.
         report: String,
-        /// Its keys, as far as they are beyond doubt.
-        keys: Vec<String>,
-        /// See above.
-        looked: Vec<String>,
+        /// What of it makes the machine reachable, as a config; empty: nothing.
+        salvage: Vec<u8>,
     },
     /// Nothing.
     None {
-        /// See above.
-        looked: Vec<String>,
+        /// The cloud that the firmware says this is.
+        cloud: Option<&'static str>,
     },
 }
 
-/// A place that holds something: its name for the operator, and the bytes, or why there are none.
-type Hit = (String, Result<Vec<u8>, String>);
-
-/// Looks. The first place that holds anything decides: a broken config is told, never skipped for another one.
-pub fn search(places: &Places) -> Outcome {
-    let mut looked = Vec::new();
-    let hit = in_seed(&places.seed, &mut looked)
-        .or_else(|| in_smbios(&places.smbios, &mut looked))
-        .or_else(|| in_fw_cfg(&places.fw_cfg, &mut looked))
-        .or_else(|| on_disks(&places.disks, &mut looked));
-    let looked = bounded(looked);
-    let Some((source, bytes)) = hit else { return Outcome::None { looked } };
-    let text = match bytes.and_then(|bytes| decode::decode(&bytes)) {
-        Ok(text) => text,
-        Err(why) => {
-            let report = cut(format!("{source}: {why}\n"), limits::REPORT_BYTES);
-            return Outcome::Refused { source, report, keys: Vec::new(), looked };
-        }
-    };
-    if decode::recognise(&text) == Ok(decode::Format::CloudConfig) {
-        let translation = cloud_config::translate(&source, &text);
-        let text = translation.toml.into_bytes();
-        if translation.problems.is_empty() {
-            return Outcome::Found { source, text, looked };
-        }
-        let report = cut(translation.problems.join("\n") + "\n", limits::REPORT_BYTES);
-        return Outcome::Refused { source, report, keys: few(config::access_keys(&text)), looked };
-    }
-    match config::parse(&source, &text) {
-        Ok(_) => Outcome::Found { source, text, looked },
-        Err(report) => {
-            let report = cut(report.to_string(), limits::REPORT_BYTES);
-            Outcome::Refused { source, report, keys: few(config::access_keys(&text)), looked }
+impl Found {
+    /// Of what was composed at a place.
+    pub fn of(place: Place, composed: Composed) -> Self {
+        let source = place.name;
+        match composed {
+            Composed::Config(text) => Self::Config { source, text },
+            Composed::Refused { report, salvage } => Self::Refused { source, report, salvage },
         }
     }
 }
 
-/// As many as fit into a message beside the report.
-fn few(keys: Vec<String>) -> Vec<String> {
-    let mut room = limits::KEYS_BYTES;
-    let fits = |key: &String| {
-        let left = room.checked_sub(key.len());
-        room = left.unwrap_or(room);
-        left.is_some()
+/// A place that holds something, and what it says.
+type Hit = (Place, Said);
+
+/// Looks. The first place that holds anything decides: a broken config is told, never skipped for another one. `uuid`: the
+/// machine's, for the config that is made.
+pub fn search(places: &Places, uuid: Option<&str>) -> Outcome {
+    let mut looked = Vec::new();
+    let mut notes = Vec::new();
+    let mut system = System::default();
+    let laid = in_seed(&places.seed, &mut looked);
+    if laid.is_none() {
+        looked.push("kernel command line: holds no config".to_owned());
+    }
+    let hit = laid
+        .or_else(|| in_smbios(&places.smbios, &mut system, &mut looked))
+        .or_else(|| in_fw_cfg(&places.fw_cfg, &mut looked))
+        .or_else(|| on_disks(&places.disks, &mut looked));
+    if system.serial.starts_with("ds=nocloud") && system.serial.contains("s=h") {
+        notes.push(format!(
+            "the serial number in SMBIOS names a NoCloud server, {}: not supported; attach a volume labelled cidata instead",
+            quote(&system.serial)
+        ));
+    }
+    let found = match hit {
+        Some((place, said)) => {
+            let (composed, more) = compose(&place, said, uuid);
+            notes.extend(more);
+            Found::of(place, composed)
+        }
+        None => {
+            let cloud = providers::of(&system);
+            looked.push(match cloud {
+                Some(cloud) => format!("cloud: the firmware says that this is {}", cloud.title),
+                None => "cloud: none that the firmware names and Berth knows".to_owned(),
+            });
+            Found::None { cloud: cloud.map(|cloud| cloud.name) }
+        }
     };
-    keys.into_iter().take_while(fits).collect()
+    Outcome {
+        found,
+        looked: bounded(looked),
+        notes: notes.into_iter().map(|note| cut(note, limits::LINE_BYTES)).collect(),
+    }
+}
+
+/// A place that knows nothing of instances.
+fn plain(name: &str, config: Result<Vec<u8>, String>) -> Hit {
+    let place = Place { name: name.to_owned(), source: None };
+    let said = match config {
+        Ok(bytes) => Said { user_data: Some(bytes), ..Said::default() },
+        Err(why) => Said { trouble: vec![why], ..Said::default() },
+    };
+    (place, said)
 }
 
 /// PID 1 has checked its sum and laid it there.
@@ -112,10 +140,10 @@ fn in_seed(path: &Path, looked: &mut Vec<String>) -> Option<Hit> {
         Err(e) => Err(e.to_string()),
     };
     looked.push(format!("{PLACE}: a config"));
-    Some(("seed".to_owned(), found))
+    Some(plain("seed", found))
 }
 
-fn in_smbios(tables: &Path, looked: &mut Vec<String>) -> Option<Hit> {
+fn in_smbios(tables: &Path, system: &mut System, looked: &mut Vec<String>) -> Option<Hit> {
     const PLACE: &str = "SMBIOS type 11";
     let mut bytes = Vec::new();
     match File::open(tables).and_then(|file| file.take(limits::SMBIOS_BYTES).read_to_end(&mut bytes)) {
@@ -129,6 +157,7 @@ fn in_smbios(tables: &Path, looked: &mut Vec<String>) -> Option<Hit> {
             return None;
         }
     }
+    *system = smbios::system(&bytes);
     let found = match smbios::find(&bytes) {
         Ok(smbios::Found::Nothing(0)) => {
             looked.push(format!("{PLACE}: no strings"));
@@ -145,7 +174,7 @@ fn in_smbios(tables: &Path, looked: &mut Vec<String>) -> Option<Hit> {
         "{PLACE}: {}",
         if found.is_ok() { "a config" } else { "a config that cannot be used" }
     ));
-    Some(("smbios".to_owned(), found))
+    Some(plain("smbios", found))
 }
 
 fn in_fw_cfg(entry: &Path, looked: &mut Vec<String>) -> Option<Hit> {
@@ -156,47 +185,66 @@ fn in_fw_cfg(entry: &Path, looked: &mut Vec<String>) -> Option<Hit> {
         Some(Ok(bytes)) => format!("{PLACE}: {} bytes", bytes.len()),
         Some(Err(e)) => format!("{PLACE}: {e}"),
     });
-    found.map(|bytes| ("fw_cfg".to_owned(), bytes))
+    found.map(|bytes| plain("fw_cfg", bytes))
 }
 
 fn on_disks(disks: &[(String, Result<Disk, String>)], looked: &mut Vec<String>) -> Option<Hit> {
-    let mut hits: Vec<(&str, Result<Vec<u8>, String>)> = Vec::new();
+    let mut hits: Vec<(Kind, &str, Said)> = Vec::new();
     for (name, disk) in disks {
         let volume = match disk {
-            Ok(disk) => nocloud::probe(disk),
+            Ok(disk) => volume::probe(disk),
             Err(e) => Volume::Other(format!("not readable: {e}")),
         };
         match volume {
-            Volume::Other(what) => looked.push(format!("NoCloud: {name}: {what}")),
-            Volume::Config(content) => {
-                looked.push(format!(
-                    "NoCloud: {name}: labelled {}{}",
-                    nocloud::LABEL,
-                    if content.is_ok() { ", with user-data" } else { ", but its user-data cannot be read" }
-                ));
+            Volume::Other(what) => looked.push(format!("NoCloud, config drive: {name}: {what}")),
+            Volume::Seed(kind, said) => {
+                looked.push(format!("{}: {name}: labelled {}, {}", kind.title(), kind.label(), holds(&said)));
                 // A hybrid image shows the same volume as a disk and as its first partition.
-                let same = |(other, theirs): &(&str, Result<Vec<u8>, String>)| {
-                    name.starts_with(other) && *theirs == content
+                let same = |(of, other, theirs): &(Kind, &str, Said)| {
+                    *of == kind && name.starts_with(other) && *theirs == *said
                 };
                 if !hits.iter().any(same) {
-                    hits.push((name, content));
+                    hits.push((kind, name, *said));
                 }
             }
         }
     }
     if disks.is_empty() {
-        looked.push("NoCloud: no disk but Berth's own".to_owned());
+        looked.push("NoCloud, config drive: no disk but Berth's own".to_owned());
     }
-    match hits.len() {
-        0 => None,
-        1 => hits.pop().map(|(name, content)| (format!("nocloud ({name})"), content)),
-        _ => {
-            let names: Vec<&str> = hits.iter().map(|(name, _)| *name).collect();
-            let names = names.join(" and ");
-            let why = format!("both are labelled {}; detach the one that is not meant", nocloud::LABEL);
-            Some((format!("nocloud ({names})"), Err(why)))
-        }
-    }
+    let kind = hits.iter().map(|(kind, ..)| *kind).min()?;
+    let mut hits: Vec<(&str, Said)> =
+        hits.into_iter().filter(|(of, ..)| *of == kind).map(|(_, name, said)| (name, said)).collect();
+    let names: Vec<&str> = hits.iter().map(|(name, _)| *name).collect();
+    let place =
+        Place { name: format!("{} ({})", kind.source(), names.join(" and ")), source: Some(kind.source()) };
+    let said = match hits.len() {
+        1 => hits.pop()?.1,
+        // Whoever wrote either may come in; nobody knows which is meant.
+        _ => Said {
+            trouble: vec![format!("both are labelled {}; detach the one that is not meant", kind.label())],
+            keys: hits.into_iter().flat_map(|(_, said)| said.keys).collect(),
+            ..Said::default()
+        },
+    };
+    Some((place, said))
+}
+
+/// What a volume holds, for the list of what was looked at.
+fn holds(said: &Said) -> String {
+    let what = [
+        ("user-data", said.user_data.is_some()),
+        ("an instance id", said.id.is_some()),
+        ("keys", !said.keys.is_empty()),
+        ("a network", said.network.is_some()),
+    ];
+    let what: Vec<&str> = what.into_iter().filter_map(|(word, there)| there.then_some(word)).collect();
+    let what = if what.is_empty() {
+        "with nothing that can be used".to_owned()
+    } else {
+        format!("with {}", what.join(", "))
+    };
+    if said.trouble.is_empty() { what } else { format!("{what}; not all of it can be read") }
 }
 
 fn bounded(lines: Vec<String>) -> Vec<String> {
@@ -207,15 +255,6 @@ fn bounded(lines: Vec<String>) -> Vec<String> {
         lines.push(format!("and {more} more places"));
     }
     lines
-}
-
-fn cut(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        let end = (0..=most).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }
 
 #[cfg(test)]

@@ -111,11 +111,47 @@ impl Given {
     }
 }
 
+/// What the firmware says of the machine: type 1, "System Information".
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct System {
+    /// Manufacturer.
+    pub vendor: String,
+    /// Product name.
+    pub product: String,
+    /// Serial number.
+    pub serial: String,
+    /// The UUID in both byte orders, 32 hex digits each: firmware older than SMBIOS 2.6 has the other one.
+    pub uuids: Vec<String>,
+}
+
+/// Looks for it; nothing of what cannot be read.
+pub fn system(tables: &[u8]) -> System {
+    let Some((_, fields, strings)) = structures(tables).flatten().find(|(kind, ..)| *kind == 1) else {
+        return System::default();
+    };
+    let strings: Vec<&[u8]> = strings.split(|b| *b == 0).collect();
+    let text = |at: usize| {
+        let number = fields.get(at).copied().map_or(0, usize::from);
+        let bytes = number.checked_sub(1).and_then(|n| strings.get(n)).copied().unwrap_or_default();
+        String::from_utf8_lossy(&bytes[..bytes.len().min(STRING_BYTES)]).trim().to_owned()
+    };
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let uuids = fields.get(8..24).map(|big| {
+        let mut little = big.to_vec();
+        [0..4, 4..6, 6..8].into_iter().for_each(|part| little[part].reverse());
+        vec![hex(big), hex(&little)]
+    });
+    System { vendor: text(4), product: text(5), serial: text(7), uuids: uuids.unwrap_or_default() }
+}
+
+/// Bytes of a string of type 1 that are looked at.
+const STRING_BYTES: usize = 1024;
+
 /// All strings of all type 11 structures.
 fn strings(tables: &[u8]) -> impl Iterator<Item = Result<&[u8], String>> {
     structures(tables).flat_map(|structure| {
         let (strings, error) = match structure {
-            Ok((11, strings)) => (Some(strings), None),
+            Ok((11, _, strings)) => (Some(strings), None),
             Ok(_) => (None, None),
             Err(e) => (None, Some(Err(e))),
         };
@@ -123,9 +159,9 @@ fn strings(tables: &[u8]) -> impl Iterator<Item = Result<&[u8], String>> {
     })
 }
 
-/// Type and string area of each structure: header (type, length, handle), formatted area, then strings, each ended
+/// Type, formatted area and string area of each structure: header (type, length, handle), formatted area, then strings, each ended
 /// by a zero and all of them by another (SMBIOS 3, section 6.1). A table may end without its end mark.
-fn structures(tables: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), String>> {
+fn structures(tables: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8], &[u8]), String>> {
     let mut rest = Some(tables);
     std::iter::from_fn(move || {
         let bytes = rest.take().filter(|bytes| bytes.len() >= 4 && bytes[0] != 127)?;
@@ -135,12 +171,13 @@ fn structures(tables: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), String>
         let Some(strings) = bytes.get(formatted..).filter(|_| formatted >= 4) else { return damaged() };
         let Some(end) = strings.windows(2).position(|pair| pair == [0, 0]) else { return damaged() };
         rest = strings.get(end + 2..);
-        Some(Ok((bytes[0], &strings[..end])))
+        Some(Ok((bytes[0], &bytes[..formatted], &strings[..end])))
     })
 }
 
 /// For fuzzing.
 pub fn fuzz(bytes: &[u8]) {
+    let _ = crate::providers::of(&system(bytes));
     if let Ok(Found::Config(given)) = find(bytes) {
         let _ = given.decode();
     }

@@ -1,11 +1,11 @@
 //! The worker: searches once, tells PID 1, ends.
 
 use crate::disk::Disk;
-use crate::search::{Outcome, Places, search};
+use crate::search::{Found, Outcome, Places, search};
 use crate::{fwcfg, limits, smbios};
 use berth_units::control::client::Client;
 use berth_units::control::sealed::sealed;
-use berth_units::control::{FromWorker, ToInit};
+use berth_units::control::{FromWorker, ToInit, ToWorker};
 use berth_units::{given, paths};
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 /// `berth worker meta`.
 pub fn run() -> ExitCode {
-    let told = Client::worker().and_then(|client| {
+    let told = Client::worker().and_then(|mut client| {
         let fds = given::block_fds();
         let places = Places {
             seed: paths::SEED.into(),
@@ -22,7 +22,12 @@ pub fn run() -> ExitCode {
             fw_cfg: fwcfg::ENTRY.into(),
             disks: disks(&fds),
         };
-        tell(&client, search(&places))?;
+        let uuid = loop {
+            if let (ToWorker::Look { uuid }, _) = client.recv()? {
+                break uuid;
+            }
+        };
+        tell(&client, search(&places, uuid.as_deref()))?;
         client.finish()
     });
     match told {
@@ -43,18 +48,25 @@ fn disks(fds: &str) -> Vec<(String, Result<Disk, String>)> {
     given::block_devices(fds, limits::DISKS).into_iter().map(open).collect()
 }
 
-/// Tells what came of the search, and that the work is done.
-fn tell(client: &Client, outcome: Outcome) -> io::Result<()> {
-    match outcome {
-        Outcome::Found { source, text, looked } => {
+/// Tells what came of a search, and that the work is done.
+pub fn tell(client: &Client, outcome: Outcome) -> io::Result<()> {
+    let Outcome { found, looked, notes } = outcome;
+    match found {
+        Found::Config { source, text } => {
             let text = sealed("berth.toml", &text)?;
-            let message = ToInit::Worker(FromWorker::ConfigFound { source, looked });
+            let message = ToInit::Worker(FromWorker::ConfigFound { source, looked, notes });
             client.send(&message, &[text.as_fd()])?;
         }
-        Outcome::Refused { source, report, keys, looked } => {
-            client.tell(FromWorker::ConfigRefused { source, report, keys, looked })?;
+        Found::Refused { source, report, salvage } => {
+            let message = ToInit::Worker(FromWorker::ConfigRefused { source, report, looked, notes });
+            let salvage = if salvage.is_empty() { None } else { Some(sealed("salvage", &salvage)?) };
+            let fds: Vec<_> = salvage.iter().map(AsFd::as_fd).collect();
+            client.send(&message, &fds)?;
         }
-        Outcome::None { looked } => client.tell(FromWorker::ConfigNone { looked })?,
+        Found::None { cloud } => {
+            let cloud = cloud.map(str::to_owned);
+            client.tell(FromWorker::ConfigNone { looked, notes, cloud })?;
+        }
     }
     client.tell(FromWorker::Ready)
 }

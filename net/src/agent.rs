@@ -246,7 +246,9 @@ impl Agent {
             }
             ToWorker::Names { names } => self.names.set_table(names),
             // Other workers' messages.
-            ToWorker::Prepare { .. }
+            ToWorker::Look { .. }
+            | ToWorker::AskCloud { .. }
+            | ToWorker::Prepare { .. }
             | ToWorker::Access { .. }
             | ToWorker::Registries { .. }
             | ToWorker::Time { .. }

@@ -2,17 +2,19 @@
 //!
 //! [`parse`] checks what can be told from the text alone, [`check_together`] what depends on the OS image's own
 //! units; [`check`] does both and reports all at once. Nothing of a config that is refused is used,
-//! except who may ask about it: [`access_keys`].
+//! except what makes the machine reachable: [`salvage`].
 
-mod access;
 mod contents;
 mod docker;
 pub mod edit;
+mod instance;
+mod salvage;
 mod trust;
 mod update;
 
 pub use crate::schema::keys::check as check_key;
-pub use access::access_keys;
+pub use instance::string as toml_string;
+pub use salvage::salvage;
 
 use crate::control::API_PORT;
 use crate::diag::{Diagnostic, Report, quote};
@@ -192,6 +194,7 @@ pub(crate) const CONFIG_FILE: &[Section<MachineConfig>] = &[
         ],
     },
     trust::SECTION,
+    instance::SECTION,
     update::SECTION,
     Section {
         name: "proxy",
@@ -335,6 +338,7 @@ fn read(file_name: &str, bytes: &[u8], system: Option<&[Unit]>) -> Result<Machin
     }
     text::merge(&mut reader, errors);
     reader.report.finish()?;
+    instance::settle(&mut config);
     Ok(config)
 }
 

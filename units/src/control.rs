@@ -280,6 +280,20 @@ pub enum Reply {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "kebab-case")]
 pub enum ToWorker {
+    /// To meta: look for a config. Comes once, after Hello.
+    Look {
+        /// The machine's SMBIOS UUID, 32 hex digits, if it has one.
+        uuid: Option<String>,
+    },
+    /// To cloud: ask the machine's cloud. Comes once, after Hello.
+    AskCloud {
+        /// As meta has said.
+        cloud: String,
+        /// As for meta.
+        uuid: Option<String>,
+        /// Seconds until it gives up.
+        deadline_s: u64,
+    },
     /// To the store: make this image ready, then write its description to the index.
     Prepare {
         /// Image reference.
@@ -508,29 +522,40 @@ pub enum FromWorker {
         /// Why.
         error: String,
     },
-    /// From meta: a config was found. One descriptor rides along: a sealed memfd with the text (at most
+    /// From meta or cloud: a config was found. One descriptor rides along: a sealed memfd with the text (at most
     /// [`crate::limits::CONFIG_BYTES`]), already decoded. PID 1 checks it again, stores and applies it.
     ConfigFound {
         /// `smbios`, `fw_cfg`, `nocloud (vdb)`.
         source: String,
         /// What was looked for, in order, and what was found, one line each.
         looked: Vec<String>,
+        /// What of it has no effect, or another one than its author may think, one line each.
+        #[serde(default)]
+        notes: Vec<String>,
     },
-    /// From meta: a config was found and is not usable.
+    /// From meta or cloud: a config was found and is not usable. One descriptor may ride along: a sealed memfd with what makes
+    /// the machine reachable all the same, as a config, see [`crate::config::salvage`].
     ConfigRefused {
         /// As above.
         source: String,
         /// The whole report.
         report: String,
-        /// Who may ask about it all the same, see [`crate::config::access_keys`].
-        keys: Vec<String>,
         /// As above.
         looked: Vec<String>,
+        /// As above.
+        #[serde(default)]
+        notes: Vec<String>,
     },
-    /// From meta: nothing was found.
+    /// From meta or cloud: nothing was found.
     ConfigNone {
         /// As above.
         looked: Vec<String>,
+        /// As above.
+        #[serde(default)]
+        notes: Vec<String>,
+        /// The cloud that the firmware says this is, which may be asked: `ec2`, `gce`.
+        #[serde(default)]
+        cloud: Option<String>,
     },
     /// From the API server: it listens, and this is its key (`sha256:<hex of the SPKI>`), for the console.
     ApiKey {

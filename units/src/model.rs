@@ -484,6 +484,8 @@ pub struct MachineConfig {
     pub hostname: Option<String>,
     /// `[access] keys`: OpenSSH public key lines of the operators.
     pub access_keys: Vec<String>,
+    /// `[instance]`: what a cloud or a volume said of this machine. Its name and keys are in `hostname` and `access_keys` too.
+    pub instance: Option<Instance>,
     /// `[network]`.
     pub network: MachineNetwork,
     /// `[time] servers`: names or addresses, each with a port if it is not 123. `None`: DHCP's, or everybody's.
@@ -502,6 +504,21 @@ pub struct MachineConfig {
     pub files: BTreeMap<String, Secret>,
     /// `[units.<name>]`.
     pub units: Vec<Unit>,
+}
+
+/// `[instance]` of the machine config.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Instance {
+    /// `source`: `nocloud`, `config-drive`, `ec2`, `gce`.
+    pub source: String,
+    /// `id`: what the source calls the instance.
+    pub id: Option<String>,
+    /// `uuid`: SMBIOS's when the source was asked, 32 hex digits.
+    pub uuid: Option<String>,
+    /// `hostname`: the machine's name, unless the config has another.
+    pub hostname: Option<String>,
+    /// `keys`: valid beside those of `[access]`.
+    pub keys: Vec<String>,
 }
 
 /// `[registries]`, `[proxy]` and `[trust]` of the machine config; serialisable because PID 1 hands it to the fetcher.

@@ -224,6 +224,8 @@ pub fn config() -> ConfigStatus {
         source: "nocloud (vdb)".into(),
         sha256: "ef".repeat(32),
         looked: vec!["smbios: nothing".into(), "nocloud: user-data on vdb".into()],
+        notes: vec!["vendor-data is not applied".into()],
+        instance: "i-0123 (nocloud)".into(),
         report: "user-data:7:1: unknown field \"memroy\" in [resources]; did you mean \"memory\"?\n".into(),
         note: "1 access key of it is valid until a config is applied".into(),
         reload: Some(ConfigReload {

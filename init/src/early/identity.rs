@@ -29,8 +29,7 @@ pub struct MachineId {
 
 /// Finds it, or makes one.
 pub fn machine_id() -> MachineId {
-    let known = files::line("/sys/class/dmi/id/product_uuid").as_deref().and_then(from_smbios);
-    if let Some(id) = known.or_else(|| files::line(id_path()).filter(|id| is_id(id))) {
+    if let Some(id) = smbios().or_else(|| files::line(id_path()).filter(|id| is_id(id))) {
         return MachineId { id, is_new: false };
     }
     let mut random = [0; 16];
@@ -42,6 +41,11 @@ pub fn machine_id() -> MachineId {
     random[6] = random[6] & 0x0f | 0x40;
     random[8] = random[8] & 0x3f | 0x80;
     MachineId { id: berth_updater::verity::to_hex(&random), is_new: true }
+}
+
+/// SMBIOS's UUID, if the machine's maker has set one: 32 hex digits.
+pub fn smbios() -> Option<String> {
+    files::line("/sys/class/dmi/id/product_uuid").as_deref().and_then(from_smbios)
 }
 
 /// Keeps a new id. Blocks; for a child.

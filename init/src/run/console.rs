@@ -79,6 +79,20 @@ pub fn report(text: &str) -> String {
     format!("         {text}")
 }
 
+/// The kept config was made for another machine.
+pub fn config_of_another(instance: &str) -> String {
+    line("config", format_args!("kept, but of another machine, {instance}: looked for anew"))
+}
+
+/// The cloud is asked.
+pub fn cloud_asked(cloud: &str, limit: Duration) -> String {
+    let seconds = limit.as_secs();
+    line(
+        "config",
+        format_args!("none here; the firmware says that this is {cloud}: asked for {seconds} s at most"),
+    )
+}
+
 /// No config anywhere.
 pub fn config_none() -> String {
     line("config", "none found: DHCP on every interface, no units; looked for:")

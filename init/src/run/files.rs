@@ -170,7 +170,7 @@ pub fn system_units(folder: &Path) -> Vec<Unit> {
 /// The checker, as the supervisor wants it.
 pub fn check(text: &[u8], system: &[Unit]) -> Result<berth_units::model::MachineConfig, Refused> {
     config::check("berth.toml", text, system)
-        .map_err(|report| Refused { report: report.to_string(), keys: config::access_keys(text) })
+        .map_err(|report| Refused { report: report.to_string(), salvage: config::salvage(text).into_bytes() })
 }
 
 #[cfg(test)]

@@ -5,6 +5,11 @@ use std::time::Duration;
 /// How long meta may look for a machine config before the machine goes on without one: volumes on slow disks are
 /// read in a second or two.
 pub const CONFIG_SEARCH: Duration = Duration::from_secs(10);
+/// How long a cloud's metadata service may take to answer: clouds say that a minute or two happen, and cloud-init's users wait as
+/// long at most.
+pub const METADATA_DEADLINE: Duration = Duration::from_secs(300);
+/// What `berth.metadata_deadline=` may say, seconds.
+pub const METADATA_DEADLINE_RANGE: std::ops::RangeInclusive<u64> = 1..=3600;
 /// A slot that is not healthy after this is not good. Slow disks and emulated CPUs need about 20 s.
 pub const HEALTH_DEADLINE: Duration = Duration::from_secs(90);
 /// After this, boot records that could not be written are tried again.
@@ -102,6 +107,8 @@ pub const TEXT_BYTES: usize = 1024;
 pub const REPORT_BYTES: usize = 48 * 1024;
 /// Lines of the list of what was looked for.
 pub const LOOKED_LINES: usize = 32;
+/// Lines on what of a config has no effect; a `#cloud-config` has some dozens of keys.
+pub const NOTES: usize = 64;
 /// Life-cycle events handled in one pass; a livelock between units ends here and is logged.
 pub const EVENTS_PER_PASS: usize = 20_000;
 /// Steps of the timeline kept for `berth boot-times`.

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `api` | every [`Request`]; as a worker: Hello, Ready, Status, ApiKey |
 //! | `net` | Hello, Ready, Status, Addresses, Attached, AttachFailed |
-//! | `meta` | Hello, Ready, Status, ConfigFound, ConfigRefused, ConfigNone |
+//! | `meta`, `cloud` | Hello, Ready, Status, ConfigFound, ConfigRefused, ConfigNone |
 //! | `store` | Hello, Ready, Status, Prepared, PrepareFailed, Collected, Loaded |
 //! | `fetch` | Hello, Ready, Status, Fetched, FetchFailed, FetchProgress |
 //! | `update` | Hello, Ready, Status, UpdateOffer, UpdateProgress, UpdateWritten, UpdateFailed |
@@ -16,7 +16,7 @@
 
 use super::limits;
 use super::reactor::{Reactor, Source, Watch};
-use super::supervisor::{API, FETCH, META, NET, STORE, TIME, UPDATE};
+use super::supervisor::{API, CLOUD, FETCH, META, NET, STORE, TIME, UPDATE};
 use berth_units::control::{FromWorker, Reply, Request, ToInit, ToWorker, packet, sealed};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -65,7 +65,7 @@ pub fn may_say(unit: &str, message: &ToInit) -> bool {
             }
             FromWorker::ConfigFound { .. }
             | FromWorker::ConfigRefused { .. }
-            | FromWorker::ConfigNone { .. } => unit == META,
+            | FromWorker::ConfigNone { .. } => matches!(unit, META | CLOUD),
             FromWorker::Prepared { .. }
             | FromWorker::PrepareFailed { .. }
             | FromWorker::Collected { .. }
@@ -436,7 +436,7 @@ mod tests {
         let cases = [
             (NET, ToInit::Request(Request::Reboot)),
             (STORE, ToInit::Worker(FromWorker::Attached { unit: "web".into(), address })),
-            (NET, ToInit::Worker(FromWorker::ConfigNone { looked: vec![] })),
+            (NET, ToInit::Worker(FromWorker::ConfigNone { looked: vec![], notes: vec![], cloud: None })),
             (META, ToInit::Worker(FromWorker::ApiKey { fingerprint: String::new(), port: 1 })),
             (API, ToInit::Worker(FromWorker::Prepared { reference: String::new() })),
             // Not its turn.

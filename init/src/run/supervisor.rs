@@ -47,7 +47,7 @@ use berth_units::health::{self as unit_health, Checks};
 use berth_units::image::PreparedImage;
 use berth_units::instances;
 use berth_units::lifecycle::{Event, Life, State};
-use berth_units::model::{MachineConfig, MachineNetwork, Origin, RegistrySettings, Unit};
+use berth_units::model::{Instance, MachineConfig, MachineNetwork, Origin, RegistrySettings, Unit};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::ops::Bound;
@@ -57,6 +57,8 @@ use std::time::Duration;
 pub const NET: &str = "net";
 /// The metadata reader's unit.
 pub const META: &str = "meta";
+/// The unit that asks a cloud's metadata service.
+pub const CLOUD: &str = "cloud";
 /// The image store's unit.
 pub const STORE: &str = "store";
 /// The unit that asks registries.
@@ -81,6 +83,10 @@ pub struct Facts {
     pub hostname: String,
     /// 32 hex digits, the same for ever.
     pub machine_id: String,
+    /// SMBIOS's UUID, 32 hex digits, if its maker has set one.
+    pub uuid: Option<String>,
+    /// How long a cloud's metadata service may take to answer.
+    pub metadata_deadline: Duration,
     /// The slot that does not run: `a` or `b`.
     pub other_slot: String,
     /// Why this machine takes no updates, if it does not.
@@ -109,8 +115,8 @@ pub type Check = fn(&[u8], &[Unit]) -> Result<MachineConfig, Refused>;
 pub struct Refused {
     /// What is wrong with it.
     pub report: String,
-    /// Who may ask about it: its keys, as far as they are beyond doubt.
-    pub keys: Vec<String>,
+    /// What of it makes the machine reachable, as a config; empty: nothing.
+    pub salvage: Vec<u8>,
 }
 
 /// One unit and what became of it.
@@ -211,6 +217,12 @@ pub struct Supervisor {
     unconfirmed: Option<apply::Unconfirmed>,
     network: MachineNetwork,
     keys: Vec<String>,
+    /// What a cloud or a volume said of this machine.
+    instance: Option<Instance>,
+    /// The cloud that the firmware says this is.
+    cloud: Option<String>,
+    /// The kept config, should it be another machine's.
+    kept_of_another: Option<(Vec<u8>, MachineConfig)>,
     hostname: String,
     addresses: Vec<(String, String)>,
     idle: idle::Idle,
@@ -264,6 +276,9 @@ impl Supervisor {
             unconfirmed: None,
             network: MachineNetwork::default(),
             keys: Vec::new(),
+            instance: None,
+            cloud: None,
+            kept_of_another: None,
             addresses: Vec::new(),
             idle: idle::Idle::default(),
             images: images::Wanted::default(),

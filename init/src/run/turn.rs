@@ -11,7 +11,7 @@ use super::reactor::{Reactor, Source};
 use super::supervisor::{Facts, Supervisor};
 use super::trials::Trials;
 use super::{files, kept, last, limits, log as lines};
-use crate::early::{Booted, State, Uevent, console, fail};
+use crate::early::{Booted, State, Uevent, console, fail, identity};
 use berth_units::control::FromWorker;
 use berth_units::lifecycle::Exit;
 use berth_units::paths;
@@ -353,7 +353,9 @@ impl Loop {
                 }
                 Said::Worker { unit, message, fds } => {
                     let text = match message {
-                        FromWorker::ConfigFound { .. } => peers::config_of(fds.into_iter().next(), &unit),
+                        FromWorker::ConfigFound { .. } | FromWorker::ConfigRefused { .. } => {
+                            peers::config_of(fds.into_iter().next(), &unit)
+                        }
                         _ => None,
                     };
                     self.machine.inbox.push_back(Input::Worker { unit, message, text });
@@ -367,6 +369,8 @@ impl Loop {
 fn facts(booted: &Booted) -> Facts {
     let asked = booted.cmdline.number("berth.health-deadline").map(u64::from);
     let deadline = asked.filter(|seconds| limits::HEALTH_DEADLINE_RANGE.contains(seconds));
+    let waits = booted.cmdline.number("berth.metadata_deadline").map(u64::from);
+    let waits = waits.filter(|seconds| limits::METADATA_DEADLINE_RANGE.contains(seconds));
     let other = booted.slot.other();
     let record = booted.record_found.as_ref();
     Facts {
@@ -381,6 +385,8 @@ fn facts(booted: &Booted) -> Facts {
         },
         hostname: booted.hostname.clone(),
         machine_id: booted.machine_id.clone(),
+        uuid: identity::smbios(),
+        metadata_deadline: waits.map_or(limits::METADATA_DEADLINE, Duration::from_secs),
         on_trial: booted.start == Start::Trial,
         trial_left: record.and_then(|record| record.trial).is_some_and(|t| t.slot == other),
         tried: record.is_some_and(|record| was_tried(record, other)),

@@ -47,7 +47,7 @@ fn torn_and_lying_volumes_are_told() {
         bytes[at..at + value.len()].copy_from_slice(value);
         read(&bytes).map_err(|e| e.to_string())
     };
-    assert!(with(ROOT + 10, &u32::MAX.to_le_bytes()).unwrap_err().contains("root folder has"));
+    assert!(with(ROOT + 10, &u32::MAX.to_le_bytes()).unwrap_err().contains("a folder of it has"));
     assert!(with(ROOT + 2, &u32::MAX.to_le_bytes()).unwrap_err().contains("beyond its end"));
     assert!(with(16 * SECTOR + 128, &[0, 0]).unwrap_err().contains("only 2048"));
     // A folder that is its own descriptor: no records of this shape.

@@ -3,6 +3,7 @@ use crate::samples::{CONFIG, sample};
 use crate::smbios::tests::tables;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use berth_units::config;
 
 struct Machine {
     dir: tempfile::TempDir,
@@ -31,25 +32,26 @@ impl Machine {
     }
 
     fn search(self) -> Outcome {
-        search(&Places {
+        let places = Places {
             seed: self.dir.path().join("seed"),
             smbios: self.dir.path().join("DMI"),
             fw_cfg: self.dir.path().to_owned(),
             disks: self.disks,
-        })
+        };
+        search(&places, Some(&"1".repeat(32)))
     }
 
     fn refused(self) -> (String, String) {
-        match self.search() {
-            Outcome::Refused { source, report, .. } => (source, report),
+        match self.search().found {
+            Found::Refused { source, report, .. } => (source, report),
             other => panic!("{other:?}"),
         }
     }
 }
 
 fn source(outcome: &Outcome) -> &str {
-    match outcome {
-        Outcome::Found { source, text, .. } => {
+    match &outcome.found {
+        Found::Config { source, text } => {
             assert!(text.starts_with(b"format = 1"));
             source
         }
@@ -87,23 +89,34 @@ fn every_place_has_its_line() {
         .disk("sr0", &sample("rock-joliet.iso"));
     let mut machine = machine;
     machine.disks.push(("sr1".to_owned(), Err("No medium found".to_owned())));
-    let Outcome::Found { source, looked, .. } = machine.search() else { panic!("not found") };
+    let Outcome { found: Found::Config { source, text }, looked, notes } = machine.search() else {
+        panic!("not found")
+    };
     assert_eq!(source, "nocloud (sr0)");
+    let instance = config::parse("x", &text).unwrap().instance.unwrap();
+    assert_eq!((instance.source.as_str(), instance.id.as_deref()), ("nocloud", Some("sample")));
+    assert_eq!(instance.uuid, Some("1".repeat(32)));
+    assert!(notes.is_empty(), "{notes:?}");
     assert_eq!(
         looked,
         [
             "laid for this start: nothing",
+            "kernel command line: holds no config",
             "SMBIOS type 11: this machine has no SMBIOS tables",
             "fw_cfg opt/berth/config: not there",
-            "NoCloud: vdb: neither vfat nor iso9660",
-            "NoCloud: vdc: vfat labelled \"DATA\"",
-            "NoCloud: sr0: labelled cidata, with user-data",
-            "NoCloud: sr1: not readable: No medium found",
+            "NoCloud, config drive: vdb: neither vfat nor iso9660",
+            "NoCloud, config drive: vdc: vfat labelled \"DATA\"",
+            "NoCloud: sr0: labelled cidata, with user-data, an instance id",
+            "NoCloud, config drive: sr1: not readable: No medium found",
         ]
     );
-    let Outcome::None { looked } = Machine::new().smbios("x").search() else { panic!("found") };
-    assert_eq!(looked[1], "SMBIOS type 11: no berth.config among 1 strings");
-    assert_eq!(looked[3], "NoCloud: no disk but Berth's own");
+    let Outcome { found: Found::None { cloud: None }, looked, .. } = Machine::new().smbios("x").search()
+    else {
+        panic!("found")
+    };
+    assert_eq!(looked[2], "SMBIOS type 11: no berth.config among 1 strings");
+    assert_eq!(looked[4], "NoCloud, config drive: no disk but Berth's own");
+    assert_eq!(looked[5], "cloud: none that the firmware names and Berth knows");
 }
 
 #[test]
@@ -124,7 +137,7 @@ fn source_of(machine: Machine) -> String {
 #[test]
 fn a_volume_without_a_usable_file_is_refused() {
     let (_, report) = Machine::new().disk("vdb", &sample("empty.img")).refused();
-    assert!(report.contains("no file user-data"), "{report}");
+    assert!(report.contains("neither user-data nor meta-data"), "{report}");
     let torn = &sample("rock.iso")[..20 * 2048];
     let (source, report) = Machine::new().disk("vdb", torn).refused();
     assert!(source == "nocloud (vdb)" && report.contains("cut short"), "{report}");
@@ -142,8 +155,11 @@ fn the_checkers_whole_report_is_handed_on() {
         format!("ssh-ed25519 {} me", STANDARD.encode(&body))
     });
     let text = format!("format = 1\nhostnam = \"a\"\naccess.keys = {keys:?}\n");
-    match Machine::new().fw_cfg(text.as_bytes()).search() {
-        Outcome::Refused { keys: found, .. } => assert_eq!(found, keys, "who wrote it may ask about it"),
+    match Machine::new().fw_cfg(text.as_bytes()).search().found {
+        Found::Refused { salvage, .. } => {
+            let found = config::parse("salvage", &salvage).unwrap().access_keys;
+            assert_eq!(found, keys, "who wrote it may ask about it");
+        }
         other => panic!("{other:?}"),
     }
     for (bytes, why) in [
@@ -159,8 +175,8 @@ fn the_checkers_whole_report_is_handed_on() {
 
 #[test]
 fn a_cloud_config_is_translated() {
-    match Machine::new().fw_cfg(b"#cloud-config\nhostname: a\n").search() {
-        Outcome::Found { text, .. } => assert_eq!(text, b"format = 1\nhostname = \"a\"\n"),
+    match Machine::new().fw_cfg(b"#cloud-config\nhostname: a\n").search().found {
+        Found::Config { text, .. } => assert_eq!(text, b"format = 1\nhostname = \"a\"\n"),
         other => panic!("{other:?}"),
     }
 }
@@ -171,11 +187,10 @@ fn lines_and_reports_are_bounded() {
     for n in 0..200 {
         machine.disks.push((format!("vd{n}"), Err("x".repeat(1000))));
     }
-    let Outcome::None { looked } = machine.search() else { panic!("found") };
+    let looked = machine.search().looked;
     assert_eq!(looked.len(), limits::LOOKED_LINES + 1);
     assert!(looked.iter().all(|line| line.len() <= limits::LINE_BYTES + 3));
-    assert_eq!(few(vec!["x".repeat(100); 512]).len(), limits::KEYS_BYTES / 100);
-    let most =
-        limits::REPORT_BYTES + limits::KEYS_BYTES + (limits::LOOKED_LINES + 1) * (limits::LINE_BYTES + 8);
+    let lines = limits::LOOKED_LINES + limits::NOTES + 2;
+    let most = limits::REPORT_BYTES + lines * (limits::LINE_BYTES + 8);
     assert!(most < berth_units::limits::MESSAGE_BYTES * 3 / 4, "room for what JSON adds");
 }

@@ -19,19 +19,27 @@ fn told(outcome: Outcome) -> Vec<(FromWorker, Vec<OwnedFd>)> {
         .collect()
 }
 
-#[test]
-fn a_config_goes_over_sealed() {
-    let outcome =
-        Outcome::Found { source: "fw_cfg".into(), text: b"format = 1\n".to_vec(), looked: vec!["x".into()] };
-    let mut packets = told(outcome);
-    let (message, fds) = &mut packets[0];
-    assert!(
-        matches!(message, FromWorker::ConfigFound { source, looked } if source == "fw_cfg" && looked.len() == 1)
-    );
+fn outcome(found: Found) -> Outcome {
+    Outcome { found, looked: vec!["x".into()], notes: vec!["n".into()] }
+}
+
+fn text(fds: &mut Vec<OwnedFd>) -> (File, String) {
     let mut file = File::from(fds.remove(0));
     let mut text = String::new();
     file.rewind().unwrap();
     file.read_to_string(&mut text).unwrap();
+    (file, text)
+}
+
+#[test]
+fn a_config_goes_over_sealed() {
+    let found = Found::Config { source: "fw_cfg".into(), text: b"format = 1\n".to_vec() };
+    let mut packets = told(outcome(found));
+    let (message, fds) = &mut packets[0];
+    assert!(
+        matches!(message, FromWorker::ConfigFound { source, looked, notes } if source == "fw_cfg" && looked == &["x"] && notes == &["n"])
+    );
+    let (mut file, text) = text(fds);
     assert_eq!(text, "format = 1\n");
     assert!(file.write_all(b"x").is_err() && file.set_len(1).is_err());
     assert!(matches!(packets[1].0, FromWorker::Ready));
@@ -39,13 +47,19 @@ fn a_config_goes_over_sealed() {
 
 #[test]
 fn nothing_and_refusals_are_told() {
-    let packets = told(Outcome::None { looked: vec!["x".into()] });
-    assert!(matches!(&packets[0].0, FromWorker::ConfigNone { looked } if looked.len() == 1));
-    let (source, report, keys) = ("s".into(), "r".into(), vec!["k".into()]);
-    let outcome = Outcome::Refused { source, report, keys, looked: vec![] };
+    let packets = told(outcome(Found::None { cloud: Some("ec2") }));
     assert!(
-        matches!(&told(outcome)[0].0, FromWorker::ConfigRefused { report, keys, .. } if report == "r" && keys == &["k"])
+        matches!(&packets[0].0, FromWorker::ConfigNone { looked, cloud, .. } if looked == &["x"] && cloud.as_deref() == Some("ec2"))
     );
+    for (salvage, rides) in [("format = 1\n", true), ("", false)] {
+        let found = Found::Refused { source: "s".into(), report: "r".into(), salvage: salvage.into() };
+        let mut packets = told(outcome(found));
+        assert!(matches!(&packets[0].0, FromWorker::ConfigRefused { report, .. } if report == "r"));
+        assert_eq!(!packets[0].1.is_empty(), rides);
+        if rides {
+            assert_eq!(text(&mut packets[0].1).1, salvage);
+        }
+    }
 }
 
 #[test]

@@ -206,6 +206,12 @@ pub struct ConfigStatus {
     pub sha256: String,
     /// What was looked for, in order, and what was found, one line each.
     pub looked: Vec<String>,
+    /// What of it has no effect, or another one than its author may think, one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// The instance's id and who says so: `i-0123456789abcdef0 (ec2)`. Empty if nobody has said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub instance: String,
     /// The checker's report, as `berth` prints it.
     pub report: String,
     /// What follows from it beside the state: whom a refused config lets in. Empty when there is nothing to add.
@@ -272,6 +278,9 @@ pub struct ConfigReload {
     pub sha256: String,
     /// As in [`ConfigStatus`].
     pub looked: Vec<String>,
+    /// As in [`ConfigStatus`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What is wrong with it, or what failed.
     pub report: String,
 }

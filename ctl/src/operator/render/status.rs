@@ -110,7 +110,7 @@ pub fn slots(slots: &SlotsStatus, style: Style) -> String {
 pub fn config(config: &ConfigStatus, style: Style) -> String {
     let (sentence, tone) = match config.state.as_str() {
         "applied" => (format!("config applied, from {}", config.source), Tone::Good),
-        "refused" => (format!("config from {} REFUSED, nothing of it is applied", config.source), Tone::Bad),
+        "refused" => (format!("config from {} REFUSED, no unit of it runs", config.source), Tone::Bad),
         "none" => ("no config found".to_owned(), Tone::Notice),
         "reading" => ("still looking for a config".to_owned(), Tone::Notice),
         other => (other.to_owned(), Tone::Notice),
@@ -120,9 +120,13 @@ pub fn config(config: &ConfigStatus, style: Style) -> String {
         text.push_str(&clean(&config.note));
         text.push('\n');
     }
+    if !config.instance.is_empty() {
+        text.push_str(&format!("instance {}\n", clean(&config.instance)));
+    }
     if !config.sha256.is_empty() {
         text.push_str(&format!("sha256 {}\n", clean(&config.sha256)));
     }
+    text.push_str(&notes(&config.notes));
     if !config.looked.is_empty() {
         text.push_str("looked for, in this order:\n");
         for line in &config.looked {
@@ -138,6 +142,12 @@ pub fn config(config: &ConfigStatus, style: Style) -> String {
         text.push_str(&reload(again, style));
     }
     text
+}
+
+/// What of a config has no effect.
+fn notes(notes: &[String]) -> String {
+    let lines: String = notes.iter().map(|note| format!("  {}\n", clean(note))).collect();
+    if lines.is_empty() { lines } else { format!("notes:\n{lines}") }
 }
 
 /// `berth config reload`.
@@ -156,7 +166,7 @@ pub fn reload(reload: &ConfigReload, style: Style) -> String {
         text.push_str("looked for, in this order:\n");
         text.extend(reload.looked.iter().map(|line| format!("  {}\n", clean(line))));
     }
-    text + &lines(&reload.report)
+    text + &notes(&reload.notes) + &lines(&reload.report)
 }
 
 /// What another config changes.

@@ -188,13 +188,20 @@ impl Supervisor {
 
     fn apply_text(
         &mut self,
-        text: Vec<u8>,
+        mut text: Vec<u8>,
         why: &str,
         Trial { confirm, only_look }: Trial,
         now: Duration,
         k: &mut dyn Kernel,
     ) -> Reply {
-        let config = match self.check_config(&text) {
+        let checked = match (self.check_config(&text), &self.instance) {
+            (Ok(config), Some(instance)) if config.instance.is_none() => {
+                text = instance.behind(&text);
+                self.check_config(&text)
+            }
+            (checked, _) => checked,
+        };
+        let config = match checked {
             Ok(config) => config,
             Err(Refused { report, .. }) => {
                 return refuse("bad-request", text::bounded_lines(&report, limits::REPORT_BYTES));
@@ -318,6 +325,7 @@ impl Supervisor {
         MachineConfig {
             hostname: Some(self.hostname.clone()),
             access_keys: self.keys.clone(),
+            instance: self.instance.clone(),
             network: self.network.clone(),
             registries: self.registries.clone(),
             time_servers: self.time_servers.clone(),
@@ -340,6 +348,7 @@ impl Supervisor {
         self.config_status.sha256 = sha256;
         self.config_status.report.clear();
         self.config_status.note.clear();
+        self.config_status.notes.clear();
         let (_, units) = self.take_machine(config, k);
         if self.facts.rescue.is_some() {
             return;

@@ -4,7 +4,8 @@
 //! gets the network config and every unit that needs plumbing, the API its keys, the store what is to be prepared.
 
 use super::collect::Collected;
-use super::{API, FETCH, META, NET, Refused, STORE, Supervisor, TIME, UPDATE};
+use super::config::Told;
+use super::{API, CLOUD, FETCH, META, NET, Refused, STORE, Supervisor, TIME, UPDATE};
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
 use berth_units::control::{FromWorker, ToWorker, UpdateOffer};
@@ -131,13 +132,16 @@ impl Supervisor {
                     k.say(console::status(&unit, &why));
                 }
             }
-            FromWorker::ConfigFound { source, looked } => {
-                self.config_found(source, looked, config_text, now, k)
+            FromWorker::ConfigFound { source, looked, notes } => {
+                self.config_found((unit, &source), Told { looked, notes }, config_text, now, k);
             }
-            FromWorker::ConfigRefused { source, report, keys, looked } => {
-                self.config_refused(source, Refused { report, keys }, looked, now, k);
+            FromWorker::ConfigRefused { source, report, looked, notes } => {
+                let refused = Refused { report, salvage: config_text.unwrap_or_default() };
+                self.config_refused((unit, &source), refused, Told { looked, notes }, now, k);
             }
-            FromWorker::ConfigNone { looked } => self.config_none(looked, now, k),
+            FromWorker::ConfigNone { looked, notes, cloud } => {
+                self.config_none(unit, Told { looked, notes }, cloud, now, k);
+            }
             FromWorker::ApiKey { fingerprint, port } => {
                 k.say(console::api(port, &short(&fingerprint)));
             }
@@ -174,8 +178,7 @@ impl Supervisor {
             }
             FETCH => self.fetcher_said_hello(now, k),
             UPDATE => self.ask_repository(k),
-            // Meta is told nothing; it only answers.
-            META => {}
+            META | CLOUD => self.tell_searcher(unit, now, k),
             _ => {}
         }
     }
@@ -193,9 +196,10 @@ impl Supervisor {
         }
     }
 
-    /// To the agent, once the config is known.
+    /// To the agent, once the config is known, or has to be asked for in the network.
     pub(super) fn tell_network(&self, k: &mut dyn Kernel) {
-        if self.config.is_settled() && self.connected.contains(NET) {
+        let known = self.config.is_settled() || self.config.asks_cloud();
+        if known && self.connected.contains(NET) {
             let message = ToWorker::Configure {
                 network: self.network.clone(),
                 hostname: self.hostname.clone(),

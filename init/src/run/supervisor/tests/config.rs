@@ -17,7 +17,7 @@ fn a_found_config_is_kept_and_applied_once() {
     for name in ["web", "late"] {
         machine.give(Input::Worker {
             unit: META.into(),
-            message: FromWorker::ConfigFound { source: "fw_cfg".into(), looked: vec!["smbios: none".into()] },
+            message: found("fw_cfg", vec!["smbios: none".into()]),
             text: Some(name.into()),
         });
     }
@@ -49,7 +49,7 @@ fn a_refused_config_leaves_a_machine_with_a_network() {
             machine.worker(META, FromWorker::Hello);
             machine.give(Input::Worker {
                 unit: META.into(),
-                message: FromWorker::ConfigFound { source: "smbios".into(), looked: vec![] },
+                message: found("smbios", vec![]),
                 text: Some("!one!two".into()),
             });
             machine.exit(META, Exit::Code(0));
@@ -80,10 +80,10 @@ fn look_again(machine: &mut Machine, answer: Option<&str>) -> ConfigStatus {
     match answer {
         Some(text) => machine.give(Input::Worker {
             unit: META.into(),
-            message: FromWorker::ConfigFound { source: "fw_cfg".into(), looked: vec!["smbios: none".into()] },
+            message: found("fw_cfg", vec!["smbios: none".into()]),
             text: Some(text.into()),
         }),
-        None => machine.worker(META, FromWorker::ConfigNone { looked: vec!["smbios: none".into()] }),
+        None => machine.worker(META, none(vec!["smbios: none".into()])),
     }
     machine.exit(META, Exit::Code(0));
     let Some(Reply::ConfigStatus(status)) = ask(machine, Request::ConfigStatus) else { panic!() };
@@ -113,7 +113,7 @@ fn an_operator_has_the_source_asked_again() {
     assert_eq!(machine.called("store config"), 2);
     assert!(machine.said("config   from fw_cfg, sha256:") && machine.said("in force from the next boot"));
     assert!(!machine.supervisor.has("other") && machine.state("web").is_up(), "nothing changes before that");
-    assert_eq!(machine.k.told.len(), told);
+    assert_eq!(machine.k.told.len(), told + 4, "meta alone, four times");
     machine.seconds(100);
     assert_eq!(machine.called("launch meta"), 4);
 }
@@ -167,7 +167,7 @@ fn a_config_on_a_disk_that_comes_late_is_found() {
     machine.supervisor.devices = devices::Devices::default();
     machine.begin(None);
     machine.worker(META, FromWorker::Hello);
-    machine.worker(META, FromWorker::ConfigNone { looked: vec!["nothing".into()] });
+    machine.worker(META, none(vec!["nothing".into()]));
     machine.exit(META, Exit::Code(0));
     assert_eq!(machine.called("load drivers"), 1);
     assert_eq!(machine.state(META), State::Finished);
@@ -177,7 +177,7 @@ fn a_config_on_a_disk_that_comes_late_is_found() {
     machine.worker(META, FromWorker::Hello);
     machine.give(Input::Worker {
         unit: META.into(),
-        message: FromWorker::ConfigFound { source: "nocloud (sr0)".into(), looked: vec![] },
+        message: found("nocloud (sr0)", vec![]),
         text: Some("web".into()),
     });
     assert!(machine.state("web").is_up());
@@ -190,7 +190,7 @@ fn no_config_anywhere_is_said_when_no_disk_can_come_any_more() {
     machine.begin(None);
     let none = |machine: &mut Machine| {
         machine.worker(META, FromWorker::Hello);
-        machine.worker(META, FromWorker::ConfigNone { looked: vec!["smbios: no strings".into()] });
+        machine.worker(META, none(vec!["smbios: no strings".into()]));
         machine.exit(META, Exit::Code(0));
     };
     none(&mut machine);
@@ -210,8 +210,166 @@ fn drivers_that_hang_do_not_keep_the_machine_without_a_network() {
     machine.supervisor.devices = devices::Devices::default();
     machine.begin(None);
     machine.worker(META, FromWorker::Hello);
-    machine.worker(META, FromWorker::ConfigNone { looked: vec![] });
+    machine.worker(META, none(vec![]));
     machine.exit(META, Exit::Code(0));
     machine.seconds(11);
     assert!(machine.supervisor.config.is_settled());
+}
+
+const OTHER: &str =
+    "web\n[instance]\nsource = \"ec2\"\nid = \"i-old\"\nuuid = \"22222222222222222222222222222222\"\n";
+
+fn status(machine: &mut Machine) -> ConfigStatus {
+    match machine.supervisor.ask(&Request::ConfigStatus, machine.now, &mut machine.k) {
+        Some(Reply::ConfigStatus(status)) => status,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Meta has found nothing, and says which cloud this is.
+fn in_a_cloud(kept: Option<&str>) -> Machine {
+    let mut machine = Machine::new(facts());
+    machine.begin(kept);
+    machine.ready(NET);
+    machine.ready(API);
+    machine.worker(META, FromWorker::Hello);
+    assert_eq!(machine.told(META, "\"uuid\":\"11111111111111111111111111111111\""), 1);
+    machine.worker(
+        META,
+        FromWorker::ConfigNone {
+            looked: vec!["smbios: none".into()],
+            notes: vec![],
+            cloud: Some("ec2".into()),
+        },
+    );
+    machine.exit(META, Exit::Code(0));
+    machine
+}
+
+#[test]
+fn a_cloud_is_asked_over_a_network_that_its_config_may_change() {
+    let mut machine = in_a_cloud(None);
+    assert_eq!(machine.state(CLOUD), State::Running);
+    assert!(machine.said("config   none here; the firmware says that this is ec2: asked for 30 s at most"));
+    assert_eq!((machine.told(NET, "configure"), machine.told(API, "access")), (1, 0));
+    machine.worker(CLOUD, FromWorker::Hello);
+    assert_eq!(machine.told(CLOUD, "\"cloud\":\"ec2\",\"uuid\":\"1111"), 1);
+    assert_eq!(machine.told(CLOUD, "\"deadline_s\":30"), 1);
+    // Meta has had its say.
+    machine.give(Input::Worker {
+        unit: META.into(),
+        message: found("smbios", vec![]),
+        text: Some("late".into()),
+    });
+    assert!(!machine.supervisor.config.is_settled());
+    machine.give(Input::Worker {
+        unit: CLOUD.into(),
+        message: FromWorker::ConfigFound {
+            source: "ec2".into(),
+            looked: vec!["ec2: instance i-1".into()],
+            notes: vec!["a key of kind ssh-rsa cannot be used".into()],
+        },
+        text: Some("web\n[instance]\nsource = \"ec2\"\nid = \"i-1\"\n".into()),
+    });
+    machine.exit(CLOUD, Exit::Code(0));
+    assert!(machine.state("web").is_up());
+    assert_eq!((machine.told(NET, "configure"), machine.told(API, "access")), (2, 1));
+    let status = status(&mut machine);
+    assert_eq!((status.source.as_str(), status.instance.as_str()), ("ec2", "i-1 (ec2)"));
+    assert_eq!(status.looked, ["smbios: none", "ec2: instance i-1"]);
+    assert_eq!(status.notes, ["a key of kind ssh-rsa cannot be used"]);
+    assert!(machine.said("config   a key of kind ssh-rsa cannot be used"));
+    machine.seconds(3);
+    assert!(machine.supervisor.is_confirmed());
+}
+
+#[test]
+fn a_cloud_that_is_silent_or_dies_leaves_a_machine_that_can_be_reached() {
+    for way in ["silent", "dies", "says none"] {
+        let mut machine = in_a_cloud(None);
+        machine.worker(CLOUD, FromWorker::Hello);
+        match way {
+            "dies" => machine.exit(CLOUD, Exit::Signal(11)),
+            "silent" => machine.seconds(41),
+            _ => {
+                machine.worker(CLOUD, none(vec!["ec2: 169.254.169.254: refused".into()]));
+                assert!(machine.said("config   none found") && machine.said("169.254.169.254: refused"));
+            }
+        }
+        assert!(machine.supervisor.config.is_settled(), "{way}");
+        assert_eq!(machine.told(API, "access"), 1);
+        machine.seconds(3);
+        assert!(machine.supervisor.is_confirmed(), "{way}: the slot is not to blame");
+        assert_eq!(machine.called("store config"), 0, "the next boot looks again");
+    }
+}
+
+#[test]
+fn a_slow_cloud_is_no_fault_of_the_slot() {
+    let mut machine =
+        Machine::new(Facts { metadata_deadline: Duration::from_secs(300), on_trial: true, ..facts() });
+    machine.begin(None);
+    machine.ready(NET);
+    machine.ready(API);
+    machine.worker(META, FromWorker::Hello);
+    machine.worker(META, FromWorker::ConfigNone { looked: vec![], notes: vec![], cloud: Some("gce".into()) });
+    machine.exit(META, Exit::Code(0));
+    machine.worker(CLOUD, FromWorker::Hello);
+    machine.seconds(299);
+    assert_eq!(machine.k.halted, None);
+    machine.worker(CLOUD, none(vec![]));
+    machine.exit(CLOUD, Exit::Code(0));
+    machine.seconds(3);
+    assert!(machine.supervisor.is_confirmed());
+}
+
+#[test]
+fn a_config_of_this_instance_is_not_asked_for_again_and_another_ones_is() {
+    let mine = OTHER.replace("2222", "1111");
+    for kept in [mine.as_str(), "web\n[instance]\nsource = \"nocloud\"\n"] {
+        let machine = Machine::boot(kept);
+        assert_eq!(machine.called("launch meta"), 0);
+        assert!(machine.state("web").is_up());
+    }
+    let mut machine = in_a_cloud(Some(OTHER));
+    assert!(machine.said("config   kept, but of another machine, i-old (ec2): looked for anew"));
+    assert!(!machine.supervisor.has("web"), "nothing of the other's is in force before");
+    machine.worker(CLOUD, FromWorker::Hello);
+    let text = Some("new\n[instance]\nsource = \"ec2\"\nid = \"i-new\"\n".into());
+    machine.give(Input::Worker { unit: CLOUD.into(), message: found("ec2", vec![]), text });
+    assert!(machine.state("new").is_up() && !machine.supervisor.has("web"));
+    assert_eq!(machine.called("store config"), 1);
+}
+
+#[test]
+fn of_another_instance_that_finds_nothing_the_kept_config_is_used_and_that_is_said() {
+    let mut machine = in_a_cloud(Some(OTHER));
+    machine.worker(CLOUD, FromWorker::Hello);
+    machine.worker(CLOUD, none(vec!["ec2: 169.254.169.254: refused".into()]));
+    assert!(machine.state("web").is_up());
+    assert!(machine.said("config   it was kept by another machine"), "{:#?}", machine.k.said);
+    let status = status(&mut machine);
+    assert_eq!((status.state.as_str(), status.source.as_str()), ("applied", "state"));
+    assert!(status.note.contains("UUID") && status.looked.len() == 2, "{status:?}");
+}
+
+#[test]
+fn a_config_that_is_sent_keeps_what_the_instance_is() {
+    let mut machine = Machine::boot(&OTHER.replace("2222", "1111")).healthy(3);
+    for (text, id) in
+        [("other", "i-old (ec2)"), ("third\n[instance]\nsource = \"ec2\"\nid = \"i-own\"\n", "i-own (ec2)")]
+    {
+        let reply = machine.supervisor.apply_config(
+            Some(text.into()),
+            Trial::of(None, false),
+            machine.now,
+            &mut machine.k,
+        );
+        assert!(matches!(reply, Reply::ConfigChange(_)), "{reply:?}");
+        machine.settle();
+        assert_eq!(status(&mut machine).instance, id);
+        machine.seconds(3);
+    }
+    let kept = machine.k.current.and_then(|number| machine.k.texts.get(&number)).unwrap();
+    assert!(String::from_utf8_lossy(kept).contains("i-own"));
 }

@@ -290,7 +290,7 @@ pub fn worker(name: &str) -> Unit {
     unit.origin = Origin::System;
     unit.container.image = SYSTEM_IMAGE.into();
     unit.restart.limit = 0;
-    if name == META {
+    if [META, CLOUD].contains(&name) {
         unit.restart.policy = RestartPolicy::No;
     }
     unit.system = Some(SystemGrants { control: true, ..SystemGrants::default() });
@@ -299,16 +299,34 @@ pub fn worker(name: &str) -> Unit {
 
 /// A "config" is a list of unit names, one a line, `name<other` for `requires`, `@HOST` for a time server, `automatic` for updates,
 /// `+` for a check, a `!` behind for one that notifies, `#3`
-/// for instances, `~` for the bridge, `@` for an image; `!KEY!KEY!` is refused.
+/// for instances, `~` for the bridge, `@` for an image, `[instance]` and what follows for itself; `!KEY!KEY!` is refused, of which
+/// `^KEY!KEY!` is left.
 pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
     let text = std::str::from_utf8(text).unwrap();
     if let Some(keys) = text.strip_prefix('!') {
-        let keys = keys.split_terminator('!').map(|key| format!("ssh-ed25519 {key}")).collect();
-        return Err(Refused { report: "berth.toml:1:1: unknown field\n  did you mean?".into(), keys });
+        let salvage = format!("^{keys}").into_bytes();
+        return Err(Refused { report: "berth.toml:1:1: unknown field\n  did you mean?".into(), salvage });
+    }
+    if let Some(keys) = text.strip_prefix('^') {
+        let access_keys = keys.split_terminator('!').map(|key| format!("ssh-ed25519 {key}")).collect();
+        return Ok(MachineConfig { access_keys, ..MachineConfig::default() });
     }
     let mut config = MachineConfig { hostname: Some("box".into()), ..MachineConfig::default() };
     config.access_keys = vec!["ssh-ed25519 AAAA me".into()];
-    for line in text.lines() {
+    let (text, instance) = text.split_once("[instance]").map_or((text, None), |(text, of)| (text, Some(of)));
+    config.instance = instance.map(|of| {
+        let field = |name: &str| {
+            let line = of.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = \""));
+            line.map(|value| value.trim_end_matches('"').to_owned())
+        };
+        Instance {
+            source: field("source").unwrap_or_default(),
+            id: field("id"),
+            uuid: field("uuid"),
+            ..Instance::default()
+        }
+    });
+    for line in text.lines().filter(|line| !line.is_empty()) {
         if let Some(server) = line.strip_prefix('@') {
             config.time_servers.get_or_insert_default().push(server.into());
             continue;
@@ -343,6 +361,16 @@ pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
     Ok(config)
 }
 
+/// Meta has found a config; its text rides along.
+pub fn found(source: &str, looked: Vec<String>) -> FromWorker {
+    FromWorker::ConfigFound { source: source.into(), looked, notes: Vec::new() }
+}
+
+/// Meta has found none.
+pub fn none(looked: Vec<String>) -> FromWorker {
+    FromWorker::ConfigNone { looked, notes: Vec::new(), cloud: None }
+}
+
 pub fn facts() -> Facts {
     Facts {
         version: "0.1.0".into(),
@@ -356,6 +384,8 @@ pub fn facts() -> Facts {
         other_went: String::new(),
         hostname: "berth".into(),
         machine_id: "0123456789abcdef0123456789abcdef".into(),
+        uuid: Some("1".repeat(32)),
+        metadata_deadline: Duration::from_secs(30),
         on_trial: false,
         rescue: None,
         health_deadline: Duration::from_secs(90),
@@ -369,7 +399,7 @@ impl Machine {
 
     /// With these beside the usual system units.
     pub fn with_system(facts: Facts, more: &[&str]) -> Self {
-        let units = [NET, META, STORE, API, UPDATE].iter().chain(more).copied().map(worker).collect();
+        let units = [NET, META, CLOUD, STORE, API, UPDATE].iter().chain(more).copied().map(worker).collect();
         let supervisor = Supervisor::new(facts, check, units);
         let k = Fake { images: ["example.org/web:1".to_owned()].into(), ..Fake::default() };
         let mut machine = Self { supervisor, k, now: Duration::from_secs(1) };

@@ -27,7 +27,7 @@ fn found(config: &str) -> Machine {
     machine.worker(META, FromWorker::Hello);
     machine.give(Input::Worker {
         unit: META.into(),
-        message: FromWorker::ConfigFound { source: "fw_cfg".into(), looked: Vec::new() },
+        message: super::fake::found("fw_cfg", Vec::new()),
         text: Some(config.into()),
     });
     machine.exit(META, Exit::Code(0));

@@ -219,7 +219,7 @@ fn nothing_is_removed_where_nobody_knows_what_is_needed() {
         machine.ready(API);
         if config.is_none() {
             machine.worker(META, FromWorker::Hello);
-            machine.worker(META, FromWorker::ConfigNone { looked: Vec::new() });
+            machine.worker(META, none(Vec::new()));
             machine.exit(META, Exit::Code(0));
         }
         machine.seconds(3);
@@ -238,7 +238,7 @@ fn what_the_next_boot_needs_stays() {
     ));
     machine.settle();
     machine.worker(META, FromWorker::Hello);
-    let found = FromWorker::ConfigFound { source: "fw_cfg".into(), looked: Vec::new() };
+    let found = found("fw_cfg", Vec::new());
     machine.give(Input::Worker { unit: META.into(), message: found, text: Some("web\nnew@next:1".into()) });
     machine.pass(limits::COLLECT_AFTER);
     machine.ready(STORE);
