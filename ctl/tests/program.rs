@@ -346,7 +346,59 @@ fn files_are_checked_here() {
     let json = laptop.berth(&["config", "check", "--json", &bad]);
     let list: serde_json::Value = serde_json::from_str(&json.out).unwrap();
     assert_eq!((json.code, &list[0]["ok"]), (1, &serde_json::Value::Bool(false)));
+    assert_eq!((&list[0]["format"], &list[0]["keys"]), (&"berth.toml".into(), &serde_json::json!([])));
     assert!(laptop.berth(&["config", "check", "/nonexistent"]).err.contains("/nonexistent"));
+}
+
+#[test]
+fn what_a_cloud_would_give_is_checked_here() {
+    let laptop = Laptop::new();
+    let write = |name: &str, text: &[u8]| {
+        let path = laptop.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let good = write("user-data", b"#cloud-config\nhostname: web1\ngrowpart: {mode: auto}\n");
+    let output = laptop.berth(&["config", "check", &good]);
+    assert_eq!((output.code, output.err.as_str()), (0, ""));
+    let expected = format!(
+        "PLACE  KEY       VERDICT\n2:1    hostname  applied\n3:1    growpart  no-op    the state partition grows to the disk's end at each boot\n\n\
+         {good}: a cloud-config; 1 applied, 1 no-op, 0 refused: a machine takes it\n"
+    );
+    assert_eq!(output.out, expected);
+    let bad = write("bad", b"#cloud-config\npackages: [nginx]\nhostnam: web1\n");
+    let output = laptop.berth(&["config", "check", &bad]);
+    assert_eq!((output.code, output.err.as_str()), (1, ""));
+    let expected = format!(
+        "PLACE  KEY       VERDICT\n2:1    packages  refused  there is no package manager; put the software into an image and run it as a unit: berth: {{ units: … }}\n\
+         3:1              refused  unknown key \"hostnam\"; did you mean \"hostname\"?\n\n{bad}: a cloud-config; 0 applied, 0 no-op, 2 refused: a machine refuses it, and uses keys, \
+         hostname and network as far as they are beyond doubt\n"
+    );
+    assert_eq!(output.out, expected);
+    let json = laptop.berth(&["config", "check", "--json", &bad]);
+    let list: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((json.code, &list[0]["format"], &list[0]["ok"]), (1, &"cloud-config".into(), &false.into()));
+    assert_eq!((&list[0]["keys"][0]["verdict"], &list[0]["toml"]), (&"refused".into(), &"".into()));
+    // The same document, gzip'd and in base64.
+    let packed = write("packed", b"H4sIAAAAAAACA1NOzskvTdFNzs9Ly0znysgvLslLzE21UihPTTLkAgCrgeQMHQAAAA==\n");
+    let output = laptop.prints(&["config", "check", &packed]);
+    assert!(
+        output.ends_with("a cloud-config; 1 applied, 0 no-op, 0 refused: a machine takes it\n"),
+        "{output}"
+    );
+    let network = write("net.yaml", b"version: 2\nethernets: {eth0: {dhcp4: yes}}\n");
+    let output = laptop.prints(&["config", "check", &network]);
+    assert!(
+        output.contains("2:13   ethernets: eth0  applied\n\n") && output.contains(": a network-config; "),
+        "{output}"
+    );
+    let script = write("script", b"#!/bin/sh\n");
+    let output = laptop.berth(&["config", "check", &script]);
+    assert!(
+        output.code == 1 && output.out.starts_with(&format!("{script}: it is a script")),
+        "{}",
+        output.out
+    );
 }
 
 #[test]

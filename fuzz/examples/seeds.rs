@@ -55,6 +55,16 @@ fn main() -> Result<()> {
         put("user_data", &format!("example-{n}.gz"), &berth_store::build::gzipped(text)?)?;
     }
 
+    let cases = std::fs::read_to_string(root.join("meta/tests/data/yaml/cases.txt"))?;
+    for (n, case) in cases.split("=====\n").enumerate() {
+        put("yaml", &format!("case-{n}"), case.as_bytes())?;
+    }
+    for file in files(&root.join("meta/tests/data/documents"), "yaml")? {
+        for target in ["yaml", "cloud_config", "network_config", "user_data"] {
+            put(target, &name(&file), &std::fs::read(&file)?)?;
+        }
+    }
+
     for file in files(&root.join("meta/tests/data"), "gz")? {
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(std::fs::File::open(&file)?).read_to_end(&mut bytes)?;

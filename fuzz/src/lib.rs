@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `unit_file`, `machine_config` | TOML | operators |
 //! | `user_data` | gzip and base64 around it | whoever makes the volume |
+//! | `yaml`, `cloud_config`, `network_config` | YAML, and what it says | clouds, whoever makes the volume |
 //! | `smbios` | SMBIOS tables | the firmware |
 //! | `vfat`, `iso9660` | a file system | an attached disk |
 //! | `tar`, `archive`, `image_json` | layers, image archives, OCI documents | an attached disk |
@@ -89,6 +90,21 @@ pub fn control(bytes: &[u8]) {
 /// Gzip, base64 and TOML, as `user-data` may be.
 pub fn user_data(bytes: &[u8]) {
     berth_meta::fuzz::config(bytes);
+}
+
+/// YAML.
+pub fn yaml(bytes: &[u8]) {
+    berth_meta::fuzz::yaml(bytes);
+}
+
+/// A cloud-config: what it is translated to passes the checker, and so does what is left of one that is refused.
+pub fn cloud_config(bytes: &[u8]) {
+    berth_meta::fuzz::cloud_config(bytes);
+}
+
+/// A network-config.
+pub fn network_config(bytes: &[u8]) {
+    berth_meta::fuzz::network_config(bytes);
 }
 
 /// SMBIOS tables.

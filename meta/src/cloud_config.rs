@@ -78,7 +78,7 @@ fn translated(name: &str, parsed: &yaml::Parsed) -> Translation {
             sheet.refuse(parsed.root.at, "", words);
         }
     }
-    sheet.finish(true, true)
+    sheet.finish(true)
 }
 
 /// Each value of a list; a word if it is none.

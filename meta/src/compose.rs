@@ -5,7 +5,7 @@
 
 use crate::said::{Network, Said};
 use crate::translation::Translation;
-use crate::{cloud_config, decode, limits, network_data};
+use crate::{cloud_config, decode, limits, network_config, network_data};
 use berth_units::config;
 use berth_units::model::{Instance, MachineNetwork};
 
@@ -139,10 +139,10 @@ fn translated(place: &str, network: &Network) -> network_data::Translation {
     let name = format!("{place} {}", network.file());
     match network {
         Network::Data(bytes) => network_data::translate(&name, bytes),
-        Network::Config(_) => network_data::Translation {
-            problems: vec![format!("{name}: this Berth does not read it; write [network] into user-data")],
-            ..network_data::Translation::default()
-        },
+        Network::Config(bytes) => {
+            let Translation { toml, notes, problems, .. } = network_config::translate(&name, bytes);
+            network_data::Translation { toml, notes, problems }
+        }
     }
 }
 

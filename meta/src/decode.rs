@@ -1,8 +1,8 @@
 //! From what a place holds to the text of a config: gzip and base64 are recognised and undone, anything that is
 //! meant for another program is refused by its name.
 
-use crate::limits;
 use crate::yaml::Mark;
+use crate::{limits, network_config};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -25,8 +25,14 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<u8>, String> {
     decode_from(Decoded { bytes: bytes.to_vec(), checked: false }).map(|decoded| decoded.bytes)
 }
 
-/// The same, half-way: gzip inside base64 and base64 inside gzip, once each.
-pub fn decode_from(mut decoded: Decoded) -> Result<Decoded, String> {
+/// The same, half-way.
+pub fn decode_from(decoded: Decoded) -> Result<Decoded, String> {
+    let decoded = unpack(decoded)?;
+    recognise(&decoded.bytes).map(|_| decoded)
+}
+
+/// Undoes gzip inside base64 and base64 inside gzip, once each, whatever is inside.
+fn unpack(mut decoded: Decoded) -> Result<Decoded, String> {
     if decoded.bytes.len() as u64 > limits::ENCODED_BYTES {
         return Err(format!("it has {} bytes; a config has at most {CONFIG_BYTES}", decoded.bytes.len()));
     }
@@ -44,7 +50,17 @@ pub fn decode_from(mut decoded: Decoded) -> Result<Decoded, String> {
     if bytes.len() > CONFIG_BYTES {
         return Err(format!("it has {} bytes; a config has at most {CONFIG_BYTES}", bytes.len()));
     }
-    recognise(bytes).map(|_| decoded)
+    Ok(decoded)
+}
+
+/// What a file on a laptop is, and its text. `name` is the file's own: a `network-config` is one, whatever its first line says.
+pub fn look(name: &str, bytes: &[u8]) -> Result<(Format, Vec<u8>), String> {
+    let bytes = unpack(Decoded { bytes: bytes.to_vec(), checked: false })?.bytes;
+    let format = recognise(&bytes);
+    if name.starts_with("network-config") || (format.is_err() && network_config::looks_like(&bytes)) {
+        return Ok((Format::NetworkConfig, bytes));
+    }
+    format.map(|format| (format, bytes))
 }
 
 /// Decodes base64 with or without line breaks and padding; `None` if it is none. No config looks like it: `=` stands
@@ -86,6 +102,8 @@ pub enum Format {
     Berth,
     /// A `#cloud-config`.
     CloudConfig,
+    /// A network-config, which is no user data; only [`look`] says so.
+    NetworkConfig,
 }
 
 /// What user data is (cloud-init's "User-Data Formats"); what it is instead, and the way out, if it is neither of ours.

@@ -24,6 +24,7 @@ mod fat;
 mod fwcfg;
 mod iso;
 pub mod limits;
+pub mod network_config;
 mod network_data;
 mod nocloud;
 pub mod providers;
@@ -49,6 +50,7 @@ pub mod fuzz {
     pub use crate::decode::fuzz as config;
     pub use crate::fat::fuzz as fat;
     pub use crate::iso::fuzz as iso;
+    pub use crate::network_config::fuzz as network_config;
     pub use crate::network_data::fuzz as network_data;
     pub use crate::smbios::fuzz as smbios;
     pub use crate::yaml::fuzz as yaml;

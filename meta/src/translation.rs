@@ -20,6 +20,8 @@ pub struct Translation {
     pub problems: Vec<String>,
     /// All of it, in the order of the text.
     pub rows: Vec<Row>,
+    /// Rows that were too many.
+    pub more: usize,
 }
 
 /// What became of one key.
@@ -273,8 +275,8 @@ impl<'a> Sheet<'a> {
     }
 
     /// Checks the whole by Berth's own checker, and makes the answer. `format`: the text is a whole berth.toml, with the
-    /// line that says so. `salvage`: parts of it may be used if not all can.
-    pub fn finish(mut self, format: bool, salvage: bool) -> Translation {
+    /// line that says so.
+    pub fn finish(mut self, format: bool) -> Translation {
         let written = self.toml.write();
         if self.is_clean() {
             let text = if format { written.text.clone() } else { format!("{FORMAT_LINE}{}", written.text) };
@@ -292,8 +294,12 @@ impl<'a> Sheet<'a> {
         }
         let toml = match self.is_clean() {
             true => written.text,
-            false if salvage => self.salvage(format),
-            false => String::new(),
+            // What makes the machine reachable, as of any other config that is refused.
+            false if format => config::salvage(written.text.as_bytes()),
+            false => {
+                let rest = config::salvage(format!("{FORMAT_LINE}{}", written.text).as_bytes());
+                rest.strip_prefix(FORMAT_LINE).unwrap_or_default().to_owned()
+            }
         };
         self.rows.sort_by_key(|row| row.at);
         self.rows.dedup();
@@ -313,32 +319,7 @@ impl<'a> Sheet<'a> {
             let more = format!("{name}: and {} more", self.more);
             if problems.is_empty() { notes.push(more) } else { problems.push(more) }
         }
-        Translation { toml, notes, problems, rows: self.rows }
-    }
-
-    /// Keys, name and network, each only if the checker has nothing against it.
-    fn salvage(&self, format: bool) -> String {
-        let mut sound = Table::default();
-        let mut sound_text = String::new();
-        let mut first = Table::default();
-        if format {
-            let _ = first.set("format", Mark::default(), Toml::Int(1));
-            sound_text = first.write().text;
-            sound = first;
-        }
-        for field in ["hostname", "access", "network"] {
-            let Some((key, at, item)) = self.toml.0.iter().find(|(name, _, _)| name == field) else {
-                continue;
-            };
-            let mut tried = sound.clone();
-            tried.0.push((key.clone(), *at, item.clone()));
-            let text = tried.write().text;
-            let whole = if format { text.clone() } else { format!("{FORMAT_LINE}{text}") };
-            if config::parse(self.name, whole.as_bytes()).is_ok() {
-                (sound, sound_text) = (tried, text);
-            }
-        }
-        sound_text
+        Translation { toml, notes, problems, rows: self.rows, more: self.more }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What each command does, and the only place that prints.
 
+mod check;
 mod config;
 mod cp;
 mod exec;
@@ -89,7 +90,7 @@ fn dispatch(cli: &Cli, out: Out) -> Result<(), Failure> {
             remote::run(&cli.command, &Global { on, ..cli.global.clone() }, out)
         }
         Command::Context(command) => local::context(command, &Home::from_env()?, out),
-        Command::Config(ConfigCommand::Check { file }) => local::check_config(file, out),
+        Command::Config(ConfigCommand::Check { file }) => check::check(file, out),
         Command::Unit(UnitCommand::Check { files }) => local::check_units(files, out),
         Command::Unit(UnitCommand::Schema { config }) => local::schema(*config, out),
         Command::Repo(command) => repo::run(command, out),

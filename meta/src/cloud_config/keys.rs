@@ -82,7 +82,7 @@ pub const KEYS: &[Key] = &[
         "a unit `runcmd` that runs the commands with `/bin/sh` at each boot in the image of `berth: { runcmd_image: IMAGE }`; \
          refused without one: there is no shell on the machine",
     ),
-    // What need not be done.
+    // What need not be done; the last two are cloud-init's own settings, which people write here all the same.
     key("growpart", Is::NoOp, "the state partition grows to the disk's end at each boot"),
     key(
         "resize_rootfs",
@@ -114,10 +114,10 @@ pub const KEYS: &[Key] = &[
     key("final_message", Is::NoOp, "the console shows when the machine is up"),
     key("output", Is::NoOp, "what units write is in their logs: berth logs UNIT"),
     key("random_seed", Is::NoOp, "the kernel's generator gets its seed from the firmware and the last run"),
-    key("grub_dpkg", Is::NoOp, NO_PACKAGES),
-    key("grub-dpkg", Is::NoOp, NO_PACKAGES),
-    key("apt_pipelining", Is::NoOp, NO_PACKAGES),
-    key("yum_repo_dir", Is::NoOp, NO_PACKAGES),
+    key("grub_dpkg", Is::NoOp, "there is no package manager"),
+    key("grub-dpkg", Is::NoOp, "there is no package manager"),
+    key("apt_pipelining", Is::NoOp, "there is no package manager"),
+    key("yum_repo_dir", Is::NoOp, "there is no package manager"),
     key("mount_default_fields", Is::NoOp, "it only completes `mounts`"),
     key("device_aliases", Is::NoOp, "it only names disks for `disk_setup` and `fs_setup`"),
     key("updates", Is::NoOp, "the network follows interfaces that come and go in any case"),
@@ -131,6 +131,12 @@ pub const KEYS: &[Key] = &[
     key("cloud_final_modules", Is::NoOp, MODULES),
     key("system_info", Is::NoOp, "it describes another distribution"),
     key("version", Is::NoOp, "there is one version"),
+    key("datasource", Is::NoOp, "where a machine looks for its config is fixed (docs/config-sources.md)"),
+    key(
+        "datasource_list",
+        Is::NoOp,
+        "where a machine looks for its config is fixed (docs/config-sources.md)",
+    ),
     // What is refused.
     key(
         "bootcmd",

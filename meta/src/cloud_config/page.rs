@@ -1,10 +1,12 @@
-//! `docs/cloud-config.md`: what is said by hand, and the table of keys.
+//! `docs/cloud-config.md`: what is said by hand, and the tables of keys.
 
 use super::KEYS;
+use crate::network_config::keys;
 use crate::translation::{Key, Verdict};
 use std::fmt::Write as _;
 
 const OPENING: &str = include_str!("page/opening.md");
+const NETWORK: &str = include_str!("page/network.md");
 
 /// The page.
 pub fn page() -> String {
@@ -27,7 +29,45 @@ pub fn page() -> String {
         let _ = write!(out, "\n## {title}\n\n{text}\n\n| key | {head} |\n|---|---|\n");
         rows(&mut out, verdict, "", KEYS);
     }
+    out.push_str(NETWORK);
+    for (title, table) in [
+        ("Version 1", keys::V1),
+        ("Version 1: `physical`", keys::PHYSICAL),
+        ("Version 1: `bond`", keys::BOND_V1),
+        ("Version 1: `vlan`", keys::VLAN_V1),
+        ("Version 1: `subnets`", keys::SUBNET),
+        ("Version 1: `route`, and `routes` of a subnet", keys::ROUTE_V1),
+        ("Version 1: `nameserver`", keys::NAMESERVER),
+        ("Version 2", keys::V2),
+        ("Version 2: `ethernets`", keys::ETHERNET),
+        ("Version 2: `bonds`", keys::BOND_V2),
+        ("Version 2: `vlans`", keys::VLAN_V2),
+        ("Version 2: `routes`", keys::ROUTE_V2),
+        ("Version 2: `dhcp4-overrides`, `dhcp6-overrides`", keys::OVERRIDES),
+        ("Bonds: `parameters`; version 1: `params`, with `bond-` in front", keys::PARAMETERS),
+    ] {
+        let _ = write!(
+            out,
+            "\n## {title}\n\n| key | verdict | what it becomes, why, or what instead |\n|---|---|---|\n"
+        );
+        network_rows(&mut out, table);
+        if title == "Version 1" {
+            for (name, why) in keys::REFUSED_TYPES {
+                let _ = writeln!(out, "| `config` of type `{name}` | refused | {why} |");
+            }
+        }
+    }
     out
+}
+
+/// Neighbours with the same words are one row.
+fn network_rows(out: &mut String, table: &[Key]) {
+    for group in table.chunk_by(|one, other| one.doc == other.doc && one.verdict() == other.verdict()) {
+        let names: Vec<String> = group.iter().map(|key| format!("`{}`", key.name)).collect();
+        if let Some(first) = group.first() {
+            let _ = writeln!(out, "| {} | {} | {} |", names.join(", "), first.verdict(), cell(first.doc));
+        }
+    }
 }
 
 /// Keys with the same words are one row.

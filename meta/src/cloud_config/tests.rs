@@ -136,7 +136,7 @@ fn what_is_not_done_is_refused_with_what_to_write_instead() {
     );
     // What is beyond doubt is still there.
     let salvage = format!(
-        "format = 1\nhostname = \"kept\"\n\n[access]\nkeys = [\"{KEY}\"]\n\n[network]\ndns = [\"192.0.2.1\"]\n"
+        "format = 1\nhostname = \"kept\"\naccess = {{ keys = [\"{KEY}\"] }}\nnetwork = {{ \"dns\" = [\"192.0.2.1\"] }}\n"
     );
     assert_eq!(translation.toml, salvage);
 }
@@ -229,5 +229,19 @@ fn what_is_no_mapping_and_what_is_no_yaml() {
     assert_eq!(of("").toml, "format = 1\n");
     // Which of the two names was meant nobody knows; the keys before a mistake of syntax are whole.
     let half = of(&format!("hostname: a\nssh_authorized_keys:\n- {KEY}\nhostname: b\nx: [\n"));
-    assert_eq!(half.toml, format!("format = 1\n\n[access]\nkeys = [\"{KEY}\"]\n"));
+    assert_eq!(half.toml, format!("format = 1\naccess = {{ keys = [\"{KEY}\"] }}\n"));
+}
+
+#[test]
+fn the_sample_is_taken_whole() {
+    let document = include_str!("../../tests/data/documents/cloud-config.yaml");
+    let config = taken(document);
+    assert_eq!(
+        (config.units.len(), config.access_keys.len(), config.hostname.as_deref()),
+        (3, 2, Some("web1.example.org"))
+    );
+    assert_eq!(config.units[0].container.image, "example.org/other:1");
+    // Lines that end as elsewhere change nothing.
+    assert_eq!(of(&document.replace('\n', "\r\n")), of(document));
+    assert_eq!(of(&format!("\u{feff}{document}")), of(document));
 }

@@ -28,16 +28,40 @@ pub(super) fn resolve(text: &str, plain: bool, tag: Option<&str>) -> Result<Valu
         Some("bool") => boolean(&text.to_ascii_lowercase()).map(Value::Bool).ok_or_else(|| bad("a boolean")),
         Some("int") => integer(text).map(Value::Int),
         Some("float") => float(text).map(Value::Float).ok_or_else(|| bad("a number")),
-        Some("binary") => {
-            let bytes = crate::decode::base64(text.as_bytes()).map(|decoded| decoded.bytes);
-            match (bytes, text.trim().is_empty()) {
-                (Some(bytes), _) => Ok(Value::Bytes(bytes)),
-                (None, true) => Ok(Value::Bytes(Vec::new())),
-                (None, false) => Err("!!binary is not base64".to_owned()),
-            }
-        }
+        Some("binary") => binary(text).map(Value::Bytes).ok_or_else(|| "!!binary is not base64".to_owned()),
         Some(other) => Err(format!("a text with the tag !!{other} is not read")),
     }
+}
+
+/// As Python's `binascii.a2b_base64`: what is not of the alphabet is skipped, the padding ends it.
+fn binary(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let (mut bits, mut held, mut pads) = (0u32, 0usize, 0usize);
+    for b in text.bytes() {
+        let value = match b {
+            b'A'..=b'Z' => b - b'A',
+            b'a'..=b'z' => b - b'a' + 26,
+            b'0'..=b'9' => b - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            b'=' if held >= 2 => {
+                pads += 1;
+                if held + pads >= 4 {
+                    return Some(bytes);
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        pads = 0;
+        bits = bits << 6 | u32::from(value);
+        if held > 0 {
+            let shift = 6 - 2 * held;
+            bytes.push(u8::try_from(bits >> shift & 0xff).ok()?);
+        }
+        held = (held + 1) % 4;
+    }
+    (held == 0).then_some(bytes)
 }
 
 fn guess(text: &str) -> Result<Value, String> {

@@ -208,7 +208,10 @@ unless \"berth config confirm\" follows in time, also if it has cut the machine 
     },
     /// Keep the berth.toml that waits to be confirmed
     Confirm,
-    /// Check a berth.toml here, as the machine would
+    /// Check a berth.toml or a cloud's user data here, as the machine would
+    #[command(after_help = "\
+A #cloud-config and a network-config are told key by key: what is applied, what does nothing, what is refused and
+what to write instead. Files may be compressed with gzip, or in base64. The code is 0 if a machine would take it.")]
     Check {
         /// The file; "-" is standard input
         file: PathBuf,

@@ -184,16 +184,6 @@ struct Checked {
     report: String,
 }
 
-/// `berth config check FILE`.
-pub fn check_config(file: &Path, out: Out) -> Result<(), Failure> {
-    let name = shown_name(file);
-    let verdict = berth_units::config::parse(&name, &read(file)?).map(|config| match config.units.len() {
-        1 => "1 unit".to_owned(),
-        n => format!("{n} units"),
-    });
-    show_verdicts(vec![(name, verdict)], out)
-}
-
 /// `berth unit schema`.
 pub fn schema(of_config: bool, out: Out) -> Result<(), Failure> {
     out.text(json::text(&if of_config { json::machine_config() } else { json::unit() }))
@@ -234,7 +224,7 @@ fn show_verdicts(verdicts: Vec<(String, Result<String, Report>)>, out: Out) -> R
     if all_fine { Ok(()) } else { Err(Failure::Said) }
 }
 
-fn shown_name(file: &Path) -> String {
+pub(super) fn shown_name(file: &Path) -> String {
     if file == Path::new("-") { "standard input".into() } else { file.display().to_string() }
 }
 
