@@ -35,13 +35,14 @@ pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
         Some("net") => berth_net::run(),
         Some("time") => berth_net::sntp::run(),
         Some("meta") => berth_meta::run(),
+        Some("cloud") => berth_cloud::run(),
         Some("store") => berth_store::run(),
         Some("fetch") => berth_store::registry::run(),
         Some("update") => berth_update::run(),
         Some("mkstate") => berth_store::mkstate::run(),
         _ => {
             eprintln!(
-                "usage: berth worker net|time|meta|store|fetch|update|api|mkstate (PID 1 starts these)"
+                "usage: berth worker net|time|meta|cloud|store|fetch|update|api|mkstate (PID 1 starts these)"
             );
             ExitCode::from(2)
         }

@@ -72,6 +72,14 @@ fn main() -> Result<()> {
         put(target, &name(&file), &bytes)?;
     }
     let strings = b"berth.config=format = 1\0berth.config.length=10\0\0";
+    let drive = br#"{"uuid": "1", "hostname": "a", "public_keys": {"k": "ssh-ed25519 AAAA me"}}"#;
+    put("metadata", "drive", &[&[0][..], drive].concat())?;
+    let network = br#"{"links": [{"id": "a", "type": "phy", "ethernet_mac_address": "52:54:00:12:34:56"}],
+        "networks": [{"link": "a", "type": "ipv4", "ip_address": "192.0.2.5", "netmask": "255.255.255.0"}]}"#;
+    put("metadata", "network", &[&[1][..], network].concat())?;
+    let google = br#"{"instance": {"id": 1, "attributes": {"ssh-keys": "me:ssh-ed25519 AAAA google-ssh {\"expireOn\": \"2030-01-01T00:00:00Z\"}"}}}"#;
+    put("metadata", "google", &[&[2][..], google].concat())?;
+    put("metadata", "nocloud", b"\x03instance-id: i-1\npublic-keys: [ssh-ed25519 AAAA me]\n")?;
     put("smbios", "strings", &[&[11, 5, 0, 1, 2][..], strings, &[127, 4, 0, 2, 0, 0]].concat())?;
 
     let layer = LayerBuilder::new().dir("bin", 0o755).file("bin/sh", 0o755, "x").symlink("sh", "bin/sh");

@@ -7,6 +7,7 @@
 //! | `user_data` | gzip and base64 around it | whoever makes the volume |
 //! | `yaml`, `cloud_config`, `network_config` | YAML, and what it says | clouds, whoever makes the volume |
 //! | `smbios` | SMBIOS tables | the firmware |
+//! | `metadata` | YAML and JSON: NoCloud's, the config drive's, GCE's | an attached disk, a cloud, or whoever answers in its place |
 //! | `vfat`, `iso9660` | a file system | an attached disk |
 //! | `tar`, `archive`, `image_json` | layers, image archives, OCI documents | an attached disk |
 //! | `zstd` | compressed layers | registries, attached disks |
@@ -105,6 +106,17 @@ pub fn cloud_config(bytes: &[u8]) {
 /// A network-config.
 pub fn network_config(bytes: &[u8]) {
     berth_meta::fuzz::network_config(bytes);
+}
+
+/// What volumes and clouds say of an instance; the first byte says which of them.
+pub fn metadata(bytes: &[u8]) {
+    match bytes.split_first() {
+        Some((0, rest)) => berth_meta::fuzz::config_drive(rest),
+        Some((1, rest)) => berth_meta::fuzz::network_data(rest),
+        Some((2, rest)) => berth_cloud::fuzz::gce(rest),
+        Some((_, rest)) => berth_meta::fuzz::nocloud(rest),
+        None => {}
+    }
 }
 
 /// SMBIOS tables.

@@ -52,6 +52,7 @@ pub mod fuzz {
     pub use crate::iso::fuzz as iso;
     pub use crate::network_config::fuzz as network_config;
     pub use crate::network_data::fuzz as network_data;
+    pub use crate::nocloud::fuzz as nocloud;
     pub use crate::smbios::fuzz as smbios;
     pub use crate::yaml::fuzz as yaml;
 }

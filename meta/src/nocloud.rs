@@ -66,5 +66,12 @@ fn meta_data(bytes: &[u8], said: &mut Said) {
     }
 }
 
+/// For fuzzing.
+pub fn fuzz(bytes: &[u8]) {
+    let mut said = Said::default();
+    meta_data(bytes, &mut said);
+    let _ = said.instance("nocloud", None);
+}
+
 #[cfg(test)]
 mod tests;

@@ -88,7 +88,8 @@ pub fn search(places: &Places, uuid: Option<&str>) -> Outcome {
         .or_else(|| in_smbios(&places.smbios, &mut system, &mut looked))
         .or_else(|| in_fw_cfg(&places.fw_cfg, &mut looked))
         .or_else(|| on_disks(&places.disks, &mut looked));
-    if system.serial.starts_with("ds=nocloud") && system.serial.contains("s=h") {
+    let served = system.serial.split(';').any(|word| word.starts_with("s=") || word.starts_with("seedfrom="));
+    if system.serial.starts_with("ds=nocloud") && served {
         notes.push(format!(
             "the serial number in SMBIOS names a NoCloud server, {}: not supported; attach a volume labelled cidata instead",
             quote(&system.serial)

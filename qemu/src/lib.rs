@@ -20,6 +20,7 @@ mod gdb;
 pub mod http;
 pub mod lines;
 pub mod machine;
+pub mod metadata;
 pub mod packages;
 pub mod qmp;
 pub mod registry;

@@ -2,6 +2,7 @@
 
 use crate::accel::{self, Accel};
 use crate::console::Console;
+use crate::metadata::Service;
 use crate::qmp::Qmp;
 use crate::running::Running;
 use crate::scratch::Scratch;
@@ -94,6 +95,8 @@ pub struct Machine {
     network: bool,
     isolated: bool,
     cards: Vec<Card>,
+    cloud: Option<Service>,
+    uuid: Option<String>,
     no_reboot: bool,
     echo: bool,
     own_group: bool,
@@ -121,6 +124,8 @@ impl Machine {
             network: true,
             isolated: false,
             cards: Vec::new(),
+            cloud: None,
+            uuid: None,
             no_reboot: false,
             echo: false,
             own_group: false,
@@ -258,6 +263,21 @@ impl Machine {
         self
     }
 
+    /// The firmware says that this is that cloud, whose metadata service is at its real address: the guest's network is
+    /// `169.254.0.0/16`.
+    #[must_use]
+    pub fn in_cloud(mut self, service: &Service) -> Machine {
+        self.cloud = Some(service.clone());
+        self
+    }
+
+    /// SMBIOS's UUID.
+    #[must_use]
+    pub fn uuid(mut self, uuid: &str) -> Machine {
+        self.uuid = Some(uuid.to_owned());
+        self
+    }
+
     /// QEMU ends where the guest would reboot.
     #[must_use]
     pub fn no_reboot(mut self) -> Machine {
@@ -340,6 +360,16 @@ impl Machine {
             let mut user = format!("user,id=net,restrict={}", if self.isolated { "on" } else { "off" });
             for (host, guest) in &self.forwards {
                 user.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
+            }
+            if let Some(service) = &self.cloud {
+                // QEMU starts one program for each connection to that address; it hands the bytes on to the service.
+                let busybox = self.tools.root().join("usr/bin/busybox");
+                user.push_str(&format!(
+                    ",net=169.254.0.0/16,host=169.254.0.2,dns=169.254.0.3,dhcpstart=169.254.10.15,\
+                     guestfwd=tcp:169.254.169.254:80-cmd:{} nc 127.0.0.1 {}",
+                    busybox.display(),
+                    service.port
+                ));
             }
             command.args(["-netdev", &user, "-device", "virtio-net-pci,netdev=net,romfile="]);
         }
@@ -459,6 +489,12 @@ impl Machine {
         let mut strings = self.smbios.clone();
         if let (Some(extra), Firmware::Uefi) = (&self.stub_cmdline, self.firmware) {
             strings.push(format!("io.systemd.stub.kernel-cmdline-extra={extra}"));
+        }
+        if let Some(service) = &self.cloud {
+            command.arg("-smbios").arg(format!("type=1,{}", service.cloud.smbios()));
+        }
+        if let Some(uuid) = &self.uuid {
+            command.args(["-uuid", uuid]);
         }
         for (n, text) in strings.iter().enumerate() {
             // By file: what stands on a command line is visible to every user of the host.

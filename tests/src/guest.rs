@@ -412,6 +412,11 @@ pub fn config(text: &str) -> Result<String> {
     Ok(format!("format = 1\nhostname = \"test\"\n\n[access]\nkeys = [\"{line}\"]\n{text}"))
 }
 
+/// The line of the tests' key.
+pub fn public_key() -> Result<String> {
+    Ok(key()?.public_line())
+}
+
 /// The tests' operator key: one a process.
 fn key() -> Result<&'static PrivateKey> {
     static KEY: std::sync::OnceLock<PrivateKey> = std::sync::OnceLock::new();

@@ -19,8 +19,9 @@ pub mod shell;
 
 pub use berth_qemu::lines::Event;
 pub use berth_qemu::machine::{Bus, Firmware};
+pub use berth_qemu::metadata::{Cloud, Instance, Service};
 pub use berth_qemu::{packages as debian, registry};
-pub use guest::{Guest, Plan, config};
+pub use guest::{Guest, Plan, config, public_key};
 pub use image::{Built, built, state_after_a_cut, state_tool};
 
 use std::time::Duration;

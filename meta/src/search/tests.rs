@@ -194,3 +194,21 @@ fn lines_and_reports_are_bounded() {
     let most = limits::REPORT_BYTES + lines * (limits::LINE_BYTES + 8);
     assert!(most < berth_units::limits::MESSAGE_BYTES * 3 / 4, "room for what JSON adds");
 }
+
+#[test]
+fn the_cloud_that_the_firmware_names_is_told_when_nothing_is_nearer() {
+    let on = |strings| {
+        let machine = Machine::new();
+        std::fs::write(machine.dir.path().join("DMI"), crate::smbios::tests::machine(strings, [7; 16]))
+            .unwrap();
+        machine
+    };
+    let outcome = on(["Amazon EC2", "m7i", "", ""]).search();
+    assert_eq!(outcome.found, Found::None { cloud: Some("ec2") });
+    assert_eq!(outcome.looked.last().unwrap(), "cloud: the firmware says that this is Amazon EC2");
+    let outcome = on(["Google", "Google Compute Engine", "", ""]).disk("vdb", &sample("rock.iso")).search();
+    assert!(matches!(outcome.found, Found::Config { .. }), "a volume is nearer");
+    let outcome = on(["QEMU", "Standard PC", "", "ds=nocloud;s=http://192.0.2.1/"]).search();
+    assert_eq!(outcome.found, Found::None { cloud: None });
+    assert!(outcome.notes[0].contains("not supported; attach a volume"), "{:?}", outcome.notes);
+}

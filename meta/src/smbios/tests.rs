@@ -127,3 +127,40 @@ proptest! {
         fuzz(&bytes);
     }
 }
+
+/// Tables of a machine with these strings of type 1: manufacturer, product, version, serial number.
+pub fn machine(strings: [&str; 4], uuid: [u8; 16]) -> Vec<u8> {
+    let mut bytes = vec![1, 27, 1, 0];
+    let mut count = 0;
+    for string in strings {
+        count += u8::from(!string.is_empty());
+        bytes.push(if string.is_empty() { 0 } else { count });
+    }
+    bytes.extend(uuid);
+    bytes.extend([6, 0, 0]);
+    for string in strings.iter().filter(|string| !string.is_empty()) {
+        bytes.extend(string.as_bytes());
+        bytes.push(0);
+    }
+    bytes.push(0);
+    bytes.extend(tables(&[]));
+    bytes
+}
+
+#[test]
+fn the_machine_itself_is_read() {
+    let uuid =
+        [0xec, 0x2e, 0x19, 0x16, 0x90, 0x8a, 0x47, 0xc2, 0x8b, 0x2a, 0x1f, 0x37, 0xde, 0x1e, 0x7d, 0x1f];
+    let found = system(&machine(["Xen", "HVM domU", "4.11", "ec2e1916"], uuid));
+    assert_eq!(
+        (found.vendor.as_str(), found.product.as_str(), found.serial.as_str()),
+        ("Xen", "HVM domU", "ec2e1916")
+    );
+    assert_eq!(found.uuids, ["ec2e1916908a47c28b2a1f37de1e7d1f", "16192eec8a90c2478b2a1f37de1e7d1f"]);
+    for len in 0..40 {
+        let mut cut = machine(["a", "b", "c", "d"], uuid);
+        cut.truncate(len);
+        let _ = system(&cut);
+    }
+    assert_eq!(system(&tables(&[b"x"])), System::default());
+}

@@ -5,6 +5,7 @@
 
 mod access;
 mod boots;
+mod clouds;
 mod demo;
 mod disks;
 mod faults;

@@ -2,9 +2,11 @@
 
 use anyhow::{Result, ensure};
 use berth_qemu::demo::HEADING;
-use berth_tests::{Built, Bus, Firmware, Guest, SOON, WEB, config};
+use berth_tests::{Built, Bus, Firmware, Guest, Plan, SOON, WEB, config, public_key};
 use berth_units::model::Origin;
-use std::path::Path;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn run(command: &mut Command) -> Result<()> {
@@ -34,6 +36,127 @@ fn cd(built: &Built, volume: &Path, text: &[u8]) -> Result<()> {
     std::fs::write(folder.join("meta-data"), "instance-id: test\n")?;
     let mut make = built.tools.command("xorrisofs");
     run(make.args(["-quiet", "-V", "cidata", "-J", "-r", "-o"]).arg(volume).arg(&folder))
+}
+
+/// Debian's `cloud-localds`, a script that calls programs of the tools tree.
+fn cloud_localds(plan: &Plan, arguments: &[&str], files: &[(&str, &str)]) -> Result<PathBuf> {
+    let tools = &plan.built()?.tools;
+    let bin = plan.file("bin");
+    std::fs::create_dir_all(&bin)?;
+    for name in ["genisoimage", "qemu-img", "mkfs.vfat", "mcopy", "mkdosfs"] {
+        let program = tools.command(name);
+        let words: Vec<String> = std::iter::once(program.get_program())
+            .chain(program.get_args())
+            .map(|word| format!("'{}'", word.display()))
+            .collect();
+        let script = bin.join(name);
+        std::fs::write(
+            &script,
+            format!(
+                "#!/bin/sh\nexport MTOOLS_SKIP_CHECK=1 MTOOLSRC=/dev/null\nexec {} \"$@\"\n",
+                words.join(" ")
+            ),
+        )?;
+        std::fs::set_permissions(&script, Permissions::from_mode(0o755))?;
+    }
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let seed = plan.file("seed.img");
+    let mut make = Command::new("bash");
+    make.arg(tools.root().join("usr/bin/cloud-localds")).env("PATH", path).args(arguments).arg(&seed);
+    for (name, text) in files {
+        let file = plan.file(name);
+        std::fs::write(&file, text)?;
+        make.arg(file);
+    }
+    run(&mut make)?;
+    Ok(seed)
+}
+
+#[test]
+fn seeds_that_cloud_localds_makes_are_read_with_all_that_they_say() -> Result<()> {
+    let meta = format!(
+        "instance-id: i-seed\nlocal-hostname: node1.example.org\npublic-keys:\n  me: {}\n  old: ssh-rsa AAAAB3NzaC1yc2E old@laptop\n",
+        public_key()?
+    );
+    for (arguments, bus) in [(&[][..], Bus::Cdrom), (&["--filesystem", "vfat"], Bus::Usb)] {
+        let plan = Guest::new(Firmware::Direct)?.without_config();
+        let files = [("user-data", format!("format = 1\n{WEB}")), ("meta-data", meta.clone())];
+        let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let seed = cloud_localds(&plan, arguments, &files)?;
+        let mut guest = plan.machine(move |m| m.read_only_disk(&seed, bus)).boot()?;
+        guest.wait_for("\"ssh-rsa … old@laptop\" is of type")?;
+        guest.ready()?;
+        assert!(guest.page("/")?.contains(HEADING));
+        // The key is the metadata's.
+        let client = guest.client()?;
+        assert_eq!(client.machine()?.hostname, "node1");
+        assert_eq!(client.config_status()?.instance, "i-seed (nocloud)");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bad_seed_costs_nobody_the_machine_and_a_mended_one_is_taken() -> Result<()> {
+    let plan = Guest::new(Firmware::Direct)?.without_config();
+    let meta = format!("instance-id: i-1\npublic-keys: [\"{}\"]\n", public_key()?);
+    let good = format!("format = 1\n{WEB}");
+    // Torn: the metadata is there, the end of the user data is not.
+    let long = format!("{good}{}", "# A comment that makes this file longer.\n".repeat(4000));
+    let seed = plan.file("seed.img");
+    fat_volume(plan.built()?, &seed, b"")?;
+    let files = |user: &str| -> Result<()> {
+        let built = plan.built()?;
+        std::fs::write(plan.file("meta-data"), &meta)?;
+        std::fs::write(plan.file("user"), user)?;
+        run(built.tools.command("mdel").arg("-i").arg(&seed).arg("::user-data"))?;
+        for (from, to) in [("meta-data", "::meta-data"), ("user", "::user-data")] {
+            run(built.tools.command("mcopy").args(["-o", "-i"]).arg(&seed).arg(plan.file(from)).arg(to))?;
+        }
+        Ok(())
+    };
+    files(&long)?;
+    std::fs::File::options().write(true).open(&seed)?.set_len(128 * 1024)?;
+    let (torn, second) = (seed.clone(), plan.file("second.iso"));
+    let attached = second.clone();
+    let plan = plan.machine(move |m| {
+        let m = m.read_only_disk(&torn, Bus::Virtio);
+        if attached.exists() { m.read_only_disk(&attached, Bus::Cdrom) } else { m }
+    });
+    let refused = |plan: Plan, why: &str| -> Result<Plan> {
+        let mut guest = plan.boot()?;
+        guest.wait_for("config   refused, from nocloud (")?;
+        guest.wait_for(why)?;
+        guest.ready()?;
+        assert!(!guest.serves(), "a unit of a refused config runs");
+        assert_eq!(guest.client()?.config_status()?.state, "refused");
+        guest.power_off()
+    };
+    let plan = refused(plan, "user-data: it is cut short")?;
+    // Two at once, with both labels.
+    std::fs::File::options().write(true).open(&seed)?.set_len(2 << 20)?;
+    cd(plan.built()?, &second, good.as_bytes())?;
+    let plan = refused(plan, "both are labelled cidata")?;
+    std::fs::remove_file(&second)?;
+    // A script, by an editor of another system.
+    let built = plan.built()?;
+    std::fs::remove_file(&seed)?;
+    fat_volume(built, &seed, b"\xef\xbb\xbf#!/bin/sh\r\nreboot\r\n")?;
+    run(built.tools.command("mcopy").arg("-i").arg(&seed).arg(plan.file("meta-data")).arg("::meta-data"))?;
+    let plan = refused(plan, "it is a script")?;
+    std::fs::remove_file(&seed)?;
+    fat_volume(plan.built()?, &seed, good.replace('\n', "\r\n").as_bytes())?;
+    run(plan
+        .built()?
+        .tools
+        .command("mcopy")
+        .arg("-i")
+        .arg(&seed)
+        .arg(plan.file("meta-data"))
+        .arg("::meta-data"))?;
+    let mut guest = plan.boot()?;
+    guest.ready()?;
+    assert!(guest.page("/")?.contains(HEADING));
+    Ok(())
 }
 
 #[test]

@@ -305,6 +305,9 @@ impl Supervisor {
         for line in &self.config_status.looked {
             k.say(console::report(line));
         }
+        for note in &self.config_status.notes {
+            k.say(console::config_note(note));
+        }
         self.settle_config(MachineConfig::default(), now, k);
     }
 
