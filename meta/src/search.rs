@@ -6,6 +6,7 @@ use crate::said::Said;
 use crate::smbios::System;
 use crate::volume::{self, Kind, Volume};
 use crate::{fwcfg, limits, providers, smbios};
+use berth_units::control::SeenInstance;
 use berth_units::diag::quote;
 use std::fs::File;
 use std::io::Read;
@@ -229,6 +230,19 @@ fn on_disks(disks: &[(String, Result<Disk, String>)], looked: &mut Vec<String>) 
         },
     };
     Some((place, said))
+}
+
+/// Which instances the volumes here belong to.
+pub fn glance(disks: &[(String, Result<Disk, String>)]) -> Vec<SeenInstance> {
+    let seen = disks.iter().filter_map(|(name, disk)| match volume::probe(disk.as_ref().ok()?) {
+        Volume::Seed(kind, said) => {
+            let id = cut(said.id?.trim().to_owned(), limits::LINE_BYTES);
+            let source = kind.source().to_owned();
+            Some(SeenInstance { place: format!("{source} ({name})"), source, id })
+        }
+        Volume::Other(_) => None,
+    });
+    seen.collect()
 }
 
 /// What a volume holds, for the list of what was looked at.

@@ -1,7 +1,7 @@
 //! The worker: searches once, tells PID 1, ends.
 
 use crate::disk::Disk;
-use crate::search::{Found, Outcome, Places, search};
+use crate::search::{Found, Outcome, Places, glance, search};
 use crate::{fwcfg, limits, smbios};
 use berth_units::control::client::Client;
 use berth_units::control::sealed::sealed;
@@ -22,12 +22,17 @@ pub fn run() -> ExitCode {
             fw_cfg: fwcfg::ENTRY.into(),
             disks: disks(&fds),
         };
-        let uuid = loop {
-            if let (ToWorker::Look { uuid }, _) = client.recv()? {
-                break uuid;
+        loop {
+            match client.recv()?.0 {
+                ToWorker::Look { uuid } => break tell(&client, search(&places, uuid.as_deref()))?,
+                ToWorker::Glance => {
+                    client.tell(FromWorker::Instances { seen: glance(&places.disks) })?;
+                    break client.tell(FromWorker::Ready)?;
+                }
+                // Other workers' messages.
+                _ => {}
             }
-        };
-        tell(&client, search(&places, uuid.as_deref()))?;
+        }
         client.finish()
     });
     match told {

@@ -247,6 +247,7 @@ impl Agent {
             ToWorker::Names { names } => self.names.set_table(names),
             // Other workers' messages.
             ToWorker::Look { .. }
+            | ToWorker::Glance
             | ToWorker::AskCloud { .. }
             | ToWorker::Prepare { .. }
             | ToWorker::Access { .. }

@@ -285,6 +285,8 @@ pub enum ToWorker {
         /// The machine's SMBIOS UUID, 32 hex digits, if it has one.
         uuid: Option<String>,
     },
+    /// To meta: say which instances the volumes here belong to. Comes once, after Hello, in the place of [`ToWorker::Look`].
+    Glance,
     /// To cloud: ask the machine's cloud. Comes once, after Hello.
     AskCloud {
         /// As meta has said.
@@ -387,6 +389,17 @@ pub enum ToWorker {
         /// The machine's name, for its certificate.
         hostname: String,
     },
+}
+
+/// A volume that says to which instance it belongs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenInstance {
+    /// Its kind, as `[instance] source` has it.
+    pub source: String,
+    /// For operators: `nocloud (vdb)`.
+    pub place: String,
+    /// The instance's id.
+    pub id: String,
 }
 
 /// Which images the store removes; never one that was called [`ToWorker::InUse`].
@@ -556,6 +569,11 @@ pub enum FromWorker {
         /// The cloud that the firmware says this is, which may be asked: `ec2`, `gce`.
         #[serde(default)]
         cloud: Option<String>,
+    },
+    /// From meta, to [`ToWorker::Glance`].
+    Instances {
+        /// Each volume that says which.
+        seen: Vec<SeenInstance>,
     },
     /// From the API server: it listens, and this is its key (`sha256:<hex of the SPKI>`), for the console.
     ApiKey {

@@ -10,6 +10,8 @@ pub const CONFIG_SEARCH: Duration = Duration::from_secs(10);
 pub const METADATA_DEADLINE: Duration = Duration::from_secs(300);
 /// What `berth.metadata_deadline=` may say, seconds.
 pub const METADATA_DEADLINE_RANGE: std::ops::RangeInclusive<u64> = 1..=3600;
+/// So long after a boot was found healthy, volumes are asked which instance they belong to.
+pub const GLANCE_AFTER: Duration = Duration::from_secs(20);
 /// A slot that is not healthy after this is not good. Slow disks and emulated CPUs need about 20 s.
 pub const HEALTH_DEADLINE: Duration = Duration::from_secs(90);
 /// After this, boot records that could not be written are tried again.

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `api` | every [`Request`]; as a worker: Hello, Ready, Status, ApiKey |
 //! | `net` | Hello, Ready, Status, Addresses, Attached, AttachFailed |
-//! | `meta`, `cloud` | Hello, Ready, Status, ConfigFound, ConfigRefused, ConfigNone |
+//! | `meta`, `cloud` | Hello, Ready, Status, ConfigFound, ConfigRefused, ConfigNone; `meta` also Instances |
 //! | `store` | Hello, Ready, Status, Prepared, PrepareFailed, Collected, Loaded |
 //! | `fetch` | Hello, Ready, Status, Fetched, FetchFailed, FetchProgress |
 //! | `update` | Hello, Ready, Status, UpdateOffer, UpdateProgress, UpdateWritten, UpdateFailed |
@@ -59,6 +59,7 @@ pub fn may_say(unit: &str, message: &ToInit) -> bool {
         ToInit::Worker(message) => match message {
             FromWorker::Hello | FromWorker::Ready | FromWorker::Status { .. } => true,
             FromWorker::ApiKey { .. } => unit == API,
+            FromWorker::Instances { .. } => unit == META,
             FromWorker::Clock { .. } => unit == TIME,
             FromWorker::Addresses { .. } | FromWorker::Attached { .. } | FromWorker::AttachFailed { .. } => {
                 unit == NET

@@ -19,6 +19,7 @@ mod devices;
 mod effects;
 mod fetch;
 mod generations;
+mod glance;
 mod health;
 mod idle;
 mod images;
@@ -221,6 +222,7 @@ pub struct Supervisor {
     instance: Option<Instance>,
     /// The cloud that the firmware says this is.
     cloud: Option<String>,
+    glance: glance::Glance,
     /// The kept config, should it be another machine's.
     kept_of_another: Option<(Vec<u8>, MachineConfig)>,
     hostname: String,
@@ -278,6 +280,7 @@ impl Supervisor {
             keys: Vec::new(),
             instance: None,
             cloud: None,
+            glance: glance::Glance::default(),
             kept_of_another: None,
             addresses: Vec::new(),
             idle: idle::Idle::default(),
@@ -410,6 +413,7 @@ impl Supervisor {
         self.tick_fetch(now);
         self.tick_collection(now, k);
         self.tick_config(now, k);
+        self.tick_glance(now);
         self.tick_revert(now, k);
         self.tick_trial(now, k);
         self.tick_update(now, k);
@@ -423,6 +427,7 @@ impl Supervisor {
         let units = self.units.values().flat_map(|run| [run.life.deadline(), run.attach_by]).flatten();
         let boot = [
             self.config.next(),
+            self.glance.next(),
             self.health.next(),
             self.rest_at,
             self.devices.next(),

@@ -212,3 +212,58 @@ fn the_cloud_that_the_firmware_names_is_told_when_nothing_is_nearer() {
     assert_eq!(outcome.found, Found::None { cloud: None });
     assert!(outcome.notes[0].contains("not supported; attach a volume"), "{:?}", outcome.notes);
 }
+
+#[test]
+fn a_config_drive_is_read_from_either_file_system_and_comes_after_nocloud() {
+    for image in ["drive.iso", "drive.img"] {
+        let outcome = Machine::new().disk("sr0", &sample(image)).search();
+        let Found::Config { source, text } = &outcome.found else { panic!("{outcome:?}") };
+        assert_eq!(source, "config-drive (sr0)");
+        let config = config::parse("x", text).unwrap();
+        let instance = config.instance.unwrap();
+        assert_eq!(instance.id.as_deref(), Some("83679162-1378-4288-a2d4-70e13ec132aa"));
+        assert_eq!(instance.hostname.as_deref(), Some("drive"));
+        assert_eq!((config.hostname.as_deref(), config.access_keys.len()), (Some("sample"), 1));
+        assert_eq!(config.network.interfaces[0].addresses, ["192.0.2.5/24"]);
+        assert!(outcome.notes[0].starts_with("admin_pass is not applied") && outcome.notes.len() == 1);
+        let line = "config drive: sr0: labelled config-2, with user-data, an instance id, keys, a network";
+        assert!(outcome.looked.iter().any(|looked| looked == line), "{:?}", outcome.looked);
+    }
+    let both = Machine::new().disk("vdb", &sample("drive.img")).disk("vdc", &sample("rock.iso"));
+    assert_eq!(source_of(both), "nocloud (vdc)");
+    // One disk with both labels, as tools leave it that change only one of them: FAT's boot sector has its own.
+    let mut two = sample("drive.img");
+    two[38..54].copy_from_slice(b"\x29\x12\x34\x56\x78CIDATA     ");
+    let (source, report) = Machine::new().disk("vdb", &two).refused();
+    assert_eq!(source, "nocloud (vdb)");
+    assert!(report.contains("neither user-data nor meta-data"), "{report}");
+}
+
+#[test]
+fn folders_that_lead_to_themselves_are_not_followed_for_ever() {
+    let mut image = sample("drive.iso");
+    // Each record of a folder leads to the root: `openstack` has `openstack` in it, and never `latest`.
+    let root: Vec<u8> = image[16 * 2048 + 156 + 2..16 * 2048 + 156 + 18].to_vec();
+    let joliet: Vec<u8> = "openstack".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    for name in [&b"OPENSTAC"[..], &joliet] {
+        for at in 33..image.len() - name.len() {
+            if image[at..].starts_with(name) {
+                image[at - 31..at - 15].copy_from_slice(&root);
+            }
+        }
+    }
+    let (_, report) = Machine::new().disk("vdb", &image).refused();
+    assert!(report.contains("it has no openstack/latest/meta_data.json"), "{report}");
+}
+
+#[test]
+fn a_glance_sees_whose_the_volumes_are() {
+    let machine = Machine::new()
+        .disk("vda", &[0; 4096])
+        .disk("vdb", &sample("drive.img"))
+        .disk("sr0", &sample("rock.iso"))
+        .disk("sr1", &sample("empty.img"));
+    let seen: Vec<String> =
+        glance(&machine.disks).into_iter().map(|seen| format!("{} {}", seen.place, seen.id)).collect();
+    assert_eq!(seen, ["config-drive (vdb) 83679162-1378-4288-a2d4-70e13ec132aa", "nocloud (sr0) sample"]);
+}

@@ -48,3 +48,17 @@ iso joliet.iso -V CIDATA -J
 iso plain.iso -V CIDATA -l -allow-lowercase -allow-multidot -relaxed-filenames
 xorriso -as mkisofs -quiet -V cidata -J -r -o "$work/xorriso.iso" "$work/seed" 2> "$work/log"
 gzip -9nc "$work/xorriso.iso" > xorriso.iso.gz
+
+# OpenStack's.
+mkdir -p "$work/drive/openstack/latest"
+printf '{"uuid": "83679162-1378-4288-a2d4-70e13ec132aa", "hostname": "drive.novalocal", "public_keys": {"k": "%s"}, "admin_pass": "x"}' \
+    'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEwQ4tDwulNo2vvMqchJU4ecFsayvNuUgcOC5Hj2KoVC k' > "$work/drive/openstack/latest/meta_data.json"
+printf '{"links": [{"id": "a", "type": "phy", "ethernet_mac_address": "52:54:00:12:34:56"}], "networks": [{"link": "a", "type": "ipv4", "ip_address": "192.0.2.5", "netmask": "255.255.255.0"}]}' \
+    > "$work/drive/openstack/latest/network_data.json"
+printf '{}' > "$work/drive/openstack/latest/vendor_data.json"
+cp "$work/seed/user-data" "$work/drive/openstack/latest/user_data"
+genisoimage -quiet -V config-2 -J -r -o "$work/drive.iso" "$work/drive"
+gzip -9nc "$work/drive.iso" > drive.iso.gz
+mformat -C -i "$work/drive.img" -v CONFIG-2 -f 160 -N 12345678 ::
+mcopy -s -i "$work/drive.img" "$work/drive/openstack" ::openstack
+gzip -9nc "$work/drive.img" > drive.img.gz

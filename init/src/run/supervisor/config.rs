@@ -12,6 +12,7 @@
 //!    boot looks again. Of another machine, the kept config is used if nothing was found.
 
 use super::generations::{Change, Text};
+use super::glance::Glance;
 use super::reload::Found;
 use super::{CLOUD, META, Refused, Run, Supervisor, health};
 use crate::run::kernel::Kernel;
@@ -136,13 +137,19 @@ impl Supervisor {
 
     /// Meta or cloud is there, and is told what to do.
     pub(super) fn tell_searcher(&mut self, unit: &str, now: Duration, k: &mut dyn Kernel) {
-        let Some(search) = self.config.search().copied() else { return };
+        let Some(search) = self.config.search().copied() else {
+            if unit == META && self.glance == Glance::Asked {
+                k.tell(META, &ToWorker::Glance, None);
+            }
+            return;
+        };
         let uuid = self.facts.uuid.clone();
         match (unit, search.wait, self.cloud.clone()) {
             (META, Wait::Meta, _) => _ = k.tell(META, &ToWorker::Look { uuid }, None),
             (CLOUD, Wait::Cloud, Some(cloud)) => {
                 let left = search.by.saturating_sub(now).saturating_sub(limits::CONFIG_SEARCH);
-                let deadline_s = left.as_secs().max(1);
+                // Up to whole seconds: none is lost to the start.
+                let deadline_s = left.saturating_add(Duration::from_millis(999)).as_secs().max(1);
                 k.tell(CLOUD, &ToWorker::AskCloud { cloud, uuid, deadline_s }, None);
             }
             _ => {}

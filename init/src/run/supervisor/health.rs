@@ -89,6 +89,7 @@ impl Supervisor {
                 self.pass_trial(k);
                 self.plan_collection(now);
                 self.plan_updates(now);
+                self.plan_glance(now);
             }
             // Unconfirmed, a good start counts as a bad one.
             Err(why) => {

@@ -142,6 +142,7 @@ impl Supervisor {
             FromWorker::ConfigNone { looked, notes, cloud } => {
                 self.config_none(unit, Told { looked, notes }, cloud, now, k);
             }
+            FromWorker::Instances { seen } => self.seen(&seen, k),
             FromWorker::ApiKey { fingerprint, port } => {
                 k.say(console::api(port, &short(&fingerprint)));
             }

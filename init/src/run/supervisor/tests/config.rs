@@ -373,3 +373,42 @@ fn a_config_that_is_sent_keeps_what_the_instance_is() {
     let kept = machine.k.current.and_then(|number| machine.k.texts.get(&number)).unwrap();
     assert!(String::from_utf8_lossy(kept).contains("i-own"));
 }
+
+#[test]
+fn a_volume_that_belongs_to_another_instance_now_is_told_after_the_boot() {
+    use berth_units::control::SeenInstance;
+    let seen =
+        |id: &str| SeenInstance { source: "nocloud".into(), place: "nocloud (vdb)".into(), id: id.into() };
+    let kept = "web\n[instance]\nsource = \"nocloud\"\nid = \"i-1\"\n";
+    for (found, told) in [
+        (vec![seen("i-1")], false),
+        (vec![seen("i-2")], true),
+        (vec![seen("i-2"), seen("i-1")], false),
+        (vec![], false),
+    ] {
+        let mut machine = Machine::boot(kept).healthy(3);
+        assert_eq!(machine.called("launch meta"), 0, "no boot waits for it");
+        machine.pass(limits::GLANCE_AFTER);
+        assert_eq!(machine.called("launch meta"), 1);
+        machine.worker(META, FromWorker::Hello);
+        assert_eq!(machine.told(META, "glance"), 1);
+        machine.worker(META, FromWorker::Instances { seen: found });
+        machine.worker(META, FromWorker::Ready);
+        machine.exit(META, Exit::Code(0));
+        let line = "nocloud (vdb) says that this is instance \"i-2\" now, not \"i-1\"; \"berth config reload\" takes what it says";
+        assert_eq!(machine.said(line), told);
+        assert_eq!(status(&mut machine).notes, if told { vec![line.to_owned()] } else { vec![] });
+        machine.seconds(200);
+        assert_eq!(machine.called("launch meta"), 1);
+    }
+    // Nobody else's config is looked at.
+    for other in [
+        "web",
+        "web\n[instance]\nsource = \"ec2\"\nid = \"i-1\"\n",
+        "web\n[instance]\nsource = \"nocloud\"\n",
+    ] {
+        let mut machine = Machine::boot(other).healthy(3);
+        machine.seconds(200);
+        assert_eq!(machine.called("launch meta"), 0);
+    }
+}
