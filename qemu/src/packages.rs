@@ -36,6 +36,11 @@ pub fn unpacked_tar(packages: &[&str]) -> Result<PathBuf> {
     tar_of("extract", packages, &LEFT_OUT)
 }
 
+/// The same with everything that the packages bring, texts too.
+pub fn whole_tar(packages: &[&str]) -> Result<PathBuf> {
+    tar_of("extract", packages, &[])
+}
+
 fn tar_of(variant: &str, packages: &[&str], left_out: &[&str]) -> Result<PathBuf> {
     let list = packages.join(",");
     let key = Key::new("debian-root", FORMAT).with(SUITE).with(variant).with(&list);

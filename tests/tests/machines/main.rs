@@ -5,6 +5,7 @@
 
 mod access;
 mod boots;
+mod cloud_init;
 mod clouds;
 mod demo;
 mod disks;
