@@ -189,6 +189,7 @@ fn files_in_all_encodings() {
         ("{path: /a, content: '%', encoding: b64}", "not the base64"),
         ("{path: /a, content: '%', encoding: gzip}", "gzip by encoding, but"),
         ("{path: /a, content: x, encoding: rot13}", "is not known"),
+        ("{path: /a, encoding: rot13}", "is not known"),
         ("{path: /a, encoding: b64, content: /w==}", "not UTF-8"),
         ("{path: /a, content: [x]}", "content is a list"),
         ("{path: /a, source: {uri: 'http://x'}}", "files are not fetched"),

@@ -91,7 +91,7 @@ fn one(sheet: &mut Sheet<'_>, item: &Node, files: &mut BTreeMap<String, Entry>) 
         return sheet.refuse(at, &of, words);
     }
     let text_at = content.map_or(at, |content| content.at);
-    let text = match content.map_or(Ok(String::new()), |content| text(content, &encoding)) {
+    let text = match text(content, &encoding) {
         Ok(text) => text,
         Err(why) => return sheet.refuse(text_at, &of, why),
     };
@@ -125,15 +125,15 @@ fn mode(value: &Node) -> Option<u32> {
     (mode <= 0o7777).then_some(mode)
 }
 
-fn text(content: &Node, encoding: &str) -> Result<String, String> {
-    let bytes = match &content.value {
+fn text(content: Option<&Node>, encoding: &str) -> Result<String, String> {
+    let bytes = match content.map_or(&Value::Null, |content| &content.value) {
         Value::Text(text) => text.clone().into_bytes(),
         Value::Bytes(bytes) => bytes.clone(),
         Value::Null => Vec::new(),
         _ => {
             return Err(format!(
                 "content is {}, expected a text; write it in quotes or as a block",
-                content.kind()
+                content.map_or_else(String::new, Node::kind)
             ));
         }
     };
@@ -149,6 +149,7 @@ fn text(content: &Node, encoding: &str) -> Result<String, String> {
     let bytes = match encoding.trim().to_ascii_lowercase().as_str() {
         "" | "text/plain" | "text" => bytes,
         "b64" | "base64" => base64(&bytes)?,
+        "gz" | "gzip" | "gz+b64" | "gzip+b64" | "gz+base64" | "gzip+base64" if bytes.is_empty() => bytes,
         "gz" | "gzip" => gunzip(&bytes)?,
         "gz+b64" | "gzip+b64" | "gz+base64" | "gzip+base64" => gunzip(&base64(&bytes)?)?,
         other => {

@@ -23,7 +23,31 @@ const SCHEMAS: &str = "usr/lib/python3/dist-packages/cloudinit/config/schemas";
 struct Unpacked(tempfile::TempDir);
 
 impl Unpacked {
-    fn new() -> Result<Self> {
+    /// Its documents and schemas.
+    fn documents() -> Result<Self> {
+        Self::unpack(&["./usr/share/doc/cloud-init", "./usr/lib/python3/dist-packages/cloudinit/config"])
+    }
+
+    /// All that it takes to run it.
+    fn program() -> Result<Self> {
+        let unpacked = Self::unpack(&["."])?;
+        // What an installed system's base-files would have: programs name their loader so.
+        for name in ["lib", "lib64"] {
+            if !unpacked.path(name).exists() {
+                std::os::unix::fs::symlink(format!("usr/{name}"), unpacked.path(name))?;
+            }
+        }
+        // And what ca-certificates makes when it is installed: a Python library does not load without it.
+        let mut certificates = Vec::new();
+        for entry in fs::read_dir(unpacked.path("usr/share/ca-certificates/mozilla"))? {
+            certificates.extend(fs::read(entry?.path())?);
+        }
+        fs::create_dir_all(unpacked.path("etc/ssl/certs"))?;
+        fs::write(unpacked.path("etc/ssl/certs/ca-certificates.crt"), certificates)?;
+        Ok(unpacked)
+    }
+
+    fn unpack(members: &[&str]) -> Result<Self> {
         let tar = debian::whole_tar(&["cloud-init"])?;
         let folder = tempfile::tempdir()?;
         let out = Command::new("tar")
@@ -31,21 +55,9 @@ impl Unpacked {
             .arg(tar)
             .arg("-C")
             .arg(folder.path())
+            .args(members)
             .output()?;
         ensure!(out.status.success(), "tar: {}", String::from_utf8_lossy(&out.stderr));
-        // What an installed system's base-files would have: programs name their loader so.
-        for name in ["lib", "lib64"] {
-            if !folder.path().join(name).exists() {
-                std::os::unix::fs::symlink(format!("usr/{name}"), folder.path().join(name))?;
-            }
-        }
-        // And what ca-certificates makes when it is installed: a Python library does not load without it.
-        let mut certificates = Vec::new();
-        for entry in fs::read_dir(folder.path().join("usr/share/ca-certificates/mozilla"))? {
-            certificates.extend(fs::read(entry?.path())?);
-        }
-        fs::create_dir_all(folder.path().join("etc/ssl/certs"))?;
-        fs::write(folder.path().join("etc/ssl/certs/ca-certificates.crt"), certificates)?;
         Ok(Self(folder))
     }
 
@@ -128,7 +140,7 @@ fn read(name: &str, bytes: &[u8]) -> Result<(Format, Translation), String> {
 
 #[test]
 fn every_key_of_its_schemas_is_in_the_table() -> Result<()> {
-    let unpacked = Unpacked::new()?;
+    let unpacked = Unpacked::documents()?;
     let schema = unpacked.schema("schema-cloud-config-v1.json")?;
     let known = |table: &[Key]| table.iter().map(|key| key.name.to_owned()).collect::<BTreeSet<_>>();
     let properties = |value: &Value| -> BTreeSet<String> {
@@ -205,7 +217,7 @@ fn every_key_of_its_schemas_is_in_the_table() -> Result<()> {
 
 #[test]
 fn its_examples_do_no_harm() -> Result<()> {
-    let unpacked = Unpacked::new()?;
+    let unpacked = Unpacked::documents()?;
     let mut verdicts = String::new();
     for (name, bytes) in unpacked.examples()? {
         let _ = writeln!(verdicts, "{name}");
@@ -247,7 +259,7 @@ const OURS_ALONE: [(&str, &str); 1] = [(
 
 #[test]
 fn what_a_machine_takes_cloud_init_takes() -> Result<()> {
-    let unpacked = Unpacked::new()?;
+    let unpacked = Unpacked::program()?;
     let mut examples = unpacked.examples()?;
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../meta/tests/data/documents");
     for name in ["network-v1.yaml", "network-v2.yaml"] {
