@@ -379,8 +379,8 @@ impl Agent {
             let ours = Link::parse(frame.payload).is_some_and(|link| plan::is_ours(&link.name));
             links |= netlink::is_link(&frame) && !ours;
             addresses |= netlink::is_address(&frame);
-            if let Some(option) = UserOption::of(&frame).filter(|option| uplinks.contains_key(&option.index))
-            {
+            let listens = |index| uplinks.get(&index).is_some_and(Uplink::listens_to_routers);
+            if let Some(option) = UserOption::of(&frame).filter(|option| listens(option.index)) {
                 rdnss.hear(&option, now);
             }
         })?;
@@ -439,12 +439,15 @@ impl Agent {
                 .collect(),
             false => configured,
         };
-        let domain = leases().find_map(|lease| lease.domain.clone());
+        let searched = self.wanted.as_ref().map(|wanted| wanted.network.search.clone()).unwrap_or_default();
+        let learned = || leases().find_map(|lease| lease.domain.clone()).into_iter().collect();
+        let domains: Vec<String> = if searched.is_empty() { learned() } else { searched };
         let time: Vec<IpAddr> =
             leases().flat_map(|lease| lease.ntp.iter().map(|ip| IpAddr::from(*ip))).collect();
-        let written = self.resolv.set(&servers, domain.iter().map(String::as_str));
+        let domains = || domains.iter().map(String::as_str);
+        let written = self.resolv.set(&servers, domains());
         self.notice(written);
-        let domains = [names::DOMAIN].into_iter().chain(domain.as_deref());
+        let domains = [names::DOMAIN].into_iter().chain(domains());
         let written = self.bridge_resolv.set(&[plan::GATEWAY.into()], domains);
         self.notice(written);
         self.names.set_servers(&servers);

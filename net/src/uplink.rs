@@ -6,8 +6,10 @@ use crate::dhcp::port::Port;
 use crate::netlink::{self, Addr, Ipv4Conf, Link, Route, Socket};
 use crate::plan;
 use berth_units::model::MachineNetwork;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::Duration;
 
 /// What the machine config wants of one interface.
@@ -19,6 +21,21 @@ pub struct Settings {
     pub addresses: Vec<(IpAddr, u8)>,
     /// Default routes.
     pub gateways: Vec<IpAddr>,
+    /// What routers advertise counts.
+    pub ra: bool,
+    /// Further routes.
+    pub routes: Vec<Fixed>,
+    /// Bytes; DHCP's counts for nothing then.
+    pub mtu: Option<u32>,
+}
+
+/// A route of the config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fixed {
+    to: IpAddr,
+    prefix: u8,
+    via: Option<IpAddr>,
+    metric: Option<u32>,
 }
 
 /// What `network` wants of `link`; none = leave it alone.
@@ -30,11 +47,22 @@ pub fn settings(network: &MachineNetwork, link: &Link) -> Option<Settings> {
         return None;
     }
     if network.interfaces.is_empty() {
-        return link.kind.is_empty().then(|| Settings { dhcp: true, ..Settings::default() });
+        return link.kind.is_empty().then(|| Settings { dhcp: true, ra: true, ..Settings::default() });
     }
     let named = network.interfaces.iter().find(|interface| matches(&interface.matches, link))?;
     let addresses = named.addresses.iter().filter_map(|text| address(text)).collect();
-    Some(Settings { dhcp: named.dhcp, addresses, gateways: named.gateways.clone() })
+    let routes = named.routes.iter().filter_map(|route| {
+        let (to, prefix) = address(&route.to)?;
+        Some(Fixed { to, prefix, via: route.via, metric: route.metric })
+    });
+    Some(Settings {
+        dhcp: named.dhcp,
+        addresses,
+        gateways: named.gateways.clone(),
+        ra: named.ra,
+        routes: routes.collect(),
+        mtu: named.mtu,
+    })
 }
 
 /// Whether the config's `match` means this interface: its name, or its hardware address in any spelling.
@@ -53,6 +81,12 @@ fn address(text: &str) -> Option<(IpAddr, u8)> {
 
 /// Metric of our routes, before the interface's index is added: below what is made by hand, lower index first.
 const METRIC: u32 = 1000;
+/// The same for the config's `routes`, which come before what is learned.
+const FIXED_METRIC: u32 = 500;
+
+/// Settings of IPv6 that netlink has no messages for, by interface; the one part of `/proc/sys` that the agent's unit
+/// may write.
+const IPV6_CONF: &str = "/proc/sys/net/ipv6/conf";
 
 /// One interface that we look after.
 #[derive(Debug)]
@@ -64,7 +98,7 @@ pub struct Uplink {
     port: Port,
     /// What a lease put there.
     leased: Option<(Addr, Vec<Route>)>,
-    /// MTU before a lease changed it.
+    /// MTU before the config or a lease changed it.
     mtu: u32,
     /// The last thing that failed, as a sentence.
     problem: Option<String>,
@@ -89,6 +123,10 @@ impl Uplink {
             link,
             settings,
         };
+        uplink.tell_kernel_of_routers();
+        if let Some(mtu) = uplink.settings.mtu.filter(|mtu| *mtu != uplink.link.mtu) {
+            uplink.set_mtu(mtu, rtnl);
+        }
         if !uplink.link.up {
             let outcome = rtnl.set_up(uplink.link.index, true);
             uplink.note("not brought up", outcome);
@@ -111,20 +149,58 @@ impl Uplink {
         }
         for route in self.fixed_routes() {
             let outcome = rtnl.add_route(&route);
-            let via = route.via.map(|via| via.to_string()).unwrap_or_default();
-            self.note(&format!("default route through {via} not added"), outcome);
+            self.note(&format!("{} not added", shown(&route)), outcome);
         }
     }
 
+    /// Those that need no router first: the others may lead through them.
     fn fixed_routes(&self) -> Vec<Route> {
-        let (index, metric) = (self.link.index, METRIC.saturating_add(self.link.index));
-        let on_a_network = |via: &IpAddr| {
-            via.is_ipv6()
-                || self.settings.addresses.iter().any(|(ip, prefix)| same_network(*ip, *prefix, *via))
+        let index = self.link.index;
+        let default = |via: &IpAddr| Route::default_via(*via, index, METRIC.saturating_add(index));
+        let further = |route: &Fixed| Route {
+            to: route.to,
+            prefix: route.prefix,
+            via: route.via,
+            metric: route.metric.unwrap_or(FIXED_METRIC.saturating_add(index)),
+            ..Route::default_via(route.to, index, 0)
         };
-        let route =
-            |via: &IpAddr| Route { onlink: !on_a_network(via), ..Route::default_via(*via, index, metric) };
-        self.settings.gateways.iter().map(route).collect()
+        let on_a_network = |via: IpAddr| {
+            // One of these is on any link, and needs no word about it.
+            matches!(via, IpAddr::V6(via) if via.is_unicast_link_local())
+                || self.settings.addresses.iter().any(|(ip, prefix)| same_network(*ip, *prefix, via))
+        };
+        let mut routes: Vec<Route> = self.settings.gateways.iter().map(default).collect();
+        routes.extend(self.settings.routes.iter().map(further));
+        routes.sort_by_key(|route| route.via.is_some());
+        for route in &mut routes {
+            route.onlink = route.via.is_some_and(|via| !on_a_network(via));
+        }
+        routes
+    }
+
+    /// What routers advertise here counts.
+    pub fn listens_to_routers(&self) -> bool {
+        self.settings.ra
+    }
+
+    /// Has the kernel make use of what routers advertise, or not. What it has learned already goes with the addresses
+    /// when IPv6 is switched off for a moment.
+    fn tell_kernel_of_routers(&mut self) {
+        let (wanted, folder) =
+            (if self.settings.ra { "2" } else { "0" }, Path::new(IPV6_CONF).join(&self.link.name));
+        let is = fs::read_to_string(folder.join("accept_ra"));
+        if is.as_ref().is_ok_and(|is| is.trim() == wanted) || !folder.exists() {
+            return;
+        }
+        let mut files = vec![("accept_ra", wanted)];
+        if self.link.up && !self.settings.ra {
+            files.extend([("disable_ipv6", "1"), ("disable_ipv6", "0")]);
+        }
+        for (file, value) in files {
+            if let Err(error) = fs::write(folder.join(file), value) {
+                self.problem = Some(format!("{file} not set to {value}: {error}"));
+            }
+        }
     }
 
     /// Whether it is looked after in just this way already.
@@ -140,6 +216,9 @@ impl Uplink {
         }
         for (ip, prefix) in &self.settings.addresses {
             let _ = rtnl.delete_address(&Addr::new(self.link.index, *ip, *prefix));
+        }
+        if self.settings.mtu.is_some() {
+            self.set_mtu(self.mtu, rtnl);
         }
     }
 
@@ -219,14 +298,13 @@ impl Uplink {
         }
         self.problem = None;
         if let Some(mtu) = lease.mtu.map(u32::from).filter(|mtu| self.takes_mtu(*mtu)) {
-            let outcome = rtnl.set_mtu(index, mtu);
-            self.note(&format!("MTU {mtu} not set"), outcome);
+            self.set_mtu(mtu, rtnl);
         }
         let outcome = rtnl.add_address(&address);
         self.note(&format!("address {}/{} not added", address.ip, address.prefix), outcome);
         for route in &routes {
             let outcome = rtnl.add_route(route);
-            self.note(&format!("route to {}/{} not added", route.to, route.prefix), outcome);
+            self.note(&format!("{} not added", shown(route)), outcome);
         }
         if let Some((_, before)) = &self.leased {
             for route in before.iter().filter(|route| !routes.contains(route)) {
@@ -237,7 +315,9 @@ impl Uplink {
     }
 
     fn takes_mtu(&self, mtu: u32) -> bool {
-        mtu != self.link.mtu && (self.link.max_mtu == 0 || mtu <= self.link.max_mtu)
+        self.settings.mtu.is_none()
+            && mtu != self.link.mtu
+            && (self.link.max_mtu == 0 || mtu <= self.link.max_mtu)
     }
 
     fn withdraw(&mut self, rtnl: &mut Socket) {
@@ -247,11 +327,20 @@ impl Uplink {
             }
             let outcome = rtnl.delete_address(&address);
             self.note(&format!("address {} not removed", address.ip), outcome);
-            if self.mtu != self.link.mtu {
-                let outcome = rtnl.set_mtu(self.link.index, self.mtu);
-                self.note(&format!("MTU {} not set", self.mtu), outcome);
+            if self.mtu != self.link.mtu && self.settings.mtu.is_none() {
+                self.set_mtu(self.mtu, rtnl);
             }
         }
+    }
+
+    fn set_mtu(&mut self, mtu: u32, rtnl: &mut Socket) {
+        let outcome = rtnl.set_mtu(self.link.index, mtu);
+        let most = self.link.max_mtu;
+        let what = match most {
+            1.. if mtu > most => format!("MTU {mtu} not set, the driver takes {most} at most"),
+            _ => format!("MTU {mtu} not set"),
+        };
+        self.note(&what, outcome);
     }
 
     fn note(&mut self, what: &str, outcome: netlink::Result<()>) {
@@ -296,6 +385,12 @@ impl Uplink {
         }
         format!("{name}: {}", parts.join(", "))
     }
+}
+
+/// A route in words.
+fn shown(route: &Route) -> String {
+    let via = route.via.map(|via| format!(" through {via}")).unwrap_or_default();
+    format!("route to {}/{}{via}", route.to, route.prefix)
 }
 
 /// A lease's routes, those to directly connected networks first: the others may lead through them.
@@ -370,8 +465,9 @@ mod tests {
             dhcp: false,
             addresses: vec!["192.0.2.5/24".into(), "2001:db8::5/64".into()],
             gateways: vec![IpAddr::from([192, 0, 2, 1])],
+            ..Interface::default()
         };
-        let network = MachineNetwork { interfaces: vec![interface], dns: Vec::new() };
+        let network = MachineNetwork { interfaces: vec![interface], ..MachineNetwork::default() };
         let found = settings(&network, &Link { kind: "veth".into(), ..hardware("v0") }).unwrap();
         assert!(!found.dhcp);
         assert_eq!(found.addresses.len(), 2);

@@ -8,19 +8,22 @@ mod contents;
 mod docker;
 pub mod edit;
 mod instance;
+mod network;
 mod salvage;
 mod trust;
 mod update;
 
 pub use crate::schema::keys::check as check_key;
 pub use instance::string as toml_string;
+pub use network::cidr;
+pub(crate) use network::{INTERFACE, ROUTE};
 pub use salvage::salvage;
 
 use crate::control::API_PORT;
 use crate::diag::{Diagnostic, Report, quote};
 use crate::graph::Graph;
 use crate::limits;
-use crate::model::{Interface, MachineConfig, NetworkMode, Origin, Port, Protocol, Registry, Unit};
+use crate::model::{MachineConfig, NetworkMode, Origin, Port, Protocol, Registry, Unit};
 use crate::schema::table::{self, Field, Form, Reader, Section, Set};
 use crate::schema::text::{self, Document};
 use crate::schema::values::{self, ACCESS_KEY, HOSTNAME};
@@ -28,25 +31,16 @@ use crate::schema::{self};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 /// The one format there is.
 const FORMAT: u64 = 1;
 
-const ADDRESS: Form =
-    Form { expected: "an IP address such as \"192.0.2.1\"", check: |text| ip(text).map(|_| ()) };
-const CIDR: Form = Form {
-    expected: "an address with prefix such as \"192.0.2.5/24\"",
-    check: |text| cidr(text).map(|_| ()),
-};
 const TEXT: Form = Form { expected: "text", check: |_| Ok(()) };
 const PROXY: Form = Form { expected: "an address such as \"http://proxy.lan:3128\"", check: proxy };
 const HOST: Form = Form { expected: "a host, a domain with a leading dot, or a network", check: host };
 const TIME_SERVER: Form =
     Form { expected: "a host's name or address such as \"ntp.lan\"", check: time_server };
-const MATCH: Form =
-    Form { expected: "an interface's name or MAC address such as \"eth0\"", check: interface_match };
-
 /// Tables of the design that this version does not have.
 pub(crate) const LATER: &[&str] = &["storage"];
 
@@ -139,32 +133,7 @@ pub(crate) const CONFIG_FILE: &[Section<MachineConfig>] = &[
             }),
         }],
     },
-    Section {
-        name: "network",
-        doc: "Without this table, and on every interface that no `[[network.interface]]` names: DHCP and SLAAC.",
-        later: &["bridge", "mtu", "vlan", "bond"],
-        system: false,
-        fields: &[
-            Field {
-                name: "dns",
-                required: false,
-                default: "those learned by DHCP and SLAAC",
-                example: "[\"192.0.2.53\"]",
-                doc: "Name servers, instead of those learned.",
-                set: Set::TextOrTexts(&ADDRESS, |config, texts| {
-                    config.network.dns = texts.iter().filter_map(|(text, _)| ip(text).ok()).collect();
-                }),
-            },
-            Field {
-                name: "interface",
-                required: false,
-                default: "none",
-                example: "[{ match = \"eth0\", dhcp = true }]",
-                doc: "One interface; see below.",
-                set: Set::Tables("tables such as [[network.interface]]", read_interfaces),
-            },
-        ],
-    },
+    network::SECTION,
     Section {
         name: "time",
         doc: "Who is asked for the time, and how units show it.",
@@ -268,46 +237,6 @@ pub(crate) const REGISTRY: &[Field<Registry>] = &[
     },
 ];
 
-/// `[[network.interface]]`.
-pub(crate) const INTERFACE: &[Field<Interface>] = &[
-    Field {
-        name: "match",
-        required: true,
-        default: "",
-        example: "\"eth0\"",
-        doc: "The interface's name, or its MAC address.",
-        set: Set::Text(&MATCH, |interface, text| interface.matches = text),
-    },
-    Field {
-        name: "dhcp",
-        required: false,
-        default: "`true` unless `address` is given",
-        example: "true",
-        doc: "Ask for an IPv4 address.",
-        set: Set::Bool(|interface, yes| interface.dhcp = yes),
-    },
-    Field {
-        name: "address",
-        required: false,
-        default: "`[]`",
-        example: "\"192.0.2.5/24\"",
-        doc: "Its own addresses, each with the length of its network's prefix.",
-        set: Set::TextOrTexts(&CIDR, |interface, texts| {
-            interface.addresses = texts.into_iter().map(|(text, _)| text).collect();
-        }),
-    },
-    Field {
-        name: "gateway",
-        required: false,
-        default: "`[]`",
-        example: "\"192.0.2.1\"",
-        doc: "Where everything else goes: one IPv4 and one IPv6 address at most, each reachable from `address`.",
-        set: Set::TextOrTexts(&ADDRESS, |interface, texts| {
-            interface.gateways = texts.iter().filter_map(|(text, _)| ip(text).ok()).collect();
-        }),
-    },
-];
-
 /// Reads a machine config and checks all that can be told from it alone.
 pub fn parse(file_name: &str, bytes: &[u8]) -> Result<MachineConfig, Report> {
     read(file_name, bytes, None)
@@ -331,6 +260,7 @@ fn read(file_name: &str, bytes: &[u8], system: Option<&[Unit]>) -> Result<Machin
             contents::resolve(&mut reader, &mut config, table);
             docker::merge(&mut reader, &mut config, table);
             trust::spread(&mut config);
+            network::check(&mut reader, &config, table);
             let mut report = Report::default();
             together(system, &config, &mut report);
             reader.report.append(report);
@@ -511,126 +441,6 @@ fn time_server(text: &str) -> Result<(), String> {
     }
     if !port.parse::<u16>().is_ok_and(|port| port > 0) {
         return Err("has no valid port".into());
-    }
-    Ok(())
-}
-
-fn read_interfaces(reader: &mut Reader, config: &mut MachineConfig, value: &Spanned<DeValue<'_>>) {
-    let expected = "tables such as [[network.interface]]";
-    let DeValue::Array(tables) = value.get_ref() else {
-        reader.at(value.span(), || format!("\"interface\" is one table, expected {expected} (two brackets)"));
-        return;
-    };
-    if tables.len() > limits::LIST_ITEMS {
-        reader.at(value.span(), || format!("more than {} interfaces", limits::LIST_ITEMS));
-        return;
-    }
-    for table in tables {
-        let DeValue::Table(fields) = table.get_ref() else {
-            reader.at(table.span(), || format!("expected {expected}"));
-            continue;
-        };
-        let mut interface =
-            Interface { matches: String::new(), dhcp: true, addresses: Vec::new(), gateways: Vec::new() };
-        table::read_fields(
-            reader,
-            "network.interface",
-            INTERFACE,
-            &["mtu", "vlan"],
-            fields,
-            |_| None,
-            &mut interface,
-        );
-        interface.dhcp &= fields.contains_key("dhcp") || interface.addresses.is_empty();
-        table::need_fields(reader, "network.interface", INTERFACE, fields, table.span());
-        check_interface(reader, fields, &interface);
-        let same = |other: &Interface| other.matches.eq_ignore_ascii_case(&interface.matches);
-        if !interface.matches.is_empty() && config.network.interfaces.iter().any(same) {
-            let span = fields.get("match").map_or(table.span(), Spanned::span);
-            reader.at(span, || format!("interface {} is described twice", quote(&interface.matches)));
-        }
-        config.network.interfaces.push(interface);
-    }
-}
-
-fn check_interface(reader: &mut Reader, fields: &DeTable<'_>, interface: &Interface) {
-    let Some(gateway) = fields.get("gateway") else { return };
-    for v6 in [false, true] {
-        if interface.gateways.iter().filter(|gateway| gateway.is_ipv6() == v6).count() > 1 {
-            let version = if v6 { 6 } else { 4 };
-            reader.at(gateway.span(), || format!("there is more than one IPv{version} gateway"));
-        }
-    }
-    let addresses: Vec<(IpAddr, u8)> =
-        interface.addresses.iter().filter_map(|text| cidr(text).ok()).collect();
-    for to in &interface.gateways {
-        let link_local = matches!(to, IpAddr::V6(to) if to.is_unicast_link_local());
-        if link_local || addresses.iter().any(|(address, prefix)| reaches(*address, *prefix, *to)) {
-            continue;
-        }
-        let dhcp = interface.dhcp && to.is_ipv4();
-        reader.at(gateway.span(), || match (addresses.is_empty(), dhcp) {
-            (true, true) => "a gateway needs an address; DHCP brings its own".to_owned(),
-            (true, false) => "a gateway needs an address".to_owned(),
-            (false, _) => {
-                format!("gateway {to} is in none of the interface's networks, so nothing would get there")
-            }
-        });
-    }
-}
-
-/// The gateway is in the address's network; a host address (/32, /128) reaches any, as clouds have it.
-fn reaches(address: IpAddr, prefix: u8, to: IpAddr) -> bool {
-    match (address, to) {
-        (IpAddr::V4(address), IpAddr::V4(to)) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            prefix == 32 || (address.to_bits() ^ to.to_bits()) & mask == 0
-        }
-        (IpAddr::V6(address), IpAddr::V6(to)) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-            prefix == 128 || (address.to_bits() ^ to.to_bits()) & mask == 0
-        }
-        _ => false,
-    }
-}
-
-fn ip(text: &str) -> Result<IpAddr, String> {
-    if text.contains('/') {
-        return Err("has a prefix length".into());
-    }
-    text.parse().map_err(|_| "is not an IP address".to_owned())
-}
-
-/// Address and prefix length.
-pub fn cidr(text: &str) -> Result<(IpAddr, u8), String> {
-    let (address, prefix) =
-        text.split_once('/').ok_or_else(|| "has no prefix length such as /24".to_owned())?;
-    let address: IpAddr = address
-        .parse()
-        .map_err(|_| format!("has {} for an address, which is no IP address", quote(address)))?;
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    let digits = !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_digit());
-    match prefix.parse::<u8>() {
-        Ok(prefix @ 1..) if digits && prefix <= longest => Ok((address, prefix)),
-        _ => Err(format!("has {} for a prefix length, which are 1 to {longest}", quote(prefix))),
-    }
-}
-
-/// A name as Linux allows it (IFNAMSIZ), or six pairs of hex digits.
-fn interface_match(text: &str) -> Result<(), String> {
-    let mac = text.split(':').count() == 6
-        && text.split(':').all(|pair| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit()));
-    if mac {
-        return Ok(());
-    }
-    if text.contains(':') {
-        return Err("is not a MAC address".into());
-    }
-    if text.is_empty() || text.len() > 15 {
-        return Err("has not 1 to 15 characters".into());
-    }
-    if matches!(text, "." | "..") || text.bytes().any(|b| !b.is_ascii_graphic() || b == b'/') {
-        return Err("has a character that no interface's name has".into());
     }
     Ok(())
 }

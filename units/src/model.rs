@@ -576,6 +576,8 @@ pub struct MachineNetwork {
     pub interfaces: Vec<Interface>,
     /// `network.dns`: name servers, instead of those learned.
     pub dns: Vec<std::net::IpAddr>,
+    /// `network.search`: domains, instead of those learned.
+    pub search: Vec<String>,
 }
 
 /// `[[network.interface]]`.
@@ -585,10 +587,41 @@ pub struct Interface {
     pub matches: String,
     /// `dhcp` (default true unless `address` is given).
     pub dhcp: bool,
+    /// `ra`: what routers advertise counts.
+    pub ra: bool,
     /// `address`: `"192.0.2.5/24"`, IPv4 or IPv6.
     pub addresses: Vec<String>,
     /// `gateway`: IPv4 and/or IPv6.
     pub gateways: Vec<std::net::IpAddr>,
+    /// `routes`.
+    pub routes: Vec<StaticRoute>,
+    /// `mtu`: bytes.
+    pub mtu: Option<u32>,
+}
+
+impl Default for Interface {
+    fn default() -> Self {
+        Self {
+            matches: String::new(),
+            dhcp: true,
+            ra: true,
+            addresses: Vec::new(),
+            gateways: Vec::new(),
+            routes: Vec::new(),
+            mtu: None,
+        }
+    }
+}
+
+/// One of an interface's `routes`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct StaticRoute {
+    /// `to`: `"10.0.0.0/8"`, IPv4 or IPv6.
+    pub to: String,
+    /// `via`: the router; none = the network is on the link itself.
+    pub via: Option<std::net::IpAddr>,
+    /// `metric`: lower wins; none = that of the interface's other routes.
+    pub metric: Option<u32>,
 }
 
 /// Linux 6.12's capabilities without `CAP_`, in the kernel's order (`include/uapi/linux/capability.h`).

@@ -350,7 +350,13 @@ impl Init {
 
     /// With these name servers instead of the lease's.
     pub fn configure_with(&self, interface: Interface, dns: &[IpAddr]) {
-        let network = MachineNetwork { interfaces: vec![interface], dns: dns.to_vec() };
+        let network =
+            MachineNetwork { interfaces: vec![interface], dns: dns.to_vec(), ..MachineNetwork::default() };
+        self.configure_network(network);
+    }
+
+    /// With just this.
+    pub fn configure_network(&self, network: MachineNetwork) {
         let machine_id = MACHINE_ID.into();
         self.say(&ToWorker::Configure { network, hostname: "node1".into(), machine_id }, None);
     }
@@ -386,7 +392,7 @@ impl Drop for Init {
 }
 
 pub fn dhcp_on(matches: &str) -> Interface {
-    Interface { matches: matches.into(), dhcp: true, addresses: Vec::new(), gateways: Vec::new() }
+    Interface { matches: matches.into(), ..Interface::default() }
 }
 
 /// A DHCP server in the world. What it hears goes to the receiver; it answers while `answers` says so.

@@ -8,17 +8,19 @@ use berth_net::netlink::{Addr, Route};
 use berth_net::{metadata, plan};
 use berth_units::control::{FromWorker, ToWorker};
 use berth_units::limits::ID_BASE;
-use berth_units::model::{Interface, Port, Protocol};
+use berth_units::model::{Interface, MachineNetwork, Port, Protocol, StaticRoute};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-pub const ALL: [(&str, fn()); 11] = [
+pub const ALL: [(&str, fn()); 13] = [
     ("a_lease_is_had_and_told", a_lease_is_had_and_told),
     ("a_lease_is_renewed_until_it_is_refused", a_lease_is_renewed_until_it_is_refused),
     ("no_answer_is_said_and_not_fatal", no_answer_is_said_and_not_fatal),
     ("fixed_addresses_replace_a_lease", fixed_addresses_replace_a_lease),
+    ("what_the_config_says_of_an_interface_holds", what_the_config_says_of_an_interface_holds),
+    ("routers_are_not_heard_where_the_config_says_so", routers_are_not_heard_where_the_config_says_so),
     ("units_reach_out_and_are_reached_by_their_ports", units_reach_out_and_are_reached_by_their_ports),
     ("a_new_agent_disturbs_nobody", a_new_agent_disturbs_nobody),
     ("what_cannot_be_attached_says_why", what_cannot_be_attached_says_why),
@@ -124,6 +126,7 @@ fn fixed_addresses_replace_a_lease() {
         dhcp: false,
         addresses: vec!["192.0.2.7/24".into(), "2001:db8::7/64".into()],
         gateways: vec![WORLD.into(), "2001:db8::1".parse().unwrap()],
+        ..Interface::default()
     });
     init.wait_addresses(&[("up0", "192.0.2.7/24"), ("up0", "2001:db8::7/64")]);
     init.wait_status("up0: 192.0.2.7/24, 2001:db8::7/64");
@@ -131,6 +134,122 @@ fn fixed_addresses_replace_a_lease() {
     assert_eq!(lab.machine.fetch((WORLD, 9000), PATIENCE).unwrap(), "world sees 192.0.2.7");
     assert_eq!(lab.resolv(), "# Written by Berth's network agent.");
     assert_eq!(lab.machine.run(|| rtnl().link("up0")).unwrap().unwrap().mtu, 1500);
+}
+
+/// MTU, routes, search domains; against what a lease says, too.
+fn what_the_config_says_of_an_interface_holds() {
+    let lab = Lab::new();
+    let _heard = dhcp_server(&lab.world, usual);
+    lab.world.run(|| {
+        let mut rtnl = rtnl();
+        let index = rtnl.link("w0").unwrap().unwrap().index;
+        for (ip, prefix) in [("192.0.2.9", 24), ("198.51.100.1", 32), ("203.0.113.1", 24), ("10.9.9.1", 32)] {
+            rtnl.add_address(&Addr::new(index, ip.parse().unwrap(), prefix)).unwrap();
+        }
+    });
+    lab.world.serve("world", 9000);
+    let route = |to: &str, via: Option<&str>, metric| StaticRoute {
+        to: to.into(),
+        via: via.map(|via| via.parse().unwrap()),
+        metric,
+    };
+    let interface = Interface {
+        matches: "up0".into(),
+        mtu: Some(1300),
+        // The one through a router stands first, and leads through the one behind it.
+        routes: vec![
+            route("10.9.9.0/24", Some("203.0.113.1"), Some(77)),
+            route("203.0.113.0/24", None, None),
+            route("198.51.100.0/24", Some("192.0.2.9"), None),
+            route("2001:db8:7::/48", Some("fe80::1"), Some(78)),
+            route("2001:db8:8::/48", Some("2001:db8:9::1"), None),
+        ],
+        ..Interface::default()
+    };
+    let mut init = lab.agent();
+    let search = vec!["one.example".into(), "two.example".into()];
+    let network = MachineNetwork { interfaces: vec![interface], search, ..MachineNetwork::default() };
+    init.configure_network(network);
+    init.wait_addresses(&[("up0", "192.0.2.50/24")]);
+    init.wait_status("up0: lease 192.0.2.50/24 from 192.0.2.1");
+    for far in ["10.9.9.1", "203.0.113.1", "198.51.100.1"] {
+        let far: Ipv4Addr = far.parse().unwrap();
+        assert_eq!(lab.machine.fetch((far, 9000), PATIENCE).unwrap(), "world sees 192.0.2.50", "{far}");
+    }
+    let (v4, v6) = lab.machine.run(|| {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap();
+        (read("route"), read("ipv6_route"))
+    });
+    // Network, router, flags, two counters, metric: as the kernel prints them.
+    assert!(v4.contains("up0\t0009090A\t017100CB\t0003\t0\t0\t77\t"), "{v4}");
+    let far = |prefix: &str, metric: &str| {
+        v6.lines().any(|line| line.starts_with(prefix) && line.contains(metric) && line.ends_with("up0"))
+    };
+    assert!(far("20010db8000700000000000000000000 30", " 0000004e "), "{v6}");
+    assert!(far("20010db8000800000000000000000000 30", " 20010db8000900000000000000000001 "), "{v6}");
+    let mtu = || lab.machine.run(|| rtnl().link("up0")).unwrap().unwrap().mtu;
+    assert_eq!(mtu(), 1300, "the lease says 1400");
+    let searched =
+        "# Written by Berth's network agent.\nnameserver 192.0.2.53\nsearch one.example two.example";
+    assert_eq!(lab.resolv(), searched);
+
+    // Without all that, what was there before is there again.
+    init.configure(dhcp_on("up0"));
+    init.wait_addresses(&[]);
+    init.wait_addresses(&[("up0", "192.0.2.50/24")]);
+    assert!(
+        lab.machine.fetch((Ipv4Addr::new(203, 0, 113, 1), 9000), PATIENCE).is_ok(),
+        "by the default route"
+    );
+    let v4 = lab.machine.run(|| std::fs::read_to_string("/proc/thread-self/net/route")).unwrap();
+    assert!(!v4.contains("0009090A"), "{v4}");
+    assert_eq!(mtu(), 1400);
+}
+
+fn routers_are_not_heard_where_the_config_says_so() {
+    let lab = Lab::new();
+    let mut init = lab.agent();
+    let deaf = Interface {
+        matches: "up0".into(),
+        dhcp: false,
+        ra: false,
+        addresses: vec!["2001:db8::7/64".into()],
+        ..Interface::default()
+    };
+    init.configure(deaf.clone());
+    init.wait_addresses(&[("up0", "2001:db8::7/64")]);
+    let prefix: Ipv6Addr = "2001:db8:5::".parse().unwrap();
+    let made = || {
+        let addresses = lab.machine.run(|| rtnl().addresses()).unwrap();
+        addresses.iter().any(|address| match address.ip {
+            IpAddr::V6(ip) => ip.segments()[..3] == prefix.segments()[..3],
+            IpAddr::V4(_) => false,
+        })
+    };
+    // The same messages make an address as soon as they count.
+    let advertise = |until: &dyn Fn() -> bool, what: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        while !until() {
+            assert!(Instant::now() < deadline, "{what}");
+            lab.advertise_prefix(prefix);
+            lab.advertise(600, "2001:db8::53".parse().unwrap());
+            std::thread::sleep(SHORT);
+        }
+    };
+    let times = AtomicU32::new(0);
+    let a_few = || lab.link_local().is_some() && times.fetch_add(1, Ordering::Relaxed) > 8;
+    advertise(&a_few, "the interface has an address on its link");
+    assert!(!made(), "nobody listens");
+    assert_eq!(lab.resolv(), "# Written by Berth's network agent.");
+    init.configure(Interface { ra: true, ..deaf.clone() });
+    advertise(&made, "now somebody does");
+    init.configure(deaf);
+    let deadline = Instant::now() + PATIENCE;
+    while made() {
+        assert!(Instant::now() < deadline, "what was learned is gone");
+        std::thread::sleep(SHORT);
+    }
+    init.wait_addresses(&[("up0", "2001:db8::7/64")]);
 }
 
 /// Advertises a name server until `resolv.conf` is as expected: the world's own address may still be tentative, and the
@@ -417,6 +536,7 @@ fn units_have_ipv6() {
         dhcp: false,
         addresses: vec!["192.0.2.7/24".into(), format!("{machine}/64")],
         gateways: vec![world.into()],
+        ..Interface::default()
     });
     init.wait_addresses(&[("up0", "192.0.2.7/24"), ("up0", "2001:db8::7/64")]);
     init.names(&[("web", "web")]);

@@ -24,6 +24,7 @@ pub fn machine_config() -> Value {
     let definitions = json!({
         "unit": object(fields::UNIT_FILE),
         "interface": table(config::INTERFACE),
+        "route": table(config::ROUTE),
         "registry": table(config::REGISTRY),
     });
     let top = [
@@ -127,6 +128,7 @@ fn kind<T>(field: &Field<T>) -> Map<String, Value> {
             "units" => pairs(of("unit")),
             "secrets" | "files" => pairs(string()),
             "interface" => list(of("interface")),
+            "routes" => list(of("route")),
             _ => json!({ "not": {} }),
         },
     };

@@ -174,6 +174,7 @@ fn every_field_is_in_the_schema_and_on_the_page_and_nothing_else_is() {
     }
     sections(&config, names);
     same(&config["definitions"]["interface"], config::INTERFACE, &page);
+    same(&config["definitions"]["route"], config::ROUTE, &page);
     same(&config["definitions"]["registry"], config::REGISTRY, &page);
 }
 

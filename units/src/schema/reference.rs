@@ -26,6 +26,8 @@ pub fn page() -> String {
     }
     out.push_str("\n### `[[network.interface]]`\n\nOne interface.\n\n");
     write_fields(&mut out, config::INTERFACE);
+    out.push_str("\n`routes`:\n\n");
+    write_fields(&mut out, config::ROUTE);
     out.push_str("\n### `[registries.\"HOST:PORT\"]`\n\nOne registry.\n\n");
     write_fields(&mut out, config::REGISTRY);
     write_later(&mut out, config::LATER);

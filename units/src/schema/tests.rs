@@ -253,14 +253,35 @@ fn config_fields_are_as_described() {
     fields_are_as_described(
         INTERFACES,
         |section, field, value| {
-            let address =
-                if [section, field].contains(&"gateway") { "address = \"192.0.2.9/24\"\n" } else { "" };
+            let address = if [section, field].iter().any(|named| matches!(*named, "gateway" | "routes")) {
+                "address = \"192.0.2.9/24\"\n"
+            } else {
+                ""
+            };
             let set = if field == "@" { String::new() } else { format!("{field} = {value}\n") };
             let of = if field == "match" { "" } else { "match = \"eth9\"\n" };
             format!("format = 1\n[[network.interface]]\n{of}{address}{set}")
         },
         |text| {
             config::parse("berth.toml", text.as_bytes()).map(|config| config.network.interfaces[0].clone())
+        },
+    );
+    const ROUTES: &[Section<crate::model::StaticRoute>] =
+        &[Section { name: "routes", doc: "", fields: config::ROUTE, later: &[], system: false }];
+    fields_are_as_described(
+        ROUTES,
+        |_, field, value| {
+            let set = if field == "@" { String::new() } else { format!(", {field} = {value}") };
+            let to = if field == "to" {
+                set.trim_start_matches(", ").to_owned()
+            } else {
+                format!("to = \"198.51.100.0/24\"{set}")
+            };
+            format!("format = 1\nnetwork.interface = [{{ match = \"eth9\", routes = [{{ {to} }}] }}]\n")
+        },
+        |text| {
+            config::parse("berth.toml", text.as_bytes())
+                .map(|config| config.network.interfaces[0].routes[0].clone())
         },
     );
 }
