@@ -2,6 +2,7 @@
 //! what is due. One thread; nothing in it waits but the one `poll`.
 
 use crate::limits;
+use crate::links::Links;
 use crate::metadata;
 use crate::names::{self, Names};
 use crate::netlink::{self, Addr, Link, Socket, UserOption};
@@ -10,7 +11,7 @@ use crate::plan::{self, Ipv6Net, Place};
 use crate::rdnss::Rdnss;
 use crate::resolv::{self, Resolv};
 use crate::units::{AttachError, Units};
-use crate::uplink::{self, Uplink};
+use crate::uplink::{self, Identity, Uplink};
 use berth_units::control::client::Client;
 use berth_units::control::{FromWorker, ToWorker};
 use berth_units::model::{MachineNetwork, Port};
@@ -45,6 +46,7 @@ pub enum Error {
 struct Wanted {
     network: MachineNetwork,
     hostname: String,
+    machine_id: String,
 }
 
 /// The agent.
@@ -55,6 +57,7 @@ pub struct Agent {
     events: Socket,
     nft: Option<Nft>,
     wanted: Option<Wanted>,
+    links: Links,
     uplinks: BTreeMap<u32, Uplink>,
     /// Of the units.
     ipv6: Option<Ipv6Net>,
@@ -109,6 +112,7 @@ impl Agent {
             events,
             nft: None,
             wanted: None,
+            links: Links::default(),
             uplinks: BTreeMap::new(),
             ipv6: None,
             coming: Vec::new(),
@@ -177,7 +181,7 @@ impl Agent {
             let wait = due.saturating_sub(now()) + Duration::from_millis(1);
             PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
         });
-        let sockets = self.uplinks.iter().filter_map(|(index, uplink)| uplink.fd().map(|fd| (*index, fd)));
+        let sockets = self.uplinks.iter().flat_map(|(index, uplink)| uplink.fds().map(|fd| (*index, fd)));
         let (indices, sockets): (Vec<u32>, Vec<_>) = sockets.unzip();
         let mut polled: Vec<PollFd<'_>> = [self.init.as_fd(), self.events.as_fd()]
             .into_iter()
@@ -214,7 +218,8 @@ impl Agent {
                 self.units.set_ipv6(self.ipv6);
                 self.names.set_ipv6(self.ipv6);
                 self.refilter();
-                self.wanted = Some(Wanted { network, hostname });
+                self.wanted = Some(Wanted { network, hostname, machine_id });
+                self.links.forget_failures();
                 self.look(now)?;
                 if !self.said.ready {
                     // The config is applied, the first question asked. That nobody answers, or that no cable is
@@ -390,19 +395,28 @@ impl Agent {
         if lost || addresses {
             self.addresses = self.rtnl.addresses()?;
             self.refilter();
+            self.ask_dhcp6(now);
         }
         Ok(())
+    }
+
+    /// Tells uplinks whether they have an address to ask DHCPv6 servers from.
+    fn ask_dhcp6(&mut self, now: Duration) {
+        for (index, uplink) in &mut self.uplinks {
+            let mut own = self.addresses.iter().filter(|address| address.index == *index);
+            uplink.has_link_local(own.any(Addr::is_link_local), now, &mut self.rtnl);
+        }
     }
 
     /// Looks at all interfaces, and takes over, changes or lets go of those that the config means.
     fn look(&mut self, now: Duration) -> Result<(), Error> {
         let Some(wanted) = self.wanted.clone() else { return Ok(()) };
         let mut gone = std::mem::take(&mut self.uplinks);
-        for link in self.rtnl.links()? {
+        for link in self.links.arrange(&wanted.network, &mut self.rtnl)? {
             let Some(settings) = uplink::settings(&wanted.network, &link) else { continue };
             let index = link.index;
             let uplink = match gone.remove(&index) {
-                Some(mut uplink) if uplink.is_as(&settings) && uplink.link.name == link.name => {
+                Some(mut uplink) if uplink.is_as(&settings, &link) => {
                     uplink.changed(link, now, &mut self.rtnl);
                     uplink
                 }
@@ -411,8 +425,12 @@ impl Agent {
                         before.stop(&mut self.rtnl);
                     }
                     self.random = self.random.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    let mut uplink =
-                        Uplink::start(link, settings, &wanted.hostname, self.random, now, &mut self.rtnl);
+                    let identity = Identity {
+                        hostname: wanted.hostname.clone(),
+                        machine_id: wanted.machine_id.clone(),
+                        seed: self.random,
+                    };
+                    let mut uplink = Uplink::start(link, settings, identity, now, &mut self.rtnl);
                     if self.units.any() {
                         uplink.forward(&mut self.rtnl);
                     }
@@ -422,12 +440,14 @@ impl Agent {
             self.uplinks.insert(index, uplink);
         }
         gone.values_mut().for_each(|uplink| uplink.stop(&mut self.rtnl));
+        self.ask_dhcp6(now);
         Ok(())
     }
 
     /// Tells PID 1, and writes down, what is new.
     fn publish(&mut self) -> Result<(), Error> {
         let leases = || self.uplinks.values().filter_map(Uplink::lease);
+        let leases6 = || self.uplinks.values().filter_map(Uplink::lease6);
         let configured = self.wanted.as_ref().map(|wanted| wanted.network.dns.clone()).unwrap_or_default();
         let has_carrier = |index| self.uplinks.get(&index).is_some_and(|uplink| uplink.link.carrier);
         self.rdnss.forget(now(), has_carrier);
@@ -435,13 +455,15 @@ impl Agent {
             // DHCP's come first: a unit's own IPv6 address may lead nowhere, and there are three places.
             true => leases()
                 .flat_map(|lease| lease.dns.iter().map(|ip| IpAddr::from(*ip)))
+                .chain(leases6().flat_map(|lease| lease.dns.iter().map(|ip| IpAddr::from(*ip))))
                 .chain(self.rdnss.servers())
                 .collect(),
             false => configured,
         };
         let searched = self.wanted.as_ref().map(|wanted| wanted.network.search.clone()).unwrap_or_default();
-        let learned = || leases().find_map(|lease| lease.domain.clone()).into_iter().collect();
-        let domains: Vec<String> = if searched.is_empty() { learned() } else { searched };
+        let learned = leases().find_map(|lease| lease.domain.clone()).into_iter();
+        let learned = learned.chain(leases6().flat_map(|lease| lease.domains.clone()));
+        let domains = if searched.is_empty() { resolv::searched(learned) } else { searched };
         let time: Vec<IpAddr> =
             leases().flat_map(|lease| lease.ntp.iter().map(|ip| IpAddr::from(*ip))).collect();
         let domains = || domains.iter().map(String::as_str);
@@ -493,6 +515,7 @@ impl Agent {
                 !self.uplinks.values().any(|uplink| uplink::matches(matches, &uplink.link))
             });
         parts.extend(absent.map(|matches| format!("{matches}: there is no such Ethernet interface")));
+        parts.extend(self.links.troubles().cloned());
         if parts.is_empty() {
             parts.push("there is no Ethernet interface".to_owned());
         }

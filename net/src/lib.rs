@@ -6,7 +6,8 @@
 //! that of [`berth_units::paths::RESOLV_CONF`].
 //!
 //! ```text
-//!  PID 1 ── Configure ──▶ agent ──▶ uplink  (one an interface: up, fixed addresses, dhcp::client)
+//!  PID 1 ── Configure ──▶ agent ──▶ links   (bonds and VLANs are made)
+//!                           │  ──▶ uplink  (one an interface: up, fixed addresses, dhcp::client)
 //!        ── Attach ─────▶   │  ──▶ units    (bridge, a pair of interfaces a unit, places) ──▶ nft::rules
 //!        ── Names ──▶       ──▶ names    (questions of units: answered here, or by the machine's name servers)
 //!        ◀─ Ready, Status, Addresses, Attached
@@ -23,7 +24,9 @@
 
 pub mod agent;
 pub mod dhcp;
+pub mod dhcp6;
 pub mod limits;
+pub mod links;
 pub mod metadata;
 pub mod names;
 pub mod netlink;

@@ -27,6 +27,33 @@ pub const DHCP_RENEW_WAIT: Duration = Duration::from_secs(60);
 pub const DHCP_SHORTEST_LEASE: u32 = 10;
 /// Routes taken from one lease.
 pub const DHCP_ROUTES: usize = 64;
+/// First wait for a DHCPv6 answer; doubles with each try (RFC 8415, 7.6: `SOL_TIMEOUT`, `REQ_TIMEOUT`, `INF_TIMEOUT`).
+pub const DHCP6_FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Where the doubling of Solicit and Information-Request ends, unless a server says something else (RFC 3315's value; RFC
+/// 8415 has an hour, after which a machine whose server was away would be without an address for as long).
+pub const DHCP6_LONGEST_WAIT: Duration = Duration::from_secs(120);
+/// Where the doubling of Request ends (`REQ_MAX_RT`).
+pub const DHCP6_LONGEST_REQUEST: Duration = Duration::from_secs(30);
+/// Tries of one Request before starting over with Solicit: 15 seconds (RFC 8415's ten tries are two minutes).
+pub const DHCP6_REQUESTS: u32 = 4;
+/// First wait of Renew and Rebind (`REN_TIMEOUT`, `REB_TIMEOUT`).
+pub const DHCP6_RENEWAL: Duration = Duration::from_secs(10);
+/// Where their doubling ends (`REN_MAX_RT`, `REB_MAX_RT`).
+pub const DHCP6_LONGEST_RENEWAL: Duration = Duration::from_secs(600);
+/// Seconds from an answer to the next Renew at least, whatever the server says: renewals must be no storm.
+pub const DHCP6_SHORTEST_RENEWAL: u32 = 2;
+/// When what is no address is asked for again, if the server does not say (`IRT_DEFAULT`).
+pub const DHCP6_REFRESH: Duration = Duration::from_secs(86_400);
+/// The soonest (`IRT_MINIMUM`).
+pub const DHCP6_SHORTEST_REFRESH: Duration = Duration::from_secs(600);
+/// Identity associations looked at in one message; we ask for one.
+pub const DHCP6_ASSOCIATIONS: usize = 4;
+/// Addresses taken from one of them.
+pub const DHCP6_ADDRESSES: usize = 4;
+/// Search domains: what C libraries read (`MAXDNSRCH`).
+pub const SEARCH_DOMAINS: usize = 6;
+/// Characters of all of them, with the spaces between (musl's `search` takes 256 bytes).
+pub const SEARCH_CHARACTERS: usize = 256;
 /// Name servers: what the C library reads from resolv.conf.
 pub const NAME_SERVERS: usize = 3;
 /// Name servers taken from the router advertisements of one interface: more than are ever used, few enough that a

@@ -3,7 +3,9 @@
 mod rtnl;
 pub mod wire;
 
-pub use rtnl::{Addr, EVENTS, Ipv4Conf, Link, Route, UserOption, Veth, Whose, is_address, is_link};
+pub use rtnl::{
+    Addr, BondOptions, EVENTS, Ipv4Conf, Link, Route, UserOption, Veth, Whose, is_address, is_link,
+};
 
 use crate::limits;
 use crate::netlink::wire::{Frame, Writer};

@@ -65,6 +65,20 @@ pub fn write_time_servers(path: &Path, servers: &[IpAddr]) -> io::Result<()> {
     write().map_err(|error| io::Error::new(error.kind(), format!("{} not written: {error}", path.display())))
 }
 
+/// Of domains that others named, those that are searched: each once, and no more than C libraries read.
+pub fn searched(domains: impl IntoIterator<Item = String>) -> Vec<String> {
+    let (mut searched, mut characters) = (Vec::new(), 0);
+    for domain in domains {
+        let fits =
+            characters + domain.len() < limits::SEARCH_CHARACTERS && searched.len() < limits::SEARCH_DOMAINS;
+        if fits && !searched.contains(&domain) {
+            characters += domain.len() + 1;
+            searched.push(domain);
+        }
+    }
+    searched
+}
+
 fn render<'a>(servers: &[IpAddr], domains: impl IntoIterator<Item = &'a str>) -> String {
     let mut text = String::from("# Written by Berth's network agent.\n");
     let mut seen: Vec<IpAddr> = Vec::new();
@@ -99,6 +113,19 @@ mod tests {
             Some("x".repeat(253).as_str()),
         );
         assert!(longest.len() + 2 * 60 < limits::RESOLV_BYTES);
+    }
+
+    #[test]
+    fn domains_are_searched_as_far_as_libraries_read() {
+        let of = |domains: &[&str]| searched(domains.iter().map(|domain| (*domain).to_owned()));
+        assert_eq!(of(&["a", "b", "a"]), ["a", "b"]);
+        assert_eq!(of(&["1", "2", "3", "4", "5", "6", "7"]).len(), 6);
+        let long = "x".repeat(200);
+        assert_eq!(of(&[&long, &"y".repeat(60), "short"]), [long.as_str(), "short"]);
+        let all = searched((0..9).map(|n| format!("{n}").repeat(40)));
+        let servers = ["fe80:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap(); 1];
+        let text = render(&servers, all.iter().map(String::as_str));
+        assert!(text.len() + 2 * 60 < limits::RESOLV_BYTES);
     }
 
     #[test]

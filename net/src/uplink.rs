@@ -1,83 +1,22 @@
 //! One Ethernet interface towards the outside: brought up, given its fixed addresses, or those of a lease.
 
+mod settings;
+mod six;
+
+pub use settings::{Fixed, Settings, matches, settings};
+pub use six::Six;
+
 use crate::dhcp::client::{Client, Effect, Event, Lease, Listen};
 use crate::dhcp::message::Message;
 use crate::dhcp::port::Port;
+use crate::dhcp6;
 use crate::netlink::{self, Addr, Ipv4Conf, Link, Route, Socket};
 use crate::plan;
-use berth_units::model::MachineNetwork;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
-
-/// What the machine config wants of one interface.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// Ask for a lease.
-    pub dhcp: bool,
-    /// Fixed addresses.
-    pub addresses: Vec<(IpAddr, u8)>,
-    /// Default routes.
-    pub gateways: Vec<IpAddr>,
-    /// What routers advertise counts.
-    pub ra: bool,
-    /// Further routes.
-    pub routes: Vec<Fixed>,
-    /// Bytes; DHCP's counts for nothing then.
-    pub mtu: Option<u32>,
-}
-
-/// A route of the config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fixed {
-    to: IpAddr,
-    prefix: u8,
-    via: Option<IpAddr>,
-    metric: Option<u32>,
-}
-
-/// What `network` wants of `link`; none = leave it alone.
-///
-/// Without a list of interfaces, every one that is hardware gets DHCP; what software made (a bridge of a program in
-/// a host-network unit, a tunnel) has to be named.
-pub fn settings(network: &MachineNetwork, link: &Link) -> Option<Settings> {
-    if !link.ethernet || link.master != 0 || plan::is_ours(&link.name) {
-        return None;
-    }
-    if network.interfaces.is_empty() {
-        return link.kind.is_empty().then(|| Settings { dhcp: true, ra: true, ..Settings::default() });
-    }
-    let named = network.interfaces.iter().find(|interface| matches(&interface.matches, link))?;
-    let addresses = named.addresses.iter().filter_map(|text| address(text)).collect();
-    let routes = named.routes.iter().filter_map(|route| {
-        let (to, prefix) = address(&route.to)?;
-        Some(Fixed { to, prefix, via: route.via, metric: route.metric })
-    });
-    Some(Settings {
-        dhcp: named.dhcp,
-        addresses,
-        gateways: named.gateways.clone(),
-        ra: named.ra,
-        routes: routes.collect(),
-        mtu: named.mtu,
-    })
-}
-
-/// Whether the config's `match` means this interface: its name, or its hardware address in any spelling.
-pub fn matches(wanted: &str, link: &Link) -> bool {
-    let mac: Vec<String> = link.mac.iter().map(|byte| format!("{byte:02x}")).collect();
-    wanted == link.name || wanted.replace('-', ":").eq_ignore_ascii_case(&mac.join(":"))
-}
-
-/// `192.0.2.5/24`; the checker has seen to it that it is one.
-fn address(text: &str) -> Option<(IpAddr, u8)> {
-    let (ip, prefix) = text.split_once('/')?;
-    let ip: IpAddr = ip.parse().ok()?;
-    let prefix: u8 = prefix.parse().ok()?;
-    (prefix <= if ip.is_ipv4() { 32 } else { 128 }).then_some((ip, prefix))
-}
 
 /// Metric of our routes, before the interface's index is added: below what is made by hand, lower index first.
 const METRIC: u32 = 1000;
@@ -88,6 +27,17 @@ const FIXED_METRIC: u32 = 500;
 /// may write.
 const IPV6_CONF: &str = "/proc/sys/net/ipv6/conf";
 
+/// Who asks for leases.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Told to DHCP servers.
+    pub hostname: String,
+    /// What the name in DHCPv6 is made of.
+    pub machine_id: String,
+    /// For transaction numbers and jitter.
+    pub seed: u64,
+}
+
 /// One interface that we look after.
 #[derive(Debug)]
 pub struct Uplink {
@@ -96,6 +46,11 @@ pub struct Uplink {
     settings: Settings,
     client: Option<Client>,
     port: Port,
+    /// DHCPv6, where somebody says that there is any.
+    six: Option<Six>,
+    /// There is an address to ask DHCPv6 servers from.
+    link_local: bool,
+    identity: Identity,
     /// What a lease put there.
     leased: Option<(Addr, Vec<Route>)>,
     /// MTU before the config or a lease changed it.
@@ -109,14 +64,16 @@ impl Uplink {
     pub fn start(
         link: Link,
         settings: Settings,
-        hostname: &str,
-        seed: u64,
+        identity: Identity,
         now: Duration,
         rtnl: &mut Socket,
     ) -> Self {
         let mut uplink = Self {
-            client: settings.dhcp.then(|| Client::new(link.mac, hostname, seed)),
+            client: settings.dhcp.then(|| Client::new(link.mac, &identity.hostname, identity.seed)),
             port: Port::new(link.index, &link.name),
+            six: None,
+            link_local: false,
+            identity,
             leased: None,
             mtu: link.mtu,
             problem: None,
@@ -203,14 +160,18 @@ impl Uplink {
         }
     }
 
-    /// Whether it is looked after in just this way already.
-    pub fn is_as(&self, settings: &Settings) -> bool {
-        self.settings == *settings
+    /// Whether it is looked after in just this way already. A bond takes its first member's hardware address, which leases
+    /// hang on.
+    pub fn is_as(&self, settings: &Settings, link: &Link) -> bool {
+        self.settings == *settings && self.link.name == link.name && self.link.mac == link.mac
     }
 
     /// Gives it up: what we put there is taken away, but it stays up.
     pub fn stop(&mut self, rtnl: &mut Socket) {
         self.withdraw(rtnl);
+        if let Some(mut six) = self.six.take() {
+            six.stop(rtnl);
+        }
         for route in self.fixed_routes() {
             let _ = rtnl.delete_route(&route);
         }
@@ -228,6 +189,30 @@ impl Uplink {
         self.link = link;
         let event = if carrier { Event::Start } else { Event::Halt };
         self.step(event, now, rtnl);
+        self.ask_dhcp6(now, rtnl);
+    }
+
+    /// Whether it has an address on its link that it can ask DHCPv6 servers from.
+    pub fn has_link_local(&mut self, yes: bool, now: Duration, rtnl: &mut Socket) {
+        if self.link_local != yes {
+            self.link_local = yes;
+            self.ask_dhcp6(now, rtnl);
+        }
+    }
+
+    /// Begins or ends asking DHCPv6 servers, as config, routers, carrier and addresses have it now.
+    fn ask_dhcp6(&mut self, now: Duration, rtnl: &mut Socket) {
+        let mode = self.settings.dhcp6(&self.link);
+        if self.six.as_ref().map(Six::mode) != mode {
+            if let Some(mut before) = self.six.take() {
+                before.stop(rtnl);
+            }
+            self.six = mode.map(|mode| Six::new(mode, &self.link, &self.identity));
+        }
+        let can = self.link.carrier && self.link.up && self.link_local;
+        if let Some(six) = &mut self.six {
+            six.step(if can { dhcp6::client::Event::Start } else { dhcp6::client::Event::Halt }, now, rtnl);
+        }
     }
 
     /// Lets it forward what units send and get.
@@ -236,18 +221,22 @@ impl Uplink {
         self.note("does not forward for units", outcome);
     }
 
-    /// The socket to poll.
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.port.fd()
+    /// The sockets to poll.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.port.fd().into_iter().chain(self.six.as_ref().and_then(Six::fd))
     }
 
     /// When [`Uplink::tick`] is due.
     pub fn deadline(&self) -> Option<Duration> {
-        self.client.as_ref().and_then(Client::deadline)
+        let six = self.six.as_ref().and_then(Six::deadline);
+        self.client.as_ref().and_then(Client::deadline).into_iter().chain(six).min()
     }
 
-    /// Its socket has something.
+    /// One of its sockets has something.
     pub fn readable(&mut self, now: Duration, rtnl: &mut Socket) {
+        if let Some(six) = &mut self.six {
+            six.readable(now, rtnl);
+        }
         for message in self.port.receive() {
             self.step(Event::Heard(&message), now, rtnl);
         }
@@ -256,6 +245,9 @@ impl Uplink {
     /// Its deadline has come.
     pub fn tick(&mut self, now: Duration, rtnl: &mut Socket) {
         self.step(Event::Timer, now, rtnl);
+        if let Some(six) = &mut self.six {
+            six.step(dhcp6::client::Event::Timer, now, rtnl);
+        }
     }
 
     fn step(&mut self, event: Event<'_>, now: Duration, rtnl: &mut Socket) {
@@ -349,9 +341,14 @@ impl Uplink {
         }
     }
 
-    /// Name servers of the lease, if there is one.
+    /// The lease, if there is one.
     pub fn lease(&self) -> Option<&Lease> {
         self.client.as_ref().and_then(Client::lease)
+    }
+
+    /// What DHCPv6 has told, if there is anything.
+    pub fn lease6(&self) -> Option<&dhcp6::client::Lease> {
+        self.six.as_ref().and_then(Six::lease)
     }
 
     /// How it is, in words.
@@ -365,14 +362,14 @@ impl Uplink {
                     .lease()
                     .map(|lease| format!("lease {}/{} from {}", lease.address, lease.prefix, lease.server)),
             );
+            parts.extend(client.unanswered().map(|end| unanswered("DHCP", end, now)));
             if let (None, Some(since)) = (client.lease(), client.asking_since()) {
-                // In steps, so that the sentence does not change at every look.
-                parts.push(match now.saturating_sub(since).as_secs() {
-                    0..4 => "asking for an address by DHCP".to_owned(),
-                    4..60 => "no DHCP server has answered yet".to_owned(),
-                    seconds => format!("no DHCP server has answered for {} min", seconds / 60),
-                });
+                parts.push(asking("DHCP", "an address", since, now));
             }
+        }
+        parts.extend(self.six.iter().flat_map(|six| six.status(now)));
+        if parts.is_empty() {
+            parts.push("no address of its own".to_owned());
         }
         if !self.link.carrier {
             parts.push("no carrier".to_owned());
@@ -384,6 +381,23 @@ impl Uplink {
             parts.push(format!("this is inside the units' own network {}/{}", plan::NETWORK, plan::PREFIX));
         }
         format!("{name}: {}", parts.join(", "))
+    }
+}
+
+/// How long servers have been asked in vain, in words. In steps, so that the sentence does not change at every look.
+fn asking(protocol: &str, what: &str, since: Duration, now: Duration) -> String {
+    match now.saturating_sub(since).as_secs() {
+        0..4 => format!("asking for {what} by {protocol}"),
+        4..60 => format!("no {protocol} server has answered yet"),
+        seconds => format!("no {protocol} server has answered for {} min", seconds / 60),
+    }
+}
+
+/// A lease that is not renewed, in words; in steps, too.
+fn unanswered(protocol: &str, end: Duration, now: Duration) -> String {
+    match end.saturating_sub(now).as_secs() / 60 {
+        0 => format!("its {protocol} server does not answer, the lease ends within a minute"),
+        minutes => format!("its {protocol} server does not answer, the lease ends in {minutes} min"),
     }
 }
 
@@ -437,43 +451,6 @@ fn same_network(ip: IpAddr, prefix: u8, other: IpAddr) -> bool {
 mod tests {
     use super::*;
     use crate::dhcp::message::ClasslessRoute;
-    use berth_units::model::Interface;
-
-    fn hardware(name: &str) -> Link {
-        Link { index: 2, name: name.into(), mac: [2, 0, 0, 0, 0, 0xab], ethernet: true, ..Link::default() }
-    }
-
-    #[test]
-    fn hardware_gets_dhcp_and_nothing_else_does() {
-        let nothing_said = MachineNetwork::default();
-        assert!(settings(&nothing_said, &hardware("enp0s3")).unwrap().dhcp);
-        let others = [
-            Link { kind: "bridge".into(), ..hardware("docker0") },
-            Link { master: 7, ..hardware("enp0s4") },
-            Link { ethernet: false, ..hardware("lo") },
-            Link { kind: "veth".into(), ..hardware("bu0002") },
-        ];
-        for link in others {
-            assert_eq!(settings(&nothing_said, &link), None, "{}", link.name);
-        }
-    }
-
-    #[test]
-    fn a_list_means_those_in_it() {
-        let interface = Interface {
-            matches: "02-00-00-00-00-AB".into(),
-            dhcp: false,
-            addresses: vec!["192.0.2.5/24".into(), "2001:db8::5/64".into()],
-            gateways: vec![IpAddr::from([192, 0, 2, 1])],
-            ..Interface::default()
-        };
-        let network = MachineNetwork { interfaces: vec![interface], ..MachineNetwork::default() };
-        let found = settings(&network, &Link { kind: "veth".into(), ..hardware("v0") }).unwrap();
-        assert!(!found.dhcp);
-        assert_eq!(found.addresses.len(), 2);
-        assert_eq!(settings(&network, &Link { mac: [0; 6], ..hardware("eth0") }), None);
-        assert!(matches("eth0", &hardware("eth0")) && !matches("eth", &hardware("eth0")));
-    }
 
     #[test]
     fn routes_lead_where_the_lease_says() {

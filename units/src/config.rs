@@ -16,7 +16,7 @@ mod update;
 pub use crate::schema::keys::check as check_key;
 pub use instance::string as toml_string;
 pub use network::cidr;
-pub(crate) use network::{INTERFACE, ROUTE};
+pub(crate) use network::{BOND, INTERFACE, ROUTE, VLAN};
 pub use salvage::salvage;
 
 use crate::control::API_PORT;

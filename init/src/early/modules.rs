@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// What a unit or the machine may need, and the modules that provide it, in order; the last of a row must load. One
 /// that is not in the index counts as built in.
-pub const FEATURES: [(&str, &[&str]); 13] = [
+pub const FEATURES: [(&str, &[&str]); 15] = [
     // `sha256_ssse3` is several times faster than the built-in code; verity takes it when it is there first.
     ("verity", &["sha256_ssse3", "dm_verity"]),
     ("erofs", &["erofs"]),
@@ -21,6 +21,8 @@ pub const FEATURES: [(&str, &[&str]); 13] = [
     ("overlay", &["overlay"]),
     ("bridge", &["veth", "bridge"]),
     ("nat", &["nf_tables", "nft_chain_nat", "nft_masq", "nft_nat"]),
+    ("vlan", &["8021q"]),
+    ("bond", &["bonding"]),
     ("fw_cfg", &["qemu_fw_cfg"]),
     ("loop", &["loop"]),
     ("kvm", &["kvm_amd", "kvm_intel", "kvm"]),

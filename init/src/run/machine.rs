@@ -16,12 +16,12 @@ use super::notices::Notices;
 use super::passed::Passed;
 use super::peers::Peers;
 use super::reactor::Reactor;
-use super::supervisor::META;
+use super::supervisor::{META, NET};
 use super::{files, limits};
 use crate::early::{Booted, Coldplug, Content, RecordStore, is_settled, modules, settle};
-use berth_units::control::{ExecRequest, KERNEL_LOG};
+use berth_units::control::{ExecRequest, KERNEL_LOG, ToWorker};
 use berth_units::image::PreparedImage;
-use berth_units::model::{NetworkMode, Origin, SYSTEM_IMAGE, Sign, Unit};
+use berth_units::model::{MachineNetwork, NetworkMode, Origin, SYSTEM_IMAGE, Sign, Unit};
 use berth_units::paths;
 use berth_updater::record::Record;
 use std::collections::btree_map::Entry;
@@ -31,12 +31,20 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Features of the kernel that units need. Each set is loaded by one child, when the first unit needs it.
-const FEATURES: [(&str, &[&str]); 3] =
-    [(META, &["fw_cfg"]), (IMAGES, &["overlay"]), (BRIDGE, &["bridge", "nat"])];
+const FEATURES: [(&str, &[&str]); 5] = [
+    (META, &["fw_cfg"]),
+    (IMAGES, &["overlay"]),
+    (BRIDGE, &["bridge", "nat"]),
+    (VLAN, &["vlan"]),
+    (BOND, &["bond"]),
+];
 /// The set for units with an image.
 const IMAGES: &str = "images";
 /// The set for units on the bridge.
 const BRIDGE: &str = "bridge";
+/// The sets for the network agent, where the machine config has such interfaces.
+const VLAN: &str = "vlan";
+const BOND: &str = "bond";
 
 /// A start that waits for kernel modules.
 #[derive(Debug)]
@@ -72,6 +80,8 @@ pub struct Machine {
     /// Feature sets that are there.
     loaded: BTreeSet<&'static str>,
     held: BTreeMap<String, Held>,
+    /// The network agent's config, which waits for modules.
+    untold: Option<ToWorker>,
     /// Disks that are being opened for a unit.
     opening: BTreeMap<String, Opened>,
     /// The newest texts that wait until an older one is kept, by who keeps them.
@@ -126,6 +136,7 @@ impl Machine {
             loading: BTreeMap::new(),
             loaded: BTreeSet::new(),
             held: BTreeMap::new(),
+            untold: None,
             opening: BTreeMap::new(),
             next_texts: Vec::new(),
             next_images: VecDeque::new(),
@@ -188,6 +199,20 @@ impl Machine {
             self.booted.timeline.add("main", &format!("modules for {set}"), start_us, outcome);
         }
         self.launch_held();
+        if let Some(message) = self.untold.take() {
+            self.tell_agent(message);
+        }
+    }
+
+    /// Hands the network agent its config as soon as the kernel has what its interfaces are made of; without, the agent
+    /// says what it could not make.
+    fn tell_agent(&mut self, message: ToWorker) -> bool {
+        let ToWorker::Configure { network, .. } = &message else { return false };
+        if interfaces(network).any(|set| self.loading.contains_key(set)) {
+            self.untold = Some(message);
+            return true;
+        }
+        self.peers.tell(&mut self.reactor, NET, &message, Vec::new(), now())
     }
 
     /// Launches the units that wait for nothing any more.
@@ -513,6 +538,13 @@ fn complain(what: &str, outcome: &Outcome) {
     if let Err(why) = outcome {
         log::warn!("{what}: {why}");
     }
+}
+
+/// The sets of features that the machine's own interfaces need.
+fn interfaces(network: &MachineNetwork) -> impl Iterator<Item = &'static str> {
+    let vlan = (!network.vlans.is_empty()).then_some(VLAN);
+    let bond = (!network.bonds.is_empty()).then_some(BOND);
+    [vlan, bond].into_iter().flatten()
 }
 
 /// The sets of features without which the unit cannot start.

@@ -173,6 +173,17 @@ impl Client {
         matches!(self.state, State::Selecting | State::Requesting { .. }).then_some(self.began)
     }
 
+    /// Until when the lease is good, if its server has not answered for a while.
+    pub fn unanswered(&self) -> Option<Duration> {
+        let asked = match self.state {
+            State::Renewing => self.tries > 1,
+            // Its server was asked before.
+            State::Rebinding => true,
+            _ => false,
+        };
+        self.held.as_ref().filter(|_| asked).map(|held| held.end)
+    }
+
     /// What `event`, at `now`, makes of it, and what is to be done.
     pub fn step(&mut self, event: Event<'_>, now: Duration) -> Vec<Effect> {
         match event {

@@ -88,7 +88,7 @@ fn set(bytes: &mut [u8], at: usize, value: u16) {
 }
 
 /// RFC 1071, over parts of which all but the last are of even length.
-fn checksum(parts: &[&[u8]]) -> u16 {
+pub fn checksum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0_u64;
     for part in parts {
         let (pairs, odd) = part.as_chunks::<2>();

@@ -21,8 +21,8 @@ const NEWRULE: u16 = 32;
 const NEWNDUSEROPT: u16 = 68;
 
 /// Multicast groups that tell of links, of both kinds of addresses (`RTMGRP_*`), and of what routers advertise beyond
-/// what the kernel deals with itself (`RTNLGRP_ND_USEROPT`).
-pub const EVENTS: u32 = 0x1 | 0x10 | 0x100 | 1 << 19;
+/// what the kernel deals with itself: their flags (`RTMGRP_IPV6_IFINFO`), their options (`RTNLGRP_ND_USEROPT`).
+pub const EVENTS: u32 = 0x1 | 0x10 | 0x100 | 0x800 | 1 << 19;
 
 const AF_INET: u8 = 2;
 const AF_BRIDGE: u8 = 7;
@@ -50,7 +50,15 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_LINK: u16 = 5;
 const IFLA_MAX_MTU: u16 = 51;
+const IFLA_PERM_ADDRESS: u16 = 54;
+const VLAN_ID: u16 = 1;
+const BOND_MODE: u16 = 1;
+const BOND_MIIMON: u16 = 3;
+const BOND_PRIMARY: u16 = 11;
+const BOND_XMIT_HASH_POLICY: u16 = 14;
+const BOND_AD_LACP_RATE: u16 = 21;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
 const INFO_SLAVE_DATA: u16 = 5;
@@ -64,6 +72,10 @@ const FORWARDING: u8 = 3;
 /// `IF_OPER_UP`.
 const OPER_UP: u8 = 6;
 const INET_CONF: u16 = 1;
+const INET6_FLAGS: u16 = 1;
+/// `IF_RA_MANAGED`, `IF_RA_OTHERCONF` (the kernel's `if_inet6.h`).
+const RA_MANAGED: u32 = 0x40;
+const RA_OTHER: u32 = 0x80;
 const INET6_ADDR_GEN_MODE: u16 = 8;
 /// `IN6_ADDR_GEN_MODE_NONE`: no link-local address, so no IPv6 of its own.
 const ADDR_GEN_NONE: u8 = 1;
@@ -74,6 +86,8 @@ const IFA_BROADCAST: u16 = 4;
 const IFA_CACHEINFO: u16 = 6;
 
 const IFA_F_NODAD: u8 = 0x02;
+/// `IFA_F_TENTATIVE | IFA_F_DADFAILED`.
+const NOT_USABLE: u8 = 0x40 | 0x08;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -125,6 +139,10 @@ pub struct Link {
     pub alias: String,
     /// Hardware address; zero if it has none of six bytes.
     pub mac: [u8; 6],
+    /// The address that the hardware has of itself, where the kernel knows of one; a bond's member may have another now.
+    pub permanent: Option<[u8; 6]>,
+    /// Index of the interface that it is made of: a vlan's; 0 = none, or one in another network namespace.
+    pub link: u32,
     /// Present MTU.
     pub mtu: u32,
     /// Largest MTU that the driver takes; 0 = no limit known.
@@ -141,6 +159,10 @@ pub struct Link {
     pub forwards: bool,
     /// Index of the bridge or bond that it belongs to; 0 = none.
     pub master: u32,
+    /// Routers say that addresses are to be had by DHCPv6.
+    pub managed: bool,
+    /// Routers say that what is no address is to be had by DHCPv6.
+    pub other: bool,
     /// Kind of a software interface (`veth`, `bridge`, …); empty for hardware.
     pub kind: String,
 }
@@ -159,6 +181,8 @@ impl Link {
         for (kind, value) in attrs(body.get(LINK_HEADER..)?) {
             match kind {
                 IFLA_ADDRESS => link.mac = value.try_into().unwrap_or_default(),
+                IFLA_PERM_ADDRESS => link.permanent = value.try_into().ok(),
+                IFLA_LINK => link.link = u32_at(value, 0)?,
                 IFLA_IFNAME => link.name = text(value),
                 IFLA_IFALIAS => link.alias = text(value),
                 IFLA_MTU => link.mtu = u32_at(value, 0)?,
@@ -171,6 +195,13 @@ impl Link {
                     let state =
                         port.and_then(|(_, port)| attrs(port).find(|(kind, _)| *kind == BRPORT_STATE));
                     link.forwards = state.is_some_and(|(_, state)| state == [FORWARDING]);
+                }
+                IFLA_AF_SPEC => {
+                    let find =
+                        |all, wanted| attrs(all).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+                    let flags = find(value, u16::from(AF_INET6)).and_then(|six| find(six, INET6_FLAGS));
+                    let flags = flags.and_then(|flags| u32_at(flags, 0)).unwrap_or(0);
+                    (link.managed, link.other) = (flags & RA_MANAGED != 0, flags & RA_OTHER != 0);
                 }
                 IFLA_OPERSTATE => link.works = value == [OPER_UP],
                 _ => {}
@@ -193,14 +224,18 @@ pub struct Addr {
     pub global: bool,
     /// Seconds that it is good for; none = for ever.
     pub lifetime: Option<u32>,
+    /// Of these, seconds in which new connections may use it; none = all of them.
+    pub preferred: Option<u32>,
     /// Nobody else can have it, so nobody is asked (IPv6).
     pub sure: bool,
+    /// It can be used: nobody else has turned out to have it, or is still being asked.
+    pub usable: bool,
 }
 
 impl Addr {
     /// A global address without an end.
     pub fn new(index: u32, ip: IpAddr, prefix: u8) -> Self {
-        Self { index, ip, prefix, global: true, lifetime: None, sure: false }
+        Self { index, ip, prefix, global: true, lifetime: None, preferred: None, sure: false, usable: true }
     }
 
     /// From the body of a `RTM_NEWADDR`.
@@ -216,7 +251,13 @@ impl Addr {
                 _ => {}
             }
         }
-        Some(Self { index, ip: local.or(address)?, prefix, global, lifetime: None, sure: false })
+        let usable = body.get(2)? & NOT_USABLE == 0;
+        Some(Self { global, usable, ..Self::new(index, local.or(address)?, prefix) })
+    }
+
+    /// Whether it is an IPv6 address on its link that can be asked from.
+    pub fn is_link_local(&self) -> bool {
+        self.usable && matches!(self.ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
     }
 
     fn write(&self, m: &mut Writer) {
@@ -229,8 +270,8 @@ impl Addr {
             m.attr(IFA_BROADCAST, &(ip.to_bits() | host_bits).to_be_bytes());
         }
         if let Some(seconds) = self.lifetime {
-            let seconds = seconds.to_ne_bytes();
-            m.attr(IFA_CACHEINFO, &[seconds, seconds, [0; 4], [0; 4]].concat());
+            let preferred = self.preferred.unwrap_or(seconds).min(seconds).to_ne_bytes();
+            m.attr(IFA_CACHEINFO, &[preferred, seconds.to_ne_bytes(), [0; 4], [0; 4]].concat());
         }
     }
 }
@@ -322,6 +363,19 @@ impl Route {
         }
         m.u32(RTA_OIF, self.index).u32(RTA_PRIORITY, self.metric);
     }
+}
+
+/// How a bond works, in the kernel's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BondOptions {
+    /// `BOND_MODE_*`.
+    pub mode: u8,
+    /// Milliseconds between two looks at the members.
+    pub miimon: u32,
+    /// `BOND_XMIT_POLICY_*`.
+    pub hash: Option<u8>,
+    /// 0 = slow, 1 = fast.
+    pub lacp_rate: Option<u8>,
 }
 
 /// A pair of interfaces, one at home, one in another network namespace.
@@ -432,6 +486,58 @@ impl Socket {
                     m.attr(BR_MCAST_SNOOPING, &[0]);
                 });
             });
+        })
+    }
+
+    /// Makes a VLAN on an interface, down.
+    pub fn create_vlan(&mut self, name: &str, on: u32, id: u16) -> Result<()> {
+        self.request(NEWLINK, CREATE | EXCL, |m| {
+            link_header(m, 0, 0, 0, 0);
+            m.text(IFLA_IFNAME, name).u32(IFLA_LINK, on);
+            m.nest(IFLA_LINKINFO, |m| {
+                m.text(INFO_KIND, "vlan").nest(INFO_DATA, |m| {
+                    m.attr(VLAN_ID, &id.to_ne_bytes());
+                });
+            });
+        })
+    }
+
+    /// Makes a bond without members, down.
+    pub fn create_bond(&mut self, name: &str, bond: BondOptions) -> Result<()> {
+        self.request(NEWLINK, CREATE | EXCL, |m| {
+            link_header(m, 0, 0, 0, 0);
+            m.text(IFLA_IFNAME, name);
+            m.nest(IFLA_LINKINFO, |m| {
+                m.text(INFO_KIND, "bond").nest(INFO_DATA, |m| {
+                    m.attr(BOND_MODE, &[bond.mode]).u32(BOND_MIIMON, bond.miimon);
+                    if let Some(hash) = bond.hash {
+                        m.attr(BOND_XMIT_HASH_POLICY, &[hash]);
+                    }
+                    if let Some(rate) = bond.lacp_rate {
+                        m.attr(BOND_AD_LACP_RATE, &[rate]);
+                    }
+                });
+            });
+        })
+    }
+
+    /// Says which member a bond uses whenever it can.
+    pub fn set_primary(&mut self, bond: u32, member: u32) -> Result<()> {
+        self.request(NEWLINK, 0, |m| {
+            link_header(m, 0, bond, 0, 0);
+            m.nest(IFLA_LINKINFO, |m| {
+                m.text(INFO_KIND, "bond").nest(INFO_DATA, |m| {
+                    m.u32(BOND_PRIMARY, member);
+                });
+            });
+        })
+    }
+
+    /// Makes an interface that is down a bond's member; the kernel brings it up.
+    pub fn set_master(&mut self, index: u32, master: u32) -> Result<()> {
+        self.request(SETLINK, 0, |m| {
+            link_header(m, 0, index, 0, 0);
+            m.u32(IFLA_MASTER, master);
         })
     }
 

@@ -332,6 +332,43 @@ impl Init {
         }
     }
 
+    /// Waits until the machine's addresses, as last told, have one that `wanted` takes.
+    pub fn wait_address(&mut self, what: &str, wanted: impl Fn(&IpAddr, u8) -> bool) -> IpAddr {
+        let list = |message: &FromWorker| match message {
+            FromWorker::Addresses { addresses } => Some(addresses.clone()),
+            _ => None,
+        };
+        loop {
+            let last = self.heard.iter().rev().find_map(list).unwrap_or_default();
+            let found = last.iter().find_map(|(_, address)| {
+                let (ip, prefix) = address.split_once('/')?;
+                let (ip, prefix) = (ip.parse().ok()?, prefix.parse().ok()?);
+                wanted(&ip, prefix).then_some(ip)
+            });
+            if let Some(found) = found {
+                return found;
+            }
+            self.hear(what);
+        }
+    }
+
+    /// From now on things may take so long.
+    pub fn be_patient(&self, patience: Duration) {
+        let patience = TimeVal::seconds(i64::try_from(patience.as_secs()).expect("seconds"));
+        setsockopt(&self.socket, sockopt::ReceiveTimeout, &patience).expect("time-out");
+    }
+
+    /// Waits until the status does not contain `part`.
+    pub fn wait_status_without(&mut self, part: &str) {
+        let text = |message: &FromWorker| match message {
+            FromWorker::Status { text } => Some(text.clone()),
+            _ => None,
+        };
+        while self.heard.iter().rev().find_map(text).is_none_or(|text| text.contains(part)) {
+            self.hear(&format!("status without {part}"));
+        }
+    }
+
     /// Waits until the machine's addresses are these.
     pub fn wait_addresses(&mut self, expected: &[(&str, &str)]) {
         let expected: Vec<_> = expected.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();

@@ -2,11 +2,13 @@
 //! outside with a DHCP server, and units in user namespaces of their own. Real kernel, real packets.
 //!
 //! Not the usual harness: the program is also the agent's process and runs each scenario in a namespace of its own.
+//! The DHCP server is ours, or Debian's dnsmasq.
 //! Needs `unshare` and `setpriv` of util-linux, and `bash`; without root it makes itself root of a user namespace first.
 
 // Clippy knows tests by their attribute only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::exit)]
 
+mod dhcp;
 mod lab;
 mod names;
 mod scenarios;
@@ -26,7 +28,7 @@ fn main() -> ExitCode {
         panic!("unshare not run: {error}");
     }
     let wanted: Vec<&String> = args[1..].iter().filter(|arg| !arg.starts_with('-')).collect();
-    for (name, scenario) in scenarios::ALL.into_iter().chain(names::ALL) {
+    for (name, scenario) in scenarios::ALL.into_iter().chain(names::ALL).chain(dhcp::ALL) {
         if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
             let begin = std::time::Instant::now();
             // A failed assertion ends the program with its message.

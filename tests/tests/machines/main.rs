@@ -16,6 +16,7 @@ mod iso;
 mod launch;
 mod metrics;
 mod misbehaviour;
+mod network;
 mod registry;
 mod repair;
 mod shipped;

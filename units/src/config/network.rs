@@ -1,6 +1,10 @@
 //! `[network]`: what the machine's own interfaces are given. What it says is carried out by the network agent
 //! (`net/src/uplink.rs`).
 
+mod links;
+
+pub(crate) use links::{BOND, VLAN};
+
 use crate::diag::quote;
 use crate::limits;
 use crate::model::{Interface, MachineConfig, StaticRoute};
@@ -35,7 +39,7 @@ pub(super) const SECTION: Section<MachineConfig> = Section {
     name: "network",
     doc: "Without an `[[network.interface]]`, every Ethernet interface of the hardware gets DHCP and SLAAC. With one, those \
           that none names are left alone.",
-    later: &["bridge", "mtu", "vlan", "bond"],
+    later: &["bridge", "mtu"],
     system: false,
     fields: &[
         Field {
@@ -67,6 +71,22 @@ pub(super) const SECTION: Section<MachineConfig> = Section {
             doc: "One interface; see below.",
             set: Set::Tables("tables such as [[network.interface]]", read_interfaces),
         },
+        Field {
+            name: "vlan",
+            required: false,
+            default: "none",
+            example: "[{ name = \"office\", link = \"eth0\", id = 42 }]",
+            doc: "One VLAN; see below.",
+            set: Set::Tables("tables such as [[network.vlan]]", links::read_vlans),
+        },
+        Field {
+            name: "bond",
+            required: false,
+            default: "none",
+            example: "[{ name = \"bond0\", interfaces = [\"eth0\", \"eth1\"], mode = \"active-backup\" }]",
+            doc: "Several interfaces as one; see below.",
+            set: Set::Tables("tables such as [[network.bond]]", links::read_bonds),
+        },
     ],
 };
 
@@ -77,7 +97,7 @@ pub(crate) const INTERFACE: &[Field<Interface>] = &[
         required: true,
         default: "",
         example: "\"eth0\"",
-        doc: "The interface's name, or its MAC address.",
+        doc: "The interface's name, or the MAC address that its hardware has; a vlan's or bond's name.",
         set: Set::Text(&MATCH, |interface, text| interface.matches = text),
     },
     Field {
@@ -87,6 +107,14 @@ pub(crate) const INTERFACE: &[Field<Interface>] = &[
         example: "true",
         doc: "Ask for an IPv4 address.",
         set: Set::Bool(|interface, yes| interface.dhcp = yes),
+    },
+    Field {
+        name: "dhcp6",
+        required: false,
+        default: "as routers advertise: addresses with the flag M, name servers and domains only with O",
+        example: "true",
+        doc: "Ask for an IPv6 address by DHCPv6, whatever routers say; `false`: never.",
+        set: Set::Bool(|interface, yes| interface.dhcp6 = Some(yes)),
     },
     Field {
         name: "ra",
@@ -181,6 +209,7 @@ pub(super) fn check(reader: &mut Reader, config: &MachineConfig, table: &DeTable
             )
         });
     }
+    links::check(reader, &config.network, table);
 }
 
 /// The tables of an array of tables such as `[[network.interface]]`, each with its place.
@@ -215,7 +244,7 @@ fn read_interfaces(reader: &mut Reader, config: &mut MachineConfig, value: &Span
     let expected = "tables such as [[network.interface]] (two brackets)";
     for (fields, span) in tables(reader, "interface", expected, value) {
         let mut interface = Interface::default();
-        table::read_fields(reader, TABLE, INTERFACE, &["dhcp6"], fields, |_| None, &mut interface);
+        table::read_fields(reader, TABLE, INTERFACE, &[], fields, |_| None, &mut interface);
         interface.dhcp &= fields.contains_key("dhcp") || interface.addresses.is_empty();
         table::need_fields(reader, TABLE, INTERFACE, fields, span.clone());
         let checked = Checked::new(fields, &interface);
@@ -324,7 +353,7 @@ impl<'a, 'i> Checked<'a, 'i> {
         };
         if mtu < SMALLEST_MTU_IPV6 && self.addresses.iter().any(|(address, _)| address.is_ipv6()) {
             reader.at(span, || {
-                format!("an MTU of {mtu} leaves the interface without IPv6, of which it has an address; it takes {SMALLEST_MTU_IPV6}")
+                format!("an MTU of {mtu} leaves the interface without IPv6, of which it is to have an address; it takes {SMALLEST_MTU_IPV6}")
             });
         }
     }
@@ -343,7 +372,11 @@ impl<'a, 'i> Checked<'a, 'i> {
 
     /// The interface is told its networks by others, and this address may be in one.
     fn learns(&self, to: IpAddr) -> bool {
-        if to.is_ipv4() { self.interface.dhcp } else { self.interface.ra }
+        if to.is_ipv4() {
+            self.interface.dhcp
+        } else {
+            self.interface.ra || self.interface.dhcp6 == Some(true)
+        }
     }
 }
 
@@ -416,11 +449,15 @@ fn domain(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Six pairs of hex digits.
+fn is_mac(text: &str) -> bool {
+    text.split(':').count() == 6
+        && text.split(':').all(|pair| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 /// A name as Linux allows it (IFNAMSIZ), or six pairs of hex digits.
 fn interface_match(text: &str) -> Result<(), String> {
-    let mac = text.split(':').count() == 6
-        && text.split(':').all(|pair| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit()));
-    if mac {
+    if is_mac(text) {
         return Ok(());
     }
     if text.contains(':') {

@@ -25,6 +25,8 @@ pub fn machine_config() -> Value {
         "unit": object(fields::UNIT_FILE),
         "interface": table(config::INTERFACE),
         "route": table(config::ROUTE),
+        "vlan": table(config::VLAN),
+        "bond": table(config::BOND),
         "registry": table(config::REGISTRY),
     });
     let top = [
@@ -129,6 +131,8 @@ fn kind<T>(field: &Field<T>) -> Map<String, Value> {
             "secrets" | "files" => pairs(string()),
             "interface" => list(of("interface")),
             "routes" => list(of("route")),
+            "vlan" => list(of("vlan")),
+            "bond" => list(of("bond")),
             _ => json!({ "not": {} }),
         },
     };

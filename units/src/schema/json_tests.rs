@@ -175,6 +175,8 @@ fn every_field_is_in_the_schema_and_on_the_page_and_nothing_else_is() {
     sections(&config, names);
     same(&config["definitions"]["interface"], config::INTERFACE, &page);
     same(&config["definitions"]["route"], config::ROUTE, &page);
+    same(&config["definitions"]["vlan"], config::VLAN, &page);
+    same(&config["definitions"]["bond"], config::BOND, &page);
     same(&config["definitions"]["registry"], config::REGISTRY, &page);
 }
 

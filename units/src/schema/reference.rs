@@ -28,6 +28,10 @@ pub fn page() -> String {
     write_fields(&mut out, config::INTERFACE);
     out.push_str("\n`routes`:\n\n");
     write_fields(&mut out, config::ROUTE);
+    out.push_str("\n### `[[network.vlan]]`\n\nA network of its own on another interface's cable. An interface that carries one and has no addresses needs no `[[network.interface]]`.\n\n");
+    write_fields(&mut out, config::VLAN);
+    out.push_str("\n### `[[network.bond]]`\n\nSeveral cables as one.\n\n");
+    write_fields(&mut out, config::BOND);
     out.push_str("\n### `[registries.\"HOST:PORT\"]`\n\nOne registry.\n\n");
     write_fields(&mut out, config::REGISTRY);
     write_later(&mut out, config::LATER);

@@ -287,6 +287,50 @@ fn config_fields_are_as_described() {
 }
 
 #[test]
+fn fields_of_links_are_as_described() {
+    const VLANS: &[Section<crate::model::Vlan>] =
+        &[Section { name: "vlan", doc: "", fields: config::VLAN, later: &[], system: false }];
+    const BONDS: &[Section<crate::model::Bond>] =
+        &[Section { name: "bond", doc: "", fields: config::BOND, later: &[], system: false }];
+    fields_are_as_described(
+        VLANS,
+        |_, field, value| {
+            let others = [("name", "\"v\""), ("link", "\"eth0\""), ("id", "7")];
+            let mut text = String::from("format = 1\n[[network.vlan]]\n");
+            for (name, other) in others.iter().filter(|(name, _)| *name != field) {
+                text += &format!("{name} = {other}\n");
+            }
+            if field != "@" {
+                text += &format!("{field} = {value}\n");
+            }
+            text
+        },
+        |text| config::parse("berth.toml", text.as_bytes()).map(|config| config.network.vlans[0].clone()),
+    );
+    fields_are_as_described(
+        BONDS,
+        |section, field, value| {
+            let of = if field == "@" { section } else { field };
+            let mode = match of {
+                "lacp_rate" => "\"802.3ad\"",
+                "mode" => "\"balance-rr\"",
+                _ => "\"active-backup\"",
+            };
+            let (own, mut text) = (field, String::from("format = 1\n[[network.bond]]\n"));
+            let others = [("name", "\"b\""), ("interfaces", "[\"eth0\", \"eth1\"]"), ("mode", mode)];
+            for (name, other) in others.iter().filter(|(name, _)| *name != own) {
+                text += &format!("{name} = {other}\n");
+            }
+            if field != "@" {
+                text += &format!("{field} = {value}\n");
+            }
+            text
+        },
+        |text| config::parse("berth.toml", text.as_bytes()).map(|config| config.network.bonds[0].clone()),
+    );
+}
+
+#[test]
 fn registry_fields_are_as_described() {
     const REGISTRIES: &[Section<crate::model::Registry>] =
         &[Section { name: "registry", doc: "", fields: config::REGISTRY, later: &[], system: false }];

@@ -1,6 +1,6 @@
 //! What the supervisor may have done: the real [`Kernel`].
 
-use super::{Held, IMAGES, Machine, needs, now, record_text};
+use super::{Held, IMAGES, Machine, interfaces, needs, now, record_text};
 use crate::early::{State, console};
 use crate::run::chores::Job;
 use crate::run::generations::{Recipe, Write};
@@ -90,6 +90,11 @@ impl Kernel for Machine {
     }
 
     fn tell(&mut self, worker: &str, message: &ToWorker, netns_of: Option<&str>) -> bool {
+        if let ToWorker::Configure { network, .. } = message {
+            // All of them are asked for before one is waited for.
+            let _ = interfaces(network).filter(|set| !self.has_features(set)).count();
+            return self.tell_agent(message.clone());
+        }
         let fds = match (netns_of, message) {
             (Some(unit), _) => self.containers.network(unit),
             (None, ToWorker::Load { job }) => self.archives.remove(job).map(|archive| vec![archive]),
