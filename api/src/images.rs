@@ -60,23 +60,28 @@ pub fn name_in(query: &str) -> Result<String, Refusal> {
     let Some(word) = query.strip_prefix("image=").filter(|word| !word.contains('&')) else {
         return Err(refused("one parameter is expected, the image's name: ?image=example.org/web:1"));
     };
-    let mut name = Vec::new();
+    Some(unescaped(word)?)
+        .filter(|name| !name.is_empty() && name.len() <= berth_units::limits::REFERENCE_BYTES)
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_graphic()))
+        .ok_or_else(|| refused("this is no image's name"))
+}
+
+/// A value of a query, without its escapes.
+pub(crate) fn unescaped(word: &str) -> Result<String, Refusal> {
+    let refused = |why: &str| Refusal::new("bad-request", why);
+    let mut text = Vec::new();
     let mut bytes = word.bytes();
     while let Some(byte) = bytes.next() {
         let hex = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-        name.push(match byte {
+        text.push(match byte {
             b'%' => match (hex(bytes.next()), hex(bytes.next())) {
                 (Some(high), Some(low)) => u8::try_from(16 * high + low).unwrap_or_default(),
-                _ => return Err(refused("a % in the image's name is not followed by two hex digits")),
+                _ => return Err(refused("a % in a parameter is not followed by two hex digits")),
             },
             other => other,
         });
     }
-    String::from_utf8(name)
-        .ok()
-        .filter(|name| !name.is_empty() && name.len() <= berth_units::limits::REFERENCE_BYTES)
-        .filter(|name| name.bytes().all(|byte| byte.is_ascii_graphic()))
-        .ok_or_else(|| refused("this is no image's name"))
+    String::from_utf8(text).map_err(|_| refused("a parameter is not UTF-8"))
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod config;
 pub mod exec;
 pub mod identity;
 pub mod images;
+mod install;
 pub mod keys;
 pub mod limits;
 pub mod logs;

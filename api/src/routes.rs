@@ -3,6 +3,7 @@
 use crate::config;
 use crate::exec;
 use crate::images;
+use crate::install;
 use crate::keys::Authorised;
 use crate::limits;
 use crate::logs::{self, Format, Query};
@@ -164,6 +165,10 @@ enum Route {
     Remove(String),
     Volumes(Option<String>),
     VolumeRemove(String),
+    Disks,
+    InstallStatus,
+    Install,
+    Reset,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,6 +211,10 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         ["v1", "volumes"] => ("GET", Route::Volumes(None)),
         ["v1", "volumes", name] => ("GET", Route::Volumes(Some(volume_name(name)?))),
         ["v1", "volumes", name, "remove"] => ("POST", Route::VolumeRemove(volume_name(name)?)),
+        ["v1", "disks"] => ("GET", Route::Disks),
+        ["v1", "install"] if method == Method::GET => ("GET", Route::InstallStatus),
+        ["v1", "install"] => ("POST", Route::Install),
+        ["v1", "reset"] => ("POST", Route::Reset),
         ["v1", "run"] => ("POST", Route::Run),
         ["v1", "units", name, "remove"] => ("POST", Route::Remove(unit_name(name)?)),
         ["v1", "units", name] => ("GET", Route::Ask(AskKind::Unit(unit_name(name)?))),
@@ -249,8 +258,8 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
             return Err(Refusal::new(
                 "not-found",
                 "nothing is here; there are GET /v1/units, /v1/units/NAME, /v1/units/NAME/logs, /v1/stats, /v1/images, /v1/volumes, /v1/jobs, \
-                 /v1/boot-times, /v1/slots, /v1/config, /v1/config/text, /v1/history, /v1/machine, /v1/update, /v1/version, /metrics and POST /v1/units/NAME/start, \
-                 /stop, /restart, /exec, /remove, /v1/run, /v1/volumes/NAME/remove, /v1/images/pull, /load, /remove, /prune, /v1/config/apply, /diff, /units, /rollback, /confirm, /reload, /v1/update/check, /fetch, /apply, /reboot, /cancel, /rollback, /v1/reboot, \
+                 /v1/boot-times, /v1/slots, /v1/config, /v1/config/text, /v1/history, /v1/machine, /v1/update, /v1/disks, /v1/install, /v1/version, /metrics and POST /v1/units/NAME/start, \
+                 /stop, /restart, /exec, /remove, /v1/run, /v1/volumes/NAME/remove, /v1/images/pull, /load, /remove, /prune, /v1/config/apply, /diff, /units, /rollback, /confirm, /reload, /v1/update/check, /fetch, /apply, /reboot, /cancel, /rollback, /v1/install, /v1/reset, /v1/reboot, \
                  /v1/poweroff, /v1/halt",
             ));
         }
@@ -303,7 +312,12 @@ async fn try_answer(
     if body > limits::BODY_BYTES
         && !matches!(
             route,
-            Route::Load | Route::Config { .. } | Route::Units { .. } | Route::Run | Route::Exec(_)
+            Route::Load
+                | Route::Config { .. }
+                | Route::Units { .. }
+                | Route::Run
+                | Route::Reset
+                | Route::Exec(_)
         )
     {
         let message = format!("the request's body has {body} bytes; none is expected");
@@ -319,6 +333,8 @@ async fn try_answer(
             | Route::Update(_)
             | Route::Run
             | Route::Remove(_)
+            | Route::Install
+            | Route::Reset
             | Route::Image(ImageWord::Pull | ImageWord::Remove)
     );
     if !takes_query && !query.is_empty() {
@@ -426,6 +442,17 @@ async fn try_answer(
             let word = format!("remove volume {volume}");
             change(&shared, who, &request, word, Ask::VolumeRemove { volume }).await
         }
+        Route::Disks => install::disks(&shared).await,
+        Route::InstallStatus => install::status(&shared).await,
+        Route::Install => {
+            let ask = Ask::Install(install::order_in(query)?);
+            change(&shared, who, &request, "install".to_owned(), ask).await
+        }
+        Route::Reset => {
+            is_no_web_page(&request)?;
+            let keep = install::keep_in(query)?;
+            install::reset(&shared, who, request.into_body(), keep).await
+        }
         Route::ConfigText => config::text(&shared).await,
         Route::Exec(unit) => {
             is_no_web_page(&request)?;
@@ -528,6 +555,8 @@ pub(crate) fn unexpected(reply: &Reply) -> Refusal {
         Reply::BootTimes(_) => "boot-times",
         Reply::Slots(_) => "slots",
         Reply::Update(_) => "updates",
+        Reply::Disks(_) => "disks",
+        Reply::Install(_) => "install",
         Reply::ConfigChange(_) => "config-change",
         Reply::ConfigStatus(_) => "config-status",
         Reply::ConfigText => "config-text",
@@ -595,6 +624,10 @@ mod tests {
             (Method::GET, "/v1/units/web/stop", 405),
             (Method::POST, "/v1/units/run-1/remove", 200),
             (Method::POST, "/v1/run", 200),
+            (Method::GET, "/v1/disks", 200),
+            (Method::GET, "/v1/install", 200),
+            (Method::POST, "/v1/install", 200),
+            (Method::GET, "/v1/reset", 405),
             (Method::GET, "/v1/volumes", 200),
             (Method::GET, "/v1/volumes/data", 200),
             (Method::GET, "/v1/volumes/..", 400),

@@ -39,10 +39,11 @@ pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
         Some("store") => berth_store::run(),
         Some("fetch") => berth_store::registry::run(),
         Some("update") => berth_update::run(),
+        Some("install") => berth_install::run(),
         Some("mkstate") => berth_store::mkstate::run(),
         _ => {
             eprintln!(
-                "usage: berth worker net|time|meta|cloud|store|fetch|update|api|mkstate (PID 1 starts these)"
+                "usage: berth worker net|time|meta|cloud|store|fetch|update|install|api|mkstate (PID 1 starts these)"
             );
             ExitCode::from(2)
         }

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::cache::{self, Key, hex};
 use crate::debian::{self, Debian};
 use crate::formats::Format;
+use crate::grub::{self, Cores};
 use crate::modules::{self, Modules};
 use crate::programs::{self, Programs};
 use crate::run::{self, Progress};
@@ -155,6 +156,8 @@ pub struct Inputs {
     pub modules: Modules,
     /// Empty state file system.
     pub state: State,
+    /// GRUB.
+    pub cores: Cores,
     /// Our programs.
     pub programs: Programs,
 }
@@ -169,7 +172,8 @@ pub fn inputs(options: &Options, progress: Progress<'_>) -> Result<Inputs> {
         Some(dir) => Programs { init: dir.join("init"), berth: dir.join("berth") },
         None => programs::build(progress)?,
     };
-    Ok(Inputs { tools, debian, modules, state, programs })
+    let cores = grub::ensure(&tools, progress)?;
+    Ok(Inputs { tools, debian, modules, state, cores, programs })
 }
 
 /// The bundle of these options.
@@ -272,6 +276,18 @@ fn root_tree(inputs: &Inputs, options: &Options, epoch: u64) -> Result<Tree> {
         tree.copy("usr/lib/berth/units", &units, &ours)?;
     }
     tree.dir("usr/lib/berth/units");
+    let grub =
+        |name: &str| inputs.tools.version(name).map(|version| Origin { package: name.into(), version });
+    let (efi, pc) = (grub("grub-efi-amd64-bin")?, grub("grub-pc-bin")?);
+    let cores = &inputs.cores;
+    // For the installer.
+    for (name, from, origin) in [
+        ("BOOTX64.EFI", &cores.efi, efi),
+        ("boot.img", &cores.boot, pc.clone()),
+        ("core.img", &cores.core, pc),
+    ] {
+        tree.file(&format!("usr/lib/berth/boot/{name}"), 0o644, Content::Path(from.clone()), origin);
+    }
     tree.copy(debian::MODULES, &inputs.modules.root, &inputs.debian.kernel()?.origin())?;
     for (path, bytes) in &options.files {
         tree.file(path, 0o644, Content::Bytes(bytes.clone()), ours.clone());

@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use berth_updater::bios;
 use berth_updater::boot_files::{self, BootFile};
 use berth_updater::gpt::{Partition, Table};
 use berth_updater::guid::Guid;
@@ -21,8 +22,6 @@ use crate::tools::Tools;
 
 /// Bytes of a sector, everywhere in an image.
 const SECTOR_BYTES: u32 = 512;
-/// Where the first partition starts, and to what the disk's end is rounded.
-const MIB: u64 = 1 << 20;
 
 /// An open disk file.
 pub struct Disk {
@@ -203,47 +202,28 @@ fn sums(slot: Slot, uki: &[u8], env: &[u8]) -> String {
     boot_files::sums(slot, &Sha256::digest(uki).into(), &Sha256::digest(env).into())
 }
 
-/// A GUID from a name: fixed, so that the same inputs give the same disk (RFC 9562, version 8).
+/// A GUID from a name: fixed, so that the same inputs give the same disk.
 pub fn guid(name: &str) -> Guid {
-    let digest = Sha256::digest(format!("berth disk {name}"));
-    let number = digest.iter().take(16).fold(0u128, |n, &byte| (n << 8) | u128::from(byte));
-    let versioned = number & !(0xf << 76) & !(0x3 << 62);
-    Guid::from_u128(versioned | (0x8 << 76) | (0x2 << 62))
+    Guid::named(&format!("berth disk {name}"))
 }
 
 /// Makes a disk without an OS: table, GRUB for both firmwares, an ESP with its folders, a fresh record, an empty
 /// state. `path` is replaced.
 pub fn create(tools: &Tools, cores: &Cores, state: &Path, path: &Path) -> Result<Disk> {
-    let bytes = MIB + layout::PARTS.iter().map(|part| part.bytes).sum::<u64>() + MIB;
+    let bytes = layout::DISK_BYTES;
     let sectors = bytes / u64::from(SECTOR_BYTES);
-    let mut table = Table::new(guid("disk"), SECTOR_BYTES, sectors).context("laying out the disk")?;
-    let mut next = MIB / u64::from(SECTOR_BYTES);
-    for part in layout::PARTS {
-        let length = part.bytes / u64::from(SECTOR_BYTES);
-        let entry = Partition {
-            kind: part.kind,
-            uuid: guid(part.label),
-            first: next,
-            last: next + length - 1,
-            attributes: 0,
-            label: part.label.into(),
-        };
-        if let Some(place) = table.entries.get_mut(part.number as usize - 1) {
-            *place = Some(entry);
-        }
-        next += length;
-    }
+    let table = layout::fresh_table(SECTOR_BYTES, sectors, guid).context("laying out the disk")?;
     let file = create_file(path)?;
     file.set_len(bytes).with_context(|| format!("could not size {}", path.display()))?;
     let mut disk = Disk { path: path.to_owned(), file, table };
 
-    let bios = layout::PARTS[0];
-    let first = disk.partition(bios)?.first;
-    let room = disk.partition(bios)?.sectors();
-    let (boot, core) = grub::install_bios(&grub::read(&cores.boot)?, &grub::read(&cores.core)?, first, room)?;
+    let part = layout::PARTS[0];
+    let first = disk.partition(part)?.first;
+    let room = disk.partition(part)?.sectors();
+    let (boot, core) = bios::place(&grub::read(&cores.boot)?, &grub::read(&cores.core)?, first, room)?;
     disk.file.seek(SeekFrom::Start(0))?;
     disk.file.write_all(&boot).context("writing the boot sector")?;
-    disk.write(bios, 0, &core)?;
+    disk.write(part, 0, &core)?;
     disk.table.clone().write(&mut disk.file, |file| file.flush()).context("writing the partition table")?;
 
     let esp = disk.esp(tools)?;

@@ -1,4 +1,4 @@
-//! GRUB's cores for UEFI and BIOS, a disk's with `image/grub/grub.cfg` inside, the ISO's with `iso.cfg`, and how the BIOS one is put on a disk.
+//! GRUB's cores for UEFI and BIOS, a disk's with `image/grub/grub.cfg` inside, the ISO's with `iso.cfg`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ const MODULES: [&str; 15] = [
 const EFI_MODULES: [&str; 1] = ["chain"];
 /// More for BIOS: kernel and initrd are block lists of the UKI.
 const BIOS_MODULES: [&str; 5] = ["biosdisk", "linux", "loopback", "serial", "terminal"];
+/// More for a disk: whether somebody holds a key.
+const DISK_MODULES: [&str; 1] = ["keystatus"];
 /// More for the ISO: a menu, and a search where the firmware does not say what it started from.
 const ISO_MODULES: [&str; 2] = ["search", "search_fs_file"];
 /// "Partition 2 of the disk that I came from", which is the ESP.
@@ -47,7 +49,7 @@ const SECTOR: usize = 512;
 pub struct Cores {
     /// `BOOTX64.EFI`.
     pub efi: PathBuf,
-    /// Sector 0 of the disk, before [`install_bios`] adapts it.
+    /// Sector 0 of the disk, before [`berth_updater::bios::place`] adapts it.
     pub boot: PathBuf,
     /// What follows it, for the BIOS boot partition.
     pub core: PathBuf,
@@ -81,8 +83,8 @@ pub fn ensure(tools: &Tools, progress: Progress<'_>) -> Result<Cores> {
             command.arg("-o").arg(dir.join(name)).args(MODULES).args(modules.concat());
             run::run("making GRUB's core", &mut command)
         };
-        make(DISK_SCRIPT, "x86_64-efi", &[&EFI_MODULES], "BOOTX64.EFI")?;
-        make(DISK_SCRIPT, "i386-pc", &[&BIOS_MODULES], "core.img")?;
+        make(DISK_SCRIPT, "x86_64-efi", &[&EFI_MODULES, &DISK_MODULES], "BOOTX64.EFI")?;
+        make(DISK_SCRIPT, "i386-pc", &[&BIOS_MODULES, &DISK_MODULES], "core.img")?;
         make(ISO_SCRIPT, "x86_64-efi", &[&EFI_MODULES, &ISO_MODULES], "iso.efi")?;
         make(ISO_SCRIPT, "i386-pc-eltorito", &[&BIOS_MODULES, &ISO_MODULES], "iso.img")?;
         for (from, to) in [("boot.img", "boot.img"), ("boot_hybrid.img", "iso.boot")] {
@@ -126,41 +128,6 @@ fn tar(name: &str, data: &[u8]) -> Result<Vec<u8>> {
     Ok(header)
 }
 
-/// What goes to sector 0 and to the BIOS boot partition that starts at sector `first` and has room for `room`
-/// sectors. As `grub-install` does it: sector 0 is told where the core starts, the core's first sector where the rest
-/// of it lies.
-pub fn install_bios(boot: &[u8], core: &[u8], first: u64, room: u64) -> Result<(Vec<u8>, Vec<u8>)> {
-    /// In `boot.img`: where the core starts (`GRUB_BOOT_MACHINE_KERNEL_SECTOR`).
-    const KERNEL_SECTOR: usize = 0x5c;
-    /// A jump that trusts the drive number from the firmware; two `nop` correct what old firmware says instead
-    /// (`GRUB_BOOT_MACHINE_DRIVE_CHECK`).
-    const DRIVE_CHECK: usize = 0x66;
-    /// End of code in sector 0: the partition table of old follows.
-    const CODE_END: usize = 440;
-    /// In the core's first sector: a list of one run, 12 bytes from its end.
-    const BLOCK_LIST: usize = SECTOR - 12;
-    /// Where the rest is loaded: `GRUB_BOOT_I386_PC_KERNEL_SEG` and 512 bytes behind it.
-    const SEGMENT: u16 = 0x820;
-
-    if boot.len() != SECTOR || core.len() < 2 * SECTOR {
-        bail!("GRUB's BIOS core is not what was expected ({} and {} bytes)", boot.len(), core.len());
-    }
-    let sectors = core.len().div_ceil(SECTOR);
-    if sectors as u64 > room {
-        bail!("GRUB's BIOS core needs {sectors} sectors; its partition has {room}");
-    }
-    let mut boot = boot.get(..CODE_END).unwrap_or_default().to_vec();
-    boot[KERNEL_SECTOR..KERNEL_SECTOR + 8].copy_from_slice(&first.to_le_bytes());
-    boot[DRIVE_CHECK..DRIVE_CHECK + 2].copy_from_slice(&[0x90, 0x90]);
-    let mut core = core.to_vec();
-    core.resize(sectors * SECTOR, 0);
-    let rest = u16::try_from(sectors - 1).context("GRUB's BIOS core is too large for one run")?;
-    core[BLOCK_LIST..BLOCK_LIST + 8].copy_from_slice(&(first + 1).to_le_bytes());
-    core[BLOCK_LIST + 8..BLOCK_LIST + 10].copy_from_slice(&rest.to_le_bytes());
-    core[BLOCK_LIST + 10..BLOCK_LIST + 12].copy_from_slice(&SEGMENT.to_le_bytes());
-    Ok((boot, core))
-}
-
 /// Reads a whole core file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("could not read {}", path.display()))
@@ -169,23 +136,6 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_bios_core_is_told_where_it_lies() {
-        let (boot, core) = install_bios(&[0xee; 512], &[0; 1300], 2048, 2048).unwrap();
-        assert_eq!(boot.len(), 440);
-        assert_eq!(boot[0x5c..0x64], 2048u64.to_le_bytes());
-        assert_eq!(boot[0x66..0x68], [0x90, 0x90]);
-        assert_eq!(core.len(), 1536);
-        assert_eq!(core[500..508], 2049u64.to_le_bytes());
-        assert_eq!(core[508..512], [2, 0, 0x20, 8]);
-    }
-
-    #[test]
-    fn a_core_that_does_not_fit_is_refused() {
-        assert!(install_bios(&[0; 512], &[0; 4096], 2048, 7).is_err());
-        assert!(install_bios(&[0; 511], &[0; 4096], 2048, 2048).is_err());
-    }
 
     #[test]
     fn the_memory_disk_is_whole_sectors() {

@@ -13,7 +13,6 @@ use sha2::{Digest as _, Sha256};
 use crate::bundle::{self, Bundle, FileFacts, Inputs, Options};
 use crate::cache::{self, Key, hex};
 use crate::formats::{self, Format};
-use crate::grub::{self, Cores};
 use crate::run::Progress;
 use crate::{disk, sbom, stamp};
 
@@ -64,7 +63,6 @@ struct Facts<'a> {
 pub fn build(options: &Options, progress: Progress<'_>) -> Result<Outputs> {
     let inputs = bundle::inputs(options, progress)?;
     let bundle = bundle::from_inputs(&inputs, options, progress)?;
-    let cores = grub::ensure(&inputs.tools, progress)?;
     let out = &options.out;
     fs::create_dir_all(out).with_context(|| format!("could not create {}", out.display()))?;
     let mut outputs = Outputs {
@@ -88,7 +86,7 @@ pub fn build(options: &Options, progress: Progress<'_>) -> Result<Outputs> {
     );
     let key = Key::new("image", code)
         .with(&outputs.bundle.key)
-        .with(&cores.key)
+        .with(&inputs.cores.key)
         .with(&inputs.state.key)
         .with(stamp::epoch()?.to_string())
         .finish();
@@ -99,15 +97,19 @@ pub fn build(options: &Options, progress: Progress<'_>) -> Result<Outputs> {
         let _ = fs::remove_file(&stamp);
         let _lock = cache::lock("image", progress)?;
         progress("putting the disk together");
-        write_all(&inputs, &cores, options, &outputs)?;
+        write_all(&inputs, options, &outputs)?;
         for format in Format::ALL {
             let _ = fs::remove_file(out.join(format.file()));
         }
         write(&stamp, key.as_bytes())?;
     }
     let mut made = BTreeMap::new();
-    let source =
-        formats::Source { tools: &inputs.tools, cores: &cores, bundle: &outputs.bundle, raw: &outputs.raw };
+    let source = formats::Source {
+        tools: &inputs.tools,
+        cores: &inputs.cores,
+        bundle: &outputs.bundle,
+        raw: &outputs.raw,
+    };
     for &format in &options.formats {
         let there = out.join(format.file());
         let path = if there.exists() { there } else { formats::make(format, &source, progress)? };
@@ -117,10 +119,10 @@ pub fn build(options: &Options, progress: Progress<'_>) -> Result<Outputs> {
     Ok(outputs)
 }
 
-fn write_all(inputs: &Inputs, cores: &Cores, options: &Options, outputs: &Outputs) -> Result<()> {
+fn write_all(inputs: &Inputs, options: &Options, outputs: &Outputs) -> Result<()> {
     let bundle = &outputs.bundle;
     let half = outputs.raw.with_extension("new");
-    let mut disk = disk::create(&inputs.tools, cores, &inputs.state.raw, &half)?;
+    let mut disk = disk::create(&inputs.tools, &inputs.cores, &inputs.state.raw, &half)?;
     disk.install(&inputs.tools, Slot::A, bundle)?;
     drop(disk);
     rename(&half, &outputs.raw)?;
@@ -130,7 +132,7 @@ fn write_all(inputs: &Inputs, cores: &Cores, options: &Options, outputs: &Output
     write_release(bundle, &options.version, &outputs.update)?;
     write(&outputs.cmdline, format!("{}\n", bundle.cmdline).as_bytes())?;
     let mut files = bundle.files.clone();
-    files.extend(esp_facts(inputs, cores, options, bundle)?);
+    files.extend(esp_facts(inputs, options, bundle)?);
     files.sort();
     let manifest = Manifest {
         name: "berth",
@@ -167,7 +169,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// The ESP's files; the sums and the env file are ours, the rest is made from Debian's parts.
-fn esp_facts(inputs: &Inputs, cores: &Cores, options: &Options, bundle: &Bundle) -> Result<Vec<FileFacts>> {
+fn esp_facts(inputs: &Inputs, options: &Options, bundle: &Bundle) -> Result<Vec<FileFacts>> {
     let facts = |path: &str, bytes: &[u8], package: &str, version: String| FileFacts {
         place: "esp".into(),
         path: path.into(),
@@ -181,7 +183,7 @@ fn esp_facts(inputs: &Inputs, cores: &Cores, options: &Options, bundle: &Bundle)
     let grub_version = inputs.tools.version("grub-efi-amd64-bin")?;
     let uki = read(&bundle.uki)?;
     Ok(vec![
-        facts("/EFI/BOOT/BOOTX64.EFI", &read(&cores.efi)?, "grub-efi-amd64-bin", grub_version),
+        facts("/EFI/BOOT/BOOTX64.EFI", &read(&inputs.cores.efi)?, "grub-efi-amd64-bin", grub_version),
         facts("/EFI/berth/a.efi", &uki, &kernel.real, kernel.version.clone()),
         facts("/EFI/berth/a.env", bundle.env.as_bytes(), "berth", options.version.clone()),
     ])

@@ -48,9 +48,14 @@ impl Disk {
     }
 
     /// Anything else.
-    pub fn from_source(mut source: impl Source + 'static) -> io::Result<Self> {
+    pub fn from_source(source: impl Source + 'static) -> io::Result<Self> {
+        Self::bounded(source, limits::DISK_READ_BYTES)
+    }
+
+    /// Anything, of which so many bytes are read at most.
+    pub fn bounded(mut source: impl Source + 'static, most: u64) -> io::Result<Self> {
         let size = source.seek(SeekFrom::End(0))?;
-        Ok(Self { source: RefCell::new(Box::new(source)), size, left: Cell::new(limits::DISK_READ_BYTES) })
+        Ok(Self { source: RefCell::new(Box::new(source)), size, left: Cell::new(most) })
     }
 
     /// Bytes in memory, for tests and fuzzing.

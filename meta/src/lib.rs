@@ -43,6 +43,21 @@ pub use search::{Found, Outcome};
 pub use smbios::System;
 pub use worker::{run, tell};
 
+/// A file in the root folder of a FAT file system, whole; an error if it is not there or longer than `most` bytes. For the
+/// installer, which finds the system's boot files so.
+pub fn fat_file(
+    source: impl std::io::Read + std::io::Seek + 'static,
+    name: &str,
+    most: u64,
+) -> Result<Vec<u8>, String> {
+    let disk = disk::Disk::bounded(source, most.saturating_mul(2).saturating_add(limits::DISK_READ_BYTES))
+        .map_err(|error| error.to_string())?;
+    let text = |error: disk::DiskError| error.to_string();
+    let fat = fat::Fat::open(&disk).map_err(text)?.ok_or("it is no FAT file system")?;
+    let file = fat.find(name).map_err(text)?.ok_or_else(|| format!("there is no {name}"))?;
+    fat.read(&file, most).map_err(text)
+}
+
 /// Entry points for fuzzing: each takes any bytes, and must neither panic nor run away.
 pub mod fuzz {
     pub use crate::cloud_config::fuzz as cloud_config;

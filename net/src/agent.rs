@@ -263,7 +263,8 @@ impl Agent {
             | ToWorker::Collect { .. }
             | ToWorker::Load { .. }
             | ToWorker::UpdateCheck { .. }
-            | ToWorker::UpdateWrite { .. } => {}
+            | ToWorker::UpdateWrite { .. }
+            | ToWorker::Install { .. } => {}
         }
         Ok(())
     }

@@ -9,6 +9,7 @@
 pub mod layers;
 mod oci;
 pub(crate) mod page;
+pub mod provision;
 mod pull;
 pub mod units;
 

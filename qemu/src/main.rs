@@ -105,6 +105,15 @@ enum BenchCommand {
         #[arg(long)]
         json: bool,
     },
+    /// New machines, by where their config comes from, and what an installation costs; see docs/performance.md.
+    Provision {
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+        /// Machines of each kind.
+        #[arg(short, long, default_value_t = 5)]
+        n: u32,
+    },
     /// Cut the power at every write of an update, and see that the machine comes back; see docs/updates.md.
     Faults {
         /// A thousand states, as CI does it, instead of every one.
@@ -139,6 +148,7 @@ fn main() -> ExitCode {
         Some(Command::Demo(DemoCommand::Update)) => updates::demo::run(&|line| println!("{line}")),
         Some(Command::Bench(BenchCommand::Boot { json, n })) => bench::boot(n, json),
         Some(Command::Bench(BenchCommand::Units { only, json, n })) => bench::units::run(n, only, json),
+        Some(Command::Bench(BenchCommand::Provision { json, n })) => bench::provision::run(n, json),
         Some(Command::Bench(BenchCommand::Update { json })) => updates::bench::run(json),
         Some(Command::Bench(BenchCommand::Faults { sample, json, seed, boots })) => {
             faults::faults(faults::Plan { sample, seed, boots, json })

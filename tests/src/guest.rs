@@ -393,6 +393,12 @@ impl Guest {
         Ok(self.plan)
     }
 
+    /// Waits until the machine, which is to switch itself off, is off.
+    pub fn powered_off(mut self) -> Result<Plan> {
+        self.running.wait_off(BOOT)?;
+        Ok(self.plan)
+    }
+
     /// Cuts the power.
     pub fn cut_power(self) -> Result<Plan> {
         self.running.cut_power()?;

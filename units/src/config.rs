@@ -7,6 +7,7 @@
 mod contents;
 mod docker;
 pub mod edit;
+mod install;
 mod instance;
 mod network;
 mod salvage;
@@ -165,6 +166,7 @@ pub(crate) const CONFIG_FILE: &[Section<MachineConfig>] = &[
     trust::SECTION,
     instance::SECTION,
     update::SECTION,
+    install::SECTION,
     Section {
         name: "proxy",
         doc: "How registries and update repositories are reached from a network that lets nobody out directly.",

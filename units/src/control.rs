@@ -12,6 +12,7 @@
 
 pub mod client;
 pub mod exec;
+pub mod install;
 pub mod packet;
 pub mod sealed;
 mod told;
@@ -20,6 +21,7 @@ pub mod update;
 use crate::generation::History;
 use crate::model::{MachineNetwork, Port, RegistrySettings};
 pub use exec::{Copy, ExecEvent, ExecRequest};
+pub use install::{DiskStatus, InstallOrder, InstallStatus, Keep};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -144,6 +146,18 @@ pub enum Request {
     },
     /// How updates stand.
     UpdateStatus,
+    /// The disks of the machine, and which of them Berth could be installed on.
+    Disks,
+    /// Install Berth on a disk, with the config in force; only in a system that was started from the installation medium. Accepted
+    /// at once; [`Request::InstallStatus`] tells how it goes.
+    Install(InstallOrder),
+    /// How an installation stands.
+    InstallStatus,
+    /// Reboot, and come up as a new machine.
+    Reset {
+        /// What stays.
+        keep: Keep,
+    },
     /// Stop everything and reboot.
     Reboot,
     /// Stop everything and power off.
@@ -261,6 +275,10 @@ pub enum Reply {
     ConfigText,
     /// To [`Request::UpdateStatus`].
     Update(Box<UpdateStatus>),
+    /// To [`Request::Disks`].
+    Disks(Vec<DiskStatus>),
+    /// To [`Request::InstallStatus`].
+    Install(Box<InstallStatus>),
     /// To [`Request::Image`]: it is this job's now.
     Job(u64),
     /// To [`Request::Jobs`].
@@ -332,6 +350,15 @@ pub enum ToWorker {
     Fetch {
         /// Image reference.
         reference: String,
+    },
+    /// To the unit `install`: put Berth on the disk of which it has the descriptor.
+    Install {
+        /// Of the running system, hex.
+        root_hash: String,
+        /// Bytes of the disk's logical sectors.
+        sector_bytes: u32,
+        /// The GUID that the disk is to have.
+        disk: String,
     },
     /// To the network agent: this is the machine's network config. Comes once after Hello and on every change.
     Configure {
@@ -513,6 +540,22 @@ pub enum FromWorker {
     },
     /// From the unit `update`: what was asked cannot be done, or not now.
     UpdateFailed {
+        /// What failed, on what, why, what to do.
+        error: String,
+    },
+    /// From the unit `install`, at most a few times a second.
+    InstallProgress {
+        /// `writing` or `reading back`.
+        step: String,
+        /// Bytes that are written and read back.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// From the unit `install`: the disk is bootable, everything on it was read back.
+    Installed,
+    /// From the unit `install`.
+    InstallFailed {
         /// What failed, on what, why, what to do.
         error: String,
     },

@@ -1,9 +1,11 @@
 //! The checked form of a unit file and of the machine config. Built only by [`crate::schema`]; everybody else
 //! reads it.
 
+mod install;
 mod update;
 
 use crate::diag::Place;
+pub use install::{AfterInstall, DiskRule, InstallSettings};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -461,7 +463,13 @@ pub struct SystemGrants {
     /// Descriptors, to be read and written, of the slot that does not run and of the ESP, named in `BERTH_BLOCK_FDS` as
     /// [`SLOT_PARTS`].
     pub other_slot: bool,
+    /// Descriptors of the installation medium, to be read, and of the disk that was chosen, to be written, named in
+    /// `BERTH_BLOCK_FDS` as [`INSTALL_DISKS`].
+    pub install: bool,
 }
+
+/// Names of the descriptors of [`SystemGrants::install`].
+pub const INSTALL_DISKS: [&str; 2] = ["medium", "disk"];
 
 /// Names of the descriptors of [`SystemGrants::other_slot`].
 pub const SLOT_PARTS: [&str; 3] = ["root", "verity", "esp"];
@@ -498,6 +506,8 @@ pub struct MachineConfig {
     pub registries: RegistrySettings,
     /// `[update]`.
     pub update: UpdateSettings,
+    /// `[install]`.
+    pub install: InstallSettings,
     /// `[secrets]`.
     pub secrets: BTreeMap<String, Secret>,
     /// `[files]`.

@@ -30,6 +30,12 @@ pub const RESOLV_CONF: &str = "/run/berth/net/resolv.conf";
 pub const BRIDGE_RESOLV_CONF: &str = "/run/berth/net/resolv-bridge.conf";
 /// Time servers that DHCP has named, an address a line; in the same folder.
 pub const TIME_SERVERS: &str = "/run/berth/net/time-servers";
+/// What PID 1 has for the unit `install`, which sees it read-only: the config for the new machine, if there is one.
+pub const INSTALL: &str = "/run/berth/install";
+/// In [`INSTALL`].
+pub const INSTALL_CONFIG: &str = "/run/berth/install/berth.toml";
+/// GRUB for a new disk: `BOOTX64.EFI`, `boot.img` (sector 0 for a BIOS) and `core.img`.
+pub const LOADERS: &str = "/usr/lib/berth/boot";
 /// What PID 1 has for the unit `meta`, which sees it read-only.
 pub const META: &str = "/run/berth/meta";
 /// In [`META`]: a config that was laid on the disk or on the installation medium for this start.

@@ -21,6 +21,7 @@ pub fn words(unit: &Unit) -> Vec<String> {
     words.extend(extra.map(|name| format!("CAP_{name}")));
     words.extend(grants.control.then(|| "control socket".to_owned()));
     words.extend(grants.block_devices.then(|| "reads block devices".to_owned()));
+    words.extend(grants.install.then(|| "writes a disk".to_owned()));
     words.extend(grants.other_slot.then(|| "writes the other slot".to_owned()));
     let paths = grants.mounts.iter().map(|mount| (mount.writable, mount.source.as_str()));
     let paths = paths.chain(container.mounts.iter().filter_map(|mount| match &mount.source {

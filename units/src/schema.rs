@@ -38,6 +38,11 @@ pub fn parse_time(text: &str) -> Result<std::time::Duration, String> {
     values::time(text)
 }
 
+/// Bytes of a size such as `16G`; an error says what is wrong with it.
+pub fn size(text: &str) -> Result<u64, String> {
+    values::size(text)
+}
+
 /// A unit's name, as its file is called: `web`.
 pub fn is_unit_name(text: &str) -> bool {
     values::unit_name(text).is_ok()

@@ -294,7 +294,7 @@ mod tests {
             let trial = tries.map(|tries| Trial { slot: good.other(), tries });
             let healthy = [!healthy_is_b, healthy_is_b];
             let wanted = if healthy_is_b { Slot::B } else { Slot::A };
-            let record = Record { good, trial, starts, said: String::new() };
+            let record = Record { good, trial, starts, said: String::new(), ask: String::new() };
             let mut machine = Machine { record: (!lost).then_some(record), healthy, running: None };
             // Without a record, this loader starts A for ever: hashes alone decide, and both hold.
             prop_assume!(!lost || !healthy_is_b);
@@ -312,7 +312,7 @@ mod tests {
             let good = if b_good { Slot::B } else { Slot::A };
             let trial = tries.map(|tries| Trial { slot: good.other(), tries });
             let mut machine =
-                Machine { record: Some(Record { good, trial, starts, said: String::new() }), healthy: [false; 2], running: None };
+                Machine { record: Some(Record { good, trial, starts, said: String::new(), ask: String::new() }), healthy: [false; 2], running: None };
             for _ in 0..boots {
                 machine.boot();
             }

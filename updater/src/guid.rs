@@ -1,5 +1,6 @@
 //! GUIDs as GPT stores them: the first three fields little-endian.
 
+use sha2::{Digest as _, Sha256};
 use std::fmt;
 
 /// A GUID in its on-disk byte order.
@@ -38,6 +39,14 @@ impl Guid {
             return None;
         }
         u128::from_str_radix(&text.replace('-', ""), 16).ok().map(Guid::from_u128)
+    }
+
+    /// Made from a name (RFC 9562, version 8): the same name gives the same one.
+    pub fn named(name: &str) -> Guid {
+        let digest = Sha256::digest(name);
+        let number = digest.iter().take(16).fold(0u128, |n, &byte| (n << 8) | u128::from(byte));
+        let versioned = number & !(0xf << 76) & !(0x3 << 62);
+        Guid::from_u128(versioned | (0x8 << 76) | (0x2 << 62))
     }
 
     /// Unused.

@@ -4,6 +4,7 @@
 //! of both slots), 3 `record` (boot record and step record), 4 `root-a`, 5 `verity-a`, 6 `root-b`, 7 `verity-b`,
 //! 8 `state` (last, so that it can grow).
 
+use crate::gpt::{GptError, Partition, Table};
 use crate::guid::Guid;
 
 /// Bytes of a MiB.
@@ -58,6 +59,41 @@ pub const ESP: Part = PARTS[1];
 pub const RECORD: Part = PARTS[2];
 /// The state's.
 pub const STATE: Part = PARTS[7];
+
+/// Bytes of the smallest disk: all partitions of a fresh image, and both copies of the table.
+pub const DISK_BYTES: u64 = 616 * MIB;
+/// Bytes of the ESP on a disk whose sectors have 4,096 bytes: a FAT32 has at least 65,525 clusters, and none is smaller.
+const ESP_BYTES_4096: u64 = 288 * MIB;
+
+/// Bytes of a partition of a fresh disk with such sectors.
+pub fn bytes_of(part: Part, sector_bytes: u32) -> u64 {
+    if part == ESP && sector_bytes > 512 { ESP_BYTES_4096 } else { part.bytes }
+}
+
+/// The table of a fresh disk of so many sectors. The last partition has the size that it has in an image. `name` gives the UUIDs, of
+/// the disk (`"disk"`) and of each partition by its label.
+pub fn fresh_table(
+    sector_bytes: u32,
+    disk_sectors: u64,
+    name: impl Fn(&str) -> Guid,
+) -> Result<Table, GptError> {
+    let mut table = Table::new(name("disk"), sector_bytes, disk_sectors)?;
+    let mut next = MIB / u64::from(sector_bytes);
+    for part in PARTS {
+        let length = bytes_of(part, sector_bytes) / u64::from(sector_bytes);
+        let last = next + length - 1;
+        if last > table.last_usable {
+            return Err(GptError::TooSmall(disk_sectors));
+        }
+        let (kind, label) = (part.kind, part.label.to_owned());
+        let entry = Partition { kind, uuid: name(part.label), first: next, last, attributes: 0, label };
+        if let Some(place) = table.entries.get_mut(part.number as usize - 1) {
+            *place = Some(entry);
+        }
+        next += length;
+    }
+    Ok(table)
+}
 
 /// UUIDs of a slot's root and verity partition, by the Discoverable Partitions Specification: the first and the last
 /// 128 bits of the root hash.
@@ -138,6 +174,7 @@ mod tests {
             assert_eq!(part.number as usize, i + 1);
             assert_eq!(part.bytes % MIB, 0);
         }
+        assert_eq!(DISK_BYTES, PARTS.iter().map(|part| part.bytes).sum::<u64>() + 2 * MIB);
         assert_eq!((RECORD.label, STATE.label), ("record", "state"));
         for slot in Slot::ALL {
             assert_eq!(slot.root().label, format!("root-{slot}"));
@@ -145,6 +182,17 @@ mod tests {
             // 129 bytes of sums for each 127 blocks, rounded up, plus the superblock.
             assert!(slot.verity().bytes > slot.root().bytes / 126 + 4096);
         }
+    }
+
+    #[test]
+    fn a_fresh_table_fits_the_smallest_disk_and_no_smaller_one() {
+        let table = |bytes: u32, of: u64| fresh_table(bytes, of / u64::from(bytes), Guid::named);
+        let smallest = table(512, DISK_BYTES).unwrap();
+        assert_eq!(smallest.partitions().count(), PARTS.len());
+        assert!(table(512, DISK_BYTES - 2 * MIB).is_err());
+        let large = table(4096, 1 << 30).unwrap();
+        let esp = large.entries[1].as_ref().unwrap();
+        assert!(esp.first * 4096 == 2 * MIB && esp.sectors() > 65_525, "{esp:?}");
     }
 
     #[test]

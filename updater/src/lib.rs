@@ -7,9 +7,10 @@
 //! [`layout`] says what is where on a disk; [`gpt`] reads and writes that; [`record`] and [`steps`] are the sectors
 //! of the boot record partition; [`assess`] decides what they should say next; [`verity`] is a slot's root, [`erofs`] what its
 //! file system says about itself; [`boot_files`] are a slot's files on the ESP, [`uki`] what is in the largest of them.
-//! [`medium`] is what an ISO has of all this, and how a config is laid on it and on a new disk.
+//! [`bios`] is how GRUB lies on a disk for a BIOS, [`medium`] is what an ISO has of all this, and how a config is laid on it and on a new disk.
 
 pub mod assess;
+pub mod bios;
 pub mod boot_files;
 pub mod erofs;
 pub mod gpt;

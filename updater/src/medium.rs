@@ -22,6 +22,10 @@ pub const SUM: &str = "berth.sum";
 /// On the kernel's command line: started from the medium.
 pub const WORD: (&str, &str) = ("berth.medium", "iso");
 
+/// What sector 0 of a disk begins with while Berth is installed on it: nothing starts such a disk, and it is the installer's to
+/// begin again.
+pub const INSTALLING: &[u8] = b"Berth is being installed on this disk\n";
+
 /// Where the seed lies in the boot record's partition of a disk, in bytes; on the medium its partition begins with it.
 pub const SEED_AT: u64 = 64 << 10;
 /// Bytes that a seed may have, header included: what is left of the boot record's partition.

@@ -17,7 +17,7 @@
 //! | 8, 9 | zero: end of the archive |
 //!
 //! Fields of the record, always all checked: `v=1`, `good=a|b`, `trial=a|b|-`, `tries=0..3`, `starts=` one `x` per
-//! start of the good slot since it was last healthy, `said=` a word that GRUB left about what it refused.
+//! start of the good slot since it was last healthy, `said=` a word that GRUB left about what it refused. May be there: `ask=`, what the next start is to do first.
 
 use crate::layout::Slot;
 use std::fmt::Write as _;
@@ -48,6 +48,9 @@ pub struct Record {
     pub starts: u32,
     /// What GRUB refused and why (`b-hash`), empty when nothing.
     pub said: String,
+    /// What the next start is to do before anything else (`reset-volumes`), empty when nothing. Written by the boot menu, or by
+    /// `init` for an operator; systems that do not know it are not started with it.
+    pub ask: String,
 }
 
 /// A slot that is not committed yet.
@@ -84,7 +87,7 @@ pub enum RecordError {
 impl Record {
     /// The record of a fresh image: this slot is good.
     pub fn fresh(good: Slot) -> Record {
-        Record { good, trial: None, starts: 0, said: String::new() }
+        Record { good, trial: None, starts: 0, said: String::new(), ask: String::new() }
     }
 
     /// Reads one sector.
@@ -116,8 +119,11 @@ impl Record {
         let tries = self.trial.map_or(0, |trial| trial.tries.min(TRIES));
         let starts = "x".repeat(self.starts.min(STARTS_MAX) as usize);
         let said: String = self.said.chars().filter(|c| is_said(*c)).take(SAID_BYTES).collect();
+        let ask: String = self.ask.chars().filter(|c| is_said(*c)).take(SAID_BYTES).collect();
+        // Left out when empty: an older system reads what it knows.
+        let ask = if ask.is_empty() { String::new() } else { format!("ask={ask}\n") };
         let text = format!(
-            "{SIGNATURE}v=1\ngood={}\ntrial={trial}\ntries={tries}\nstarts={starts}\nsaid={said}\n",
+            "{SIGNATURE}v=1\ngood={}\ntrial={trial}\ntries={tries}\nstarts={starts}\nsaid={said}\n{ask}",
             self.good
         );
         padded(text.as_bytes())
@@ -155,6 +161,7 @@ struct Fields<'a> {
     tries: Option<&'a str>,
     starts: Option<&'a str>,
     said: Option<&'a str>,
+    ask: Option<&'a str>,
 }
 
 impl<'a> Fields<'a> {
@@ -166,6 +173,7 @@ impl<'a> Fields<'a> {
             "tries" => Some(&mut self.tries),
             "starts" => Some(&mut self.starts),
             "said" => Some(&mut self.said),
+            "ask" => Some(&mut self.ask),
             _ => None,
         }
     }
@@ -204,7 +212,11 @@ impl<'a> Fields<'a> {
             return Err(bad("said", said));
         }
         let starts = u32::try_from(starts.len()).unwrap_or(STARTS_MAX);
-        Ok(Record { good, trial, starts, said: said.into() })
+        let ask = self.ask.unwrap_or_default();
+        if ask.len() > SAID_BYTES || !ask.chars().all(is_said) {
+            return Err(bad("ask", ask));
+        }
+        Ok(Record { good, trial, starts, said: said.into(), ask: ask.into() })
     }
 }
 
@@ -259,11 +271,15 @@ mod tests {
             trial: Some(Trial { slot: Slot::B, tries: 2 }),
             starts: 2,
             said: "b-hash".into(),
+            ask: String::new(),
         };
         assert_eq!(Record::parse(&sector(SOUND)).unwrap(), expected);
         let other = "said=b-hash\nstarts=xx\ntries=2\ntrial=b\ngood=a\nv=1\n";
         assert_eq!(Record::parse(&sector(other)).unwrap(), expected);
         assert_eq!(expected.to_sector(), sector(SOUND));
+        let asks = Record { ask: "reset-volumes".into(), ..expected };
+        assert_eq!(asks.to_sector(), sector(&format!("{SOUND}ask=reset-volumes\n")));
+        assert!(Record::parse(&sector(&format!("{SOUND}ask=Reset\n"))).is_err());
     }
 
     #[test]
@@ -330,12 +346,13 @@ mod tests {
     }
 
     fn any_record() -> impl Strategy<Value = Record> {
-        let said = proptest::string::string_regex("[a-z0-9-]{0,32}").unwrap();
-        (any::<bool>(), proptest::option::of(0..=TRIES), 0..=STARTS_MAX, said).prop_map(
-            |(b, tries, starts, said)| {
+        let word = || proptest::string::string_regex("[a-z0-9-]{0,32}").unwrap();
+        let words = (word(), word());
+        (any::<bool>(), proptest::option::of(0..=TRIES), 0..=STARTS_MAX, words).prop_map(
+            |(b, tries, starts, (said, ask))| {
                 let good = if b { Slot::B } else { Slot::A };
                 let trial = tries.map(|tries| Trial { slot: good.other(), tries });
-                Record { good, trial, starts, said }
+                Record { good, trial, starts, said, ask }
             },
         )
     }

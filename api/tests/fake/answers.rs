@@ -2,8 +2,9 @@
 
 use berth_api::stats::Sources;
 use berth_units::control::{
-    BootTimes, ClockStatus, ConfigChange, ConfigReload, ConfigStatus, ImageOrder, JobStatus, MachineStatus,
-    SlotStatus, SlotsStatus, StepTime, UnitChange, UnitDetail, UnitStatus, UpdateStatus, VolumeStatus,
+    BootTimes, ClockStatus, ConfigChange, ConfigReload, ConfigStatus, DiskStatus, ImageOrder, JobStatus,
+    MachineStatus, SlotStatus, SlotsStatus, StepTime, UnitChange, UnitDetail, UnitStatus, UpdateStatus,
+    VolumeStatus,
 };
 use berth_units::generation::{Generation, History, Verdict, What};
 use berth_units::model::{NetworkMode, Origin, Port, Protocol};
@@ -272,6 +273,24 @@ pub fn volumes(counted: bool) -> Vec<VolumeStatus> {
         whole: counted,
     };
     vec![volume("shop", &["db", "web"]), volume("old", &[])]
+}
+
+/// The disks.
+pub fn disks() -> Vec<DiskStatus> {
+    let disk = |path: &str, gib: u64, serial: &str, holds: &str, trouble: &str| DiskStatus {
+        path: path.into(),
+        bytes: gib << 30,
+        sector_bytes: 512,
+        model: "QEMU HARDDISK".into(),
+        serial: serial.into(),
+        removable: false,
+        holds: holds.into(),
+        trouble: trouble.into(),
+    };
+    vec![
+        disk("/dev/sda", 8, "S4EVNX0R1", "nothing", ""),
+        disk("/dev/sdb", 4, "", "an LVM physical volume", "it holds an LVM physical volume"),
+    ]
 }
 
 /// What `machine` shows.

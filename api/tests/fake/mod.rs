@@ -10,7 +10,8 @@ pub use answers::*;
 
 use berth_api::server::{ServeError, Settings, serve};
 use berth_units::control::{
-    FromWorker, ImageOrder, JobStatus, Reply, Request, ToInit, ToWorker, UpdateStatus, packet, sealed,
+    FromWorker, ImageOrder, InstallStatus, JobStatus, Reply, Request, ToInit, ToWorker, UpdateStatus, packet,
+    sealed,
 };
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use std::collections::HashMap;
@@ -57,6 +58,7 @@ struct State {
     /// What job 7 is at each look; the last one stays.
     jobs: Mutex<Vec<JobStatus>>,
     updates: Mutex<Vec<UpdateStatus>>,
+    installs: Mutex<Vec<InstallStatus>>,
     /// Archives that came, and how many bytes of one are taken.
     taken: Sender<Vec<u8>>,
     takes: AtomicU64,
@@ -100,6 +102,7 @@ impl Fake {
             stop_at: Mutex::default(),
             jobs: Mutex::new(vec![job("done", "")]),
             updates: Mutex::new(vec![update()]),
+            installs: Mutex::new(vec![InstallStatus::default()]),
             taken,
             takes: AtomicU64::new(u64::MAX),
         });
@@ -174,6 +177,11 @@ impl Fake {
     }
 
     /// What `GET /v1/update` says, look by look.
+    pub fn set_installs(&self, looks: Vec<InstallStatus>) {
+        *self.state.installs.lock().unwrap() = looks;
+    }
+
+    /// The same for updates.
     pub fn set_updates(&self, looks: Vec<UpdateStatus>) {
         *self.state.updates.lock().unwrap() = looks;
     }
@@ -357,6 +365,13 @@ impl State {
                 let mut left = self.updates.lock().unwrap();
                 Reply::Update(Box::new(if left.len() > 1 { left.remove(0) } else { left[0].clone() }))
             }
+            Request::Disks => Reply::Disks(disks()),
+            Request::InstallStatus => {
+                // Each look finds it further.
+                let mut left = self.installs.lock().unwrap();
+                Reply::Install(Box::new(if left.len() > 1 { left.remove(0) } else { left[0].clone() }))
+            }
+            Request::Install(_) | Request::Reset { .. } => Reply::Done,
             Request::Reboot
             | Request::Update { .. }
             | Request::Poweroff

@@ -217,6 +217,17 @@ restarted, as with \"berth config apply\". Volumes never go back.")]
     /// Updates of the system: look for one, take it, see how it goes
     #[command(subcommand)]
     Update(UpdateCommand),
+    /// List the machine's disks, and which of them Berth could be installed on
+    Disks,
+    /// Install Berth on a disk, of a machine that was started from the installation medium
+    #[command(after_help = INSTALL_HELP)]
+    Install(InstallArgs),
+    /// Reboot, and come up as a new machine
+    #[command(after_help = RESET_HELP)]
+    Reset(ResetArgs),
+    /// The installation medium, a file here
+    #[command(subcommand)]
+    Iso(IsoCommand),
     /// The machine's config
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -17,10 +17,12 @@ use berth_api::run::Begun;
 use berth_api::stats::Stats;
 use berth_units::config::edit::Edit;
 use berth_units::control::{
-    BootTimes, ConfigChange, ConfigReload, ConfigStatus, Drive, ImageOrder, JobStatus, MachineStatus,
-    SlotsStatus, UnitDetail, UnitStatus, UpdateOrder, UpdateStatus, VolumeStatus,
+    BootTimes, ConfigChange, ConfigReload, ConfigStatus, DiskStatus, Drive, ImageOrder, InstallOrder,
+    InstallStatus, JobStatus, Keep, MachineStatus, SlotsStatus, UnitDetail, UnitStatus, UpdateOrder,
+    UpdateStatus, VolumeStatus,
 };
 use berth_units::generation::History;
+use berth_units::model::AfterInstall;
 pub use copy::{CopyError, InUnit, Report};
 pub use exec::{Outcome, Streams};
 use http::{Http, Lines};
@@ -266,6 +268,36 @@ impl Client {
     /// `POST /v1/update/ORDER`.
     pub fn order_update(&self, order: UpdateOrder, again: bool) -> Result<Accepted, ClientError> {
         self.post(&format!("/v1/update/{order}{}", if again { "?again=true" } else { "" }))
+    }
+
+    /// `GET /v1/disks`.
+    pub fn disks(&self) -> Result<Vec<DiskStatus>, ClientError> {
+        self.get("/v1/disks")
+    }
+
+    /// `GET /v1/install`.
+    pub fn install_status(&self) -> Result<InstallStatus, ClientError> {
+        self.get("/v1/install")
+    }
+
+    /// `POST /v1/install`.
+    pub fn install(&self, order: &InstallOrder) -> Result<Accepted, ClientError> {
+        let settings = &order.settings;
+        let then =
+            AfterInstall::ALL.iter().find(|(_, then)| *then == settings.then).map_or("", |(word, _)| word);
+        self.post(&format!(
+            "/v1/install?disk={}&min_size={}&erase={}&removable={}&then={then}",
+            escape(&settings.disk.as_ref().map_or("only".into(), ToString::to_string)),
+            settings.min_size,
+            settings.erase,
+            settings.removable
+        ))
+    }
+
+    /// `POST /v1/reset`; an empty config is none.
+    pub fn reset(&self, keep: Keep, config: Vec<u8>) -> Result<Accepted, ClientError> {
+        let text = Box::new(std::io::Cursor::new(config));
+        self.understand(&self.http.send(&format!("/v1/reset?keep={}", keep.word()), text, &|_| ())?)
     }
 
     /// `GET /v1/jobs`.

@@ -5,6 +5,8 @@ mod config;
 mod cp;
 mod exec;
 mod images;
+mod install;
+mod iso;
 mod local;
 mod progress;
 mod remote;
@@ -93,6 +95,7 @@ fn dispatch(cli: &Cli, out: Out) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Check { file }) => check::check(file, out),
         Command::Unit(UnitCommand::Check { files }) => local::check_units(files, out),
         Command::Unit(UnitCommand::Schema { config }) => local::schema(*config, out),
+        Command::Iso(command) => iso::run(command, out),
         Command::Repo(command) => repo::run(command, out),
         command => remote::run(command, &cli.global, out),
     }

@@ -3,6 +3,7 @@
 pub mod history;
 pub mod human;
 pub mod images;
+pub mod install;
 pub mod stats;
 pub mod status;
 pub mod style;

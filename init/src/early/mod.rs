@@ -32,6 +32,7 @@ pub mod mounts;
 pub mod pstore;
 pub mod record;
 pub mod repair;
+pub mod reset;
 pub mod runner;
 pub mod seed;
 pub mod stage;

@@ -4,6 +4,7 @@
 //! further: what kills a step kills the machine but not its disk, and after a power cut the step is no news. The
 //! record itself is flushed.
 
+use super::reset::Ask;
 use super::{console, limits};
 use crate::sys::child;
 use berth_updater::layout::Slot;
@@ -122,6 +123,22 @@ impl RecordStore {
             self.forget_step(other)?;
         }
         if next == record { Ok(()) } else { self.write(&next) }
+    }
+
+    /// Has the next start do this before anything else.
+    pub fn ask(&self, ask: Ask) -> Result<(), String> {
+        self.set_ask(ask.word())
+    }
+
+    /// What was asked of this start is done.
+    pub fn done_as_asked(&self) -> Result<(), String> {
+        self.set_ask(String::new())
+    }
+
+    fn set_ask(&self, ask: String) -> Result<(), String> {
+        let (record, trouble) = self.read();
+        let record = record.ok_or_else(|| trouble.unwrap_or_else(|| "there is no boot record".into()))?;
+        self.write(&Record { ask, ..record })
     }
 
     fn forget_step(&self, slot: Slot) -> Result<(), String> {

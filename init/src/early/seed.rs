@@ -40,6 +40,14 @@ impl Seed {
         Ok(true)
     }
 
+    /// Lays a config for the next start, in the boot record's partition. Blocks; for a child.
+    pub fn put(record: &Path, text: &[u8]) -> Result<(), String> {
+        let about = |error: &dyn std::fmt::Display| format!("{}: {error}", record.display());
+        let device = OpenOptions::new().write(true).open(record).map_err(|error| about(&error))?;
+        medium::write_seed(&device, medium::SEED_AT, text).map_err(|error| about(&error))?;
+        device.sync_all().map_err(|error| about(&error))
+    }
+
     /// Takes it from the disk: the config has been kept. Blocks; for a child.
     pub fn take(&self) -> Result<(), String> {
         if self.stays {

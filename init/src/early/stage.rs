@@ -3,6 +3,7 @@
 use super::boot_times::{Timeline, now_us};
 use super::handover::Handover;
 use super::record::RecordStore;
+use super::reset::{self, Ask};
 use super::runner::{self, OnFailure, Step};
 use super::{Booted, Coldplug, Firmware, Seed, State, Uevents};
 use super::{clock, console, fail, files, identity, limits, mounts, state, sysctl, wishes};
@@ -218,7 +219,7 @@ fn kernel_file_systems(stage: &mut Main) -> Result<String, String> {
         mounts::api(api)?;
     }
     wishes::keep().map_err(|error| format!("ctrl-alt-del: {error}"))?;
-    for folder in [paths::RUN, paths::META] {
+    for folder in [paths::RUN, paths::META, paths::INSTALL] {
         std::fs::create_dir_all(folder).map_err(|error| format!("{folder}: {error}"))?;
     }
     ctrl_alt_del_as_signal().map_err(|error| format!("ctrl-alt-del: {error}"))?;
@@ -253,11 +254,27 @@ fn mount_state(stage: &mut Main) -> Result<String, String> {
         stage.state = state::in_memory();
         return Ok("in memory".into());
     }
+    let ask = fail::with(|record| record.read().0).flatten().and_then(|record| Ask::parse(&record.ask));
+    if let Some(ask) = ask {
+        console::say("state", format_args!("this machine is started anew, keeping {}", ask.keep().word()));
+        if let Err(why) = reset::before(&stage.handover.disk, ask) {
+            anew_failed(stage, &why);
+        }
+    }
     stage.state = if leaves_state_alone(&stage.handover) {
         state::leave_alone()
     } else {
         state::set_up(&stage.handover.disk, STATE_LIMIT)
     };
+    if let (Some(ask), State::Persistent { .. }) = (ask, &stage.state) {
+        let done = reset::after(ask).and_then(|()| {
+            fail::with(|record| record.done_as_asked())
+                .unwrap_or_else(|| Err("there is no boot record".into()))
+        });
+        if let Err(why) = done {
+            anew_failed(stage, &why);
+        }
+    }
     match &stage.state {
         State::Persistent { note, .. } => Ok(note.clone()),
         State::Temporary { reason } => {
@@ -267,6 +284,12 @@ fn mount_state(stage: &mut Main) -> Result<String, String> {
             Ok(sentence)
         }
     }
+}
+
+fn anew_failed(stage: &mut Main, why: &str) {
+    let sentence = format!("the machine was not started anew: {why}");
+    console::say("state", &sentence);
+    stage.handover.degraded.push(sentence);
 }
 
 /// See [`assess::without_state`]. Most starts follow one that ended well, and read nothing for it.

@@ -163,6 +163,11 @@ pub fn leave_alone() -> State {
     )
 }
 
+/// The state partition's node.
+pub fn partition(disk: &Path) -> Result<PathBuf, String> {
+    find(disk).map(|(device, ..)| device)
+}
+
 /// The state of a machine that runs from its installation medium.
 pub fn in_memory() -> State {
     mount_temporary("this machine runs from its installation medium".into())

@@ -48,6 +48,21 @@ pub fn answer(
             let text = peers::config_of(first, API);
             alone(supervisor.run_unit(name.as_deref(), text, now(), machine))
         }
+        Request::Disks => {
+            let listed = machine.list_disks(peer);
+            listed.err().map(|why| refuse("failed", why)).and_then(alone)
+        }
+        Request::Reset { keep } => {
+            let text = peers::config_of(first, API);
+            let checked = text.as_deref().map_or(Ok(()), |text| supervisor.check_text(text));
+            let refused = supervisor.is_stopping().then(|| "the machine is going down".to_owned());
+            match refused.map_or(checked, Err) {
+                Ok(()) => {
+                    machine.reset(peer, *keep, text).err().map(|why| refuse("failed", why)).and_then(alone)
+                }
+                Err(why) => alone(refuse("failed", why)),
+            }
+        }
         Request::Volumes { inspect } => {
             let used = supervisor.volumes_in_use();
             let listed = machine.list_volumes(peer, inspect.clone(), used);

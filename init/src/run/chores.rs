@@ -19,6 +19,12 @@ pub enum Job {
     Generation(u64),
     /// Takes the config that was laid for this start from the disk.
     Seed,
+    /// Chooses the disk for an installation.
+    Target,
+    /// Looks at the disks for this operator.
+    ListDisks(u64),
+    /// Has the next start come up as a new machine, for this operator.
+    Reset(u64),
     /// Makes another config's text.
     MakeConfig,
     /// Makes the text of the config for this operator.

@@ -28,6 +28,11 @@ pub fn rescue(reason: &str) -> String {
     line("berth", format_args!("rescue: {reason}; network and API only, no user units"))
 }
 
+/// How an installation goes.
+pub fn install(sentence: &str) -> String {
+    line("install", sentence)
+}
+
 /// An operator has a unit do something.
 pub fn driven(unit: &str, order: Drive) -> String {
     line(unit, format_args!("{order} asked for by an operator"))

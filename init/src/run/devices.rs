@@ -6,7 +6,7 @@ use crate::early::{buttons, disks};
 use crate::sys::{child, early as sys};
 use berth_units::control::packet;
 use berth_units::limits::MESSAGE_FDS;
-use berth_units::model::SLOT_PARTS;
+use berth_units::model::{INSTALL_DISKS, SLOT_PARTS};
 use berth_updater::layout::{self, Part, Slot};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -100,6 +100,21 @@ pub fn open_slot(own: &Path, slot: Slot, to: &UnixDatagram) -> Result<String, St
     Ok(String::new())
 }
 
+/// In a child: descriptors of the installation medium, to be read, and of the disk that Berth is to be on, to be written.
+pub fn open_install(medium: &Path, disk: &Path, to: &UnixDatagram) -> Result<String, String> {
+    let about = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    let from = File::open(medium).map_err(|error| about(medium, error))?;
+    // Workers that have looked at it were kept from writing to it; nobody else may have it open to write.
+    let looked = File::open(disk).map_err(|error| about(disk, error))?;
+    sys::block_read_only(&looked, false).map_err(|error| about(disk, error))?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_EXCL | libc::O_CLOEXEC);
+    let onto = options.open(disk).map_err(|error| about(disk, error))?;
+    packet::send(to.as_fd(), &INSTALL_DISKS, &[from.as_fd(), onto.as_fd()])
+        .map_err(|error| error.to_string())?;
+    Ok(String::new())
+}
+
 fn hand_over(
     names: Vec<String>,
     limit: Duration,
@@ -114,6 +129,17 @@ fn hand_over(
         packet::send(to.as_fd(), &names, &fds).map_err(|error| error.to_string())?;
     }
     Ok(late.join(", "))
+}
+
+/// Names of whole disks, the system's own among them.
+pub fn whole_disks() -> Vec<String> {
+    let entries = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> =
+        names.filter(|name| !NOT_DISKS.iter().any(|prefix| name.starts_with(prefix))).collect();
+    names.sort();
+    names.truncate(DISKS);
+    names
 }
 
 /// Names of these disks and partitions.
@@ -142,7 +168,7 @@ fn open(name: &str) -> Option<(String, OwnedFd)> {
     options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
     let file = options.open(Path::new("/dev").join(name.replace('!', "/"))).ok()?;
     if file.metadata().is_ok_and(|about| about.file_type().is_block_device()) {
-        sys::block_read_only(&file).ok()?;
+        sys::block_read_only(&file, true).ok()?;
     }
     Some((name.to_owned(), OwnedFd::from(file)))
 }

@@ -248,7 +248,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("units");
         let units = system_units(&folder);
         let names: Vec<&str> = units.iter().map(|unit| unit.name.as_str()).collect();
-        assert_eq!(names, ["api", "cloud", "fetch", "meta", "net", "store", "time", "update"]);
+        assert_eq!(names, ["api", "cloud", "fetch", "install", "meta", "net", "store", "time", "update"]);
         berth_units::graph::Graph::new(&units).unwrap();
         for unit in &units {
             let grants = unit.system.as_ref().unwrap();

@@ -2,10 +2,11 @@
 //! Tests put a pretend kernel here.
 
 use super::generations::{Recipe, Write};
+use super::targets::Target;
 use berth_units::control::{Reply, ToWorker};
 use berth_units::image::PreparedImage;
 use berth_units::lifecycle::Exit;
-use berth_units::model::{Check, Unit};
+use berth_units::model::{Check, InstallSettings, Unit};
 use berth_units::notify::Notice;
 use std::time::Duration;
 
@@ -65,6 +66,9 @@ pub trait Kernel {
     fn make_config(&mut self, recipe: Recipe);
     /// The machine has a config of its own now: one that was laid on the disk for this start is not needed any more.
     fn config_kept(&mut self);
+    /// Chooses the disk on which Berth is to be installed, and has the config in force ready for the installer; answered by
+    /// [`Input::DiskChosen`]. `id`: the new disk's GUID.
+    fn choose_disk(&mut self, settings: &InstallSettings, id: &str);
     /// Answers an operator who has waited for it.
     fn answer(&mut self, peer: u64, reply: Reply);
     /// Keeps the id table, atomically.
@@ -137,6 +141,8 @@ pub enum Input {
         /// What failed, on what, why.
         reason: String,
     },
+    /// A disk was chosen for an installation, or why none was.
+    DiskChosen(Result<Box<Target>, String>),
     /// The main process ended, after exec.
     Exited {
         /// Unit name.

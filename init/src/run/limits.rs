@@ -70,6 +70,8 @@ pub const DISK_OPEN: Duration = Duration::from_secs(3);
 /// The child that opens them.
 pub const CHILD_DISKS: Duration = Duration::from_secs(5);
 /// A short-lived child that stores a config or an id table: an fsync on a busy disk.
+pub const CHILD_TARGET: Duration = Duration::from_secs(20);
+/// Keeps a generation, or the like.
 pub const CHILD_STORE: Duration = Duration::from_secs(20);
 /// A child that removes what a transient unit wrote: gigabytes of small files. What is left is removed when the name is used again.
 pub const CHILD_DISCARD: Duration = Duration::from_secs(240);

@@ -16,10 +16,11 @@ use super::notices::Notices;
 use super::passed::Passed;
 use super::peers::Peers;
 use super::reactor::Reactor;
-use super::supervisor::{META, NET};
+use super::supervisor::{META, NET, refuse};
+use super::targets::{Disk, Target};
 use super::{files, limits};
 use crate::early::{Booted, Coldplug, Content, RecordStore, is_settled, modules, settle};
-use berth_units::control::{ExecRequest, KERNEL_LOG, ToWorker};
+use berth_units::control::{ExecRequest, KERNEL_LOG, Reply, ToWorker};
 use berth_units::image::PreparedImage;
 use berth_units::model::{MachineNetwork, NetworkMode, Origin, SYSTEM_IMAGE, Sign, Unit};
 use berth_units::paths;
@@ -27,7 +28,7 @@ use berth_updater::record::Record;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Features of the kernel that units need. Each set is loaded by one child, when the first unit needs it.
@@ -84,6 +85,8 @@ pub struct Machine {
     untold: Option<ToWorker>,
     /// Disks that are being opened for a unit.
     opening: BTreeMap<String, Opened>,
+    /// The disk that was chosen for an installation.
+    target: Option<PathBuf>,
     /// The newest texts that wait until an older one is kept, by who keeps them.
     next_texts: Vec<(Job, String)>,
     next_images: VecDeque<String>,
@@ -138,6 +141,7 @@ impl Machine {
             held: BTreeMap::new(),
             untold: None,
             opening: BTreeMap::new(),
+            target: None,
             next_texts: Vec::new(),
             next_images: VecDeque::new(),
             next_generations: VecDeque::new(),
@@ -254,10 +258,13 @@ impl Machine {
     /// Begins to open the disks that the unit may read; whether there is something to wait for.
     fn opens_disks(&mut self, unit: &Unit) -> bool {
         let grants = unit.system.as_ref().filter(|_| unit.origin == Origin::System);
-        let Some(grants) = grants.filter(|grants| grants.block_devices || grants.other_slot) else {
+        let Some(grants) =
+            grants.filter(|grants| grants.block_devices || grants.other_slot || grants.install)
+        else {
             return false;
         };
         let other_slot = grants.other_slot.then(|| self.booted.slot.other());
+        let target = self.target.clone().filter(|_| grants.install);
         let (opened, to) = match Opened::new() {
             Ok(ends) => ends,
             Err(error) => {
@@ -268,9 +275,10 @@ impl Machine {
         self.opening.insert(unit.name.clone(), opened);
         let (own, job) = (self.booted.disk.clone(), Job::Disks(unit.name.clone()));
         self.chores.kill_all(&mut self.reactor, &job);
-        let work = move || match other_slot {
-            Some(slot) => devices::open_slot(&own, slot, &to),
-            None => devices::open_foreign(&own, &to),
+        let work = move || match (other_slot, target) {
+            (_, Some(disk)) => devices::open_install(&own, &disk, &to),
+            (Some(slot), None) => devices::open_slot(&own, slot, &to),
+            (None, None) => devices::open_foreign(&own, &to),
         };
         let started = self.chores.start(&mut self.reactor, job, limits::CHILD_DISKS, now(), work);
         if let Err(error) = &started {
@@ -423,6 +431,26 @@ impl Machine {
             Job::Volumes(..) => self.volumes_listed(&job, outcome),
             Job::RemoveVolume(peer, name) => self.volume_removed(peer, &name, outcome),
             Job::Seed => complain("a config with its secrets is left behind", &outcome),
+            Job::Target => {
+                let chosen = outcome.and_then(|text| {
+                    serde_json::from_str::<Target>(&text).map_err(|error| format!("helper process: {error}"))
+                });
+                self.target = chosen.as_ref().ok().map(|target| Path::new("/dev").join(&target.disk.name));
+                self.inbox.push_back(Input::DiskChosen(chosen.map(Box::new)));
+            }
+            Job::ListDisks(peer) => {
+                let disks = outcome.and_then(|text| {
+                    serde_json::from_str::<Vec<Disk>>(&text)
+                        .map_err(|error| format!("helper process: {error}"))
+                });
+                let firmware = self.booted.firmware;
+                let reply = match disks {
+                    Ok(disks) => Reply::Disks(disks.iter().map(|disk| disk.status(firmware)).collect()),
+                    Err(why) => refuse("failed", why),
+                };
+                self.answer(peer, reply);
+            }
+            Job::Reset(peer) => self.reset_asked(peer, outcome),
             Job::EmptyTrash => complain("removed volumes are still on the disk", &outcome),
             Job::ShowConfig(peer) => self.config_shown(peer, outcome),
             Job::Confirm => {

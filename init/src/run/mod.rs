@@ -35,6 +35,7 @@ mod passed;
 mod peers;
 pub mod reactor;
 pub mod supervisor;
+pub mod targets;
 pub mod text;
 pub mod trials;
 mod turn;

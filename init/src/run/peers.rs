@@ -16,7 +16,7 @@
 
 use super::limits;
 use super::reactor::{Reactor, Source, Watch};
-use super::supervisor::{API, CLOUD, FETCH, META, NET, STORE, TIME, UPDATE};
+use super::supervisor::{API, CLOUD, FETCH, INSTALL, META, NET, STORE, TIME, UPDATE};
 use berth_units::control::{FromWorker, Reply, Request, ToInit, ToWorker, packet, sealed};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -75,6 +75,9 @@ pub fn may_say(unit: &str, message: &ToInit) -> bool {
             | FromWorker::UpdateProgress { .. }
             | FromWorker::UpdateWritten { .. }
             | FromWorker::UpdateFailed { .. } => unit == UPDATE,
+            FromWorker::InstallProgress { .. } | FromWorker::Installed | FromWorker::InstallFailed { .. } => {
+                unit == INSTALL
+            }
             FromWorker::Fetched { .. }
             | FromWorker::FetchFailed { .. }
             | FromWorker::FetchProgress { .. } => unit == FETCH,

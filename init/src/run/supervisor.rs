@@ -23,6 +23,7 @@ mod glance;
 mod health;
 mod idle;
 mod images;
+mod install;
 mod jobs;
 mod plumbing;
 mod reload;
@@ -71,6 +72,9 @@ pub const API: &str = "api";
 /// The unit that gets updates and writes the other slot.
 pub const UPDATE: &str = "update";
 
+/// The unit that puts Berth on a disk.
+pub const INSTALL: &str = "install";
+
 /// What the boot found out, as far as it matters here.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -90,6 +94,10 @@ pub struct Facts {
     pub metadata_deadline: Duration,
     /// The slot that does not run: `a` or `b`.
     pub other_slot: String,
+    /// It runs from the installation medium.
+    pub medium: bool,
+    /// Nothing is installed in this start, whatever the config says.
+    pub installs_nothing: bool,
     /// Why this machine takes no updates, if it does not.
     pub no_update: Option<String>,
     /// Why the state is a temporary one, if it is.
@@ -241,6 +249,7 @@ pub struct Supervisor {
     /// When the judging of this boot began.
     judged_from: Duration,
     update: update::Update,
+    install: install::Install,
     stopping: Option<stop::Stopping>,
     ids: Ids,
     timeline: Vec<StepTime>,
@@ -296,6 +305,7 @@ impl Supervisor {
             trying: trial::Judge::default(),
             judged_from: Duration::ZERO,
             update: update::Update::default(),
+            install: install::Install::default(),
             stopping: None,
             ids: Ids::default(),
             timeline: Vec::new(),
@@ -378,6 +388,7 @@ impl Supervisor {
             }
             Input::DisksChanged => self.disks_changed(),
             Input::GenerationWritten { number, result } => self.generation_written(number, result, k),
+            Input::DiskChosen(chosen) => self.disk_chosen(chosen, k),
             Input::Discarded { unit } => {
                 self.discarding.remove(&unit);
             }
@@ -498,6 +509,7 @@ impl Supervisor {
                 self.look_at_store(now, k);
                 self.look_at_fetcher();
                 self.look_at_updater(now, k);
+                self.look_at_installer(now, k);
                 self.look_at_sweeps(now, k);
                 self.send_loads(k);
                 self.look_at_config(now, k);

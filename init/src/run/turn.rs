@@ -378,6 +378,8 @@ fn facts(booted: &Booted) -> Facts {
         slot: booted.slot.name().into(),
         root_hash: booted.root_hash.clone(),
         other_slot: other.name().into(),
+        medium: booted.medium,
+        installs_nothing: booted.cmdline.get("berth.install") == Some("no"),
         no_update: no_update(booted),
         state_trouble: match &booted.state {
             State::Persistent { .. } => None,

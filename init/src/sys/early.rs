@@ -119,12 +119,20 @@ pub fn unsent(terminal: &File) -> io::Result<libc::c_int> {
     Ok(bytes)
 }
 
-/// `BLKROSET`: nobody can write to this block device any more, through whatever descriptor, until it is taken back.
-pub fn block_read_only(device: &File) -> io::Result<()> {
+/// `BLKROSET`: nobody can write to this block device any more, through whatever descriptor, until it is taken back (`false`).
+pub fn block_read_only(device: &File, yes: bool) -> io::Result<()> {
     const BLKROSET: libc::c_ulong = 0x125d;
-    let read_only: libc::c_int = 1;
+    let read_only = libc::c_int::from(yes);
     // SAFETY: the request reads one int, which `read_only` is.
     check(unsafe { libc::ioctl(device.as_raw_fd(), BLKROSET, &raw const read_only) }).map(|_| ())
+}
+
+/// `BLKDISCARD`: the first so many bytes of a block device are not needed any more. Not every disk can be told.
+pub fn discard(device: &File, bytes: u64) -> io::Result<()> {
+    const BLKDISCARD: libc::c_ulong = 0x1277;
+    let range = [0u64, bytes];
+    // SAFETY: the request reads two u64, which `range` is.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), BLKDISCARD, &raw const range) }).map(|_| ())
 }
 
 /// Bytes of a block device.

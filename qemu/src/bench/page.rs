@@ -15,7 +15,7 @@ pub(crate) struct Section {
 }
 
 /// The sections, as the page has them.
-const ORDER: [&str; 3] = ["Boot", "Units", "Update"];
+const ORDER: [&str; 4] = ["Boot", "Units", "Update", "Provision"];
 const HEAD: &str = "# Performance\n\nEach section is written by the command that its first line names; seconds depend on the host, ratios much less.\n";
 
 impl Section {

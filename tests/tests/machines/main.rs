@@ -12,6 +12,7 @@ mod disks;
 mod faults;
 mod harness;
 mod images;
+mod install;
 mod iso;
 mod launch;
 mod metrics;

@@ -115,6 +115,7 @@ fn a_system_unit_gets_what_it_is_granted() {
         data: true,
         block_devices: false,
         other_slot: false,
+        install: false,
     };
     let mut unit = system_unit(grants);
     unit.network.mode = NetworkMode::Host;

@@ -326,3 +326,67 @@ docs/metrics.md for Prometheus.")]
         name: String,
     },
 }
+
+/// Under `berth install --help`.
+pub const INSTALL_HELP: &str = "\
+What is on the disk is lost. Only an empty disk is taken unless told otherwise; the medium itself, disks in use and
+those too small never are. The disk becomes bootable by the last write, after all of it was read back.";
+
+/// `berth install`.
+#[derive(Debug, Clone, Args)]
+pub struct InstallArgs {
+    /// only, smallest, largest, serial:NUMBER, or a path
+    #[arg(long, value_name = "RULE", default_value = "only")]
+    pub disk: String,
+    /// Take no smaller disk, such as 16G
+    #[arg(long, value_name = "SIZE")]
+    pub min_size: Option<String>,
+    /// Also a disk that holds something, which is lost
+    #[arg(long)]
+    pub erase: bool,
+    /// Also a disk that can be taken out
+    #[arg(long)]
+    pub removable: bool,
+    /// What the machine does then: reboot, poweroff or stay
+    #[arg(long, value_name = "WORD", default_value = "reboot")]
+    pub then: String,
+    /// Only show how an installation stands
+    #[arg(long, exclusive = true)]
+    pub status: bool,
+}
+
+/// Under `berth reset --help`.
+pub const RESET_HELP: &str = "\
+Config, images, logs, what units wrote, the machine's key and, with --keep nothing, the volumes are gone for good; the
+system in the slots stays. A disk that can forget data is told to; otherwise what was there is not overwritten.
+The new machine looks for its config where every new machine does (docs/config-sources.md), or has the one given here.";
+
+/// `berth reset`.
+#[derive(Debug, Clone, Args)]
+pub struct ResetArgs {
+    /// What stays: volumes or nothing
+    #[arg(long, value_name = "WHAT", value_parser = ["volumes", "nothing"])]
+    pub keep: String,
+    /// The new machine's config, berth.toml
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `berth iso`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum IsoCommand {
+    /// Put a config into the ISO: a live system has it, and an installed one too
+    #[command(after_help = "\
+With [install] in it, a machine that starts from the medium installs itself without a question. The config lies in the
+file as it is, its secrets too. No privileges are needed.")]
+    Customise {
+        /// The ISO, changed in place
+        iso: PathBuf,
+        /// The config, berth.toml
+        #[arg(long, value_name = "FILE", required_unless_present = "without")]
+        config: Option<PathBuf>,
+        /// Take the config out instead
+        #[arg(long, conflicts_with = "config")]
+        without: bool,
+    },
+}

@@ -184,6 +184,12 @@ struct Checked {
     report: String,
 }
 
+/// Refuses a config that the machine would refuse.
+pub fn check_text(file: &Path, text: &[u8]) -> Result<(), Failure> {
+    let checked = berth_units::config::parse(&shown_name(file), text);
+    checked.map(drop).map_err(|report| Failure::Usage(format!("the config is not taken:\n{report}")))
+}
+
 /// `berth unit schema`.
 pub fn schema(of_config: bool, out: Out) -> Result<(), Failure> {
     out.text(json::text(&if of_config { json::machine_config() } else { json::unit() }))

@@ -1,6 +1,6 @@
 //! Commands that ask a machine.
 
-use super::{Failure, Out, config, home_of, images, output, remark};
+use super::{Failure, Out, config, home_of, images, install, output, remark};
 use crate::operator::cli::{Command, ConfigCommand, ContextCommand, Global, ImageCommand, VolumeCommand};
 use crate::operator::client::{Client, LOOK_AGAIN, LogOptions};
 use crate::operator::home::{Home, HomeError};
@@ -96,6 +96,9 @@ pub fn run(command: &Command, global: &Global, out: Out) -> Result<(), Failure> 
         }
         Command::Volume(command) => volume(command, &asker, out),
         Command::Support { file } => support(&asker, file.as_deref(), out),
+        Command::Disks => install::disks(&asker, out),
+        Command::Install(args) => install::install(args, &asker, out),
+        Command::Reset(args) => install::reset(args, &asker, out),
         Command::Reboot => act(&asker, Client::reboot, "stops its units and reboots", out),
         Command::Poweroff => act(&asker, Client::poweroff, "stops its units and powers off", out),
         Command::Halt => act(&asker, Client::halt, "stops its units and halts", out),

@@ -3,14 +3,14 @@
 use super::{Held, IMAGES, Machine, interfaces, needs, now, record_text};
 use crate::early::{State, console};
 use crate::run::chores::Job;
-use crate::run::generations::{Recipe, Write};
+use crate::run::generations::{self, Recipe, Write};
 use crate::run::kernel::{Halt, Input, Kernel, Order};
 use crate::run::last::{self, Doing};
-use crate::run::limits;
 use crate::run::supervisor::API;
+use crate::run::{limits, targets};
 use berth_units::control::{OWN_LOG, Reply, ToWorker};
 use berth_units::logs::Stream;
-use berth_units::model::Check;
+use berth_units::model::{Check, InstallSettings};
 use berth_units::paths;
 use berth_updater::assess;
 use berth_updater::steps::Status;
@@ -134,6 +134,25 @@ impl Kernel for Machine {
         {
             self.start(Job::Seed, limits::CHILD_RECORD, move || seed.take().map(|()| String::new()));
         }
+    }
+
+    fn choose_disk(&mut self, settings: &InstallSettings, id: &str) {
+        let (own, firmware) = (self.booted.disk.clone(), self.booted.firmware);
+        let (settings, id) = (settings.clone(), id.to_owned());
+        self.start(Job::Target, limits::CHILD_TARGET, move || {
+            let disks = targets::look(&own, limits::DISK_OPEN);
+            let target = targets::choose(&disks, &settings, firmware, &id)?;
+            let failed = |error: std::io::Error| format!("{}: {error}", paths::INSTALL_CONFIG);
+            match generations::config(Path::new(paths::STATE_CONFIG)) {
+                Some(text) => crate::early::files::replace(Path::new(paths::INSTALL_CONFIG), &text, 0o444),
+                None => match std::fs::remove_file(paths::INSTALL_CONFIG) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                    _ => Ok(()),
+                },
+            }
+            .map_err(failed)?;
+            serde_json::to_string(&target).map_err(|error| error.to_string())
+        });
     }
 
     fn answer(&mut self, peer: u64, reply: Reply) {

@@ -1,13 +1,15 @@
 //! What operators ask for and a child has to read or change a disk for: configs' texts, volumes.
 
 use super::{Machine, now};
+use crate::early::Seed;
+use crate::early::reset::Ask;
 use crate::run::chores::{Job, Outcome};
-use crate::run::kernel::Kernel as _;
+use crate::run::kernel::{Halt, Input, Kernel as _};
 use crate::run::passed::Passed;
 use crate::run::supervisor::refuse;
-use crate::run::{console, generations, limits, text, volumes};
+use crate::run::{console, generations, limits, targets, text, volumes};
 use berth_units::config::edit;
-use berth_units::control::{Reply, VolumeStatus, sealed};
+use berth_units::control::{Keep, Reply, VolumeStatus, sealed};
 use berth_units::model::Unit;
 use berth_units::paths;
 use std::collections::BTreeMap;
@@ -48,6 +50,43 @@ impl Machine {
             edit::without_secrets(&text).map(String::into_bytes)
         };
         self.make_text(Job::ShowConfig(peer), work)
+    }
+
+    /// Has the next start come up as a new machine, with this config if there is one. The answer comes once that is on the disk;
+    /// then the machine reboots.
+    pub fn reset(&mut self, peer: u64, keep: Keep, config: Option<Vec<u8>>) -> Result<(), String> {
+        if self.booted.medium {
+            return Err("this machine runs from its installation medium and keeps nothing: reboot it".into());
+        }
+        let record = &self.booted.record;
+        let work = || {
+            if let Some(text) = config {
+                Seed::put(record.path(), &text)?;
+            }
+            record.ask(Ask::of(keep)).map(|()| String::new())
+        };
+        self.chores.start(&mut self.reactor, Job::Reset(peer), limits::CHILD_CONFIRM, now(), work)
+    }
+
+    pub(super) fn reset_asked(&mut self, peer: u64, outcome: Outcome) {
+        let reply = match outcome {
+            Ok(_) => {
+                let why = "it comes up as a new machine";
+                self.inbox.push_back(Input::Halt { halt: Halt::Reboot, why: why.into() });
+                Reply::Done
+            }
+            Err(why) => refuse("failed", why),
+        };
+        self.answer(peer, reply);
+    }
+
+    /// Lists the machine's disks for an operator.
+    pub fn list_disks(&mut self, peer: u64) -> Result<(), String> {
+        let own = self.booted.disk.clone();
+        let work = move || {
+            serde_json::to_string(&targets::look(&own, limits::DISK_OPEN)).map_err(|error| error.to_string())
+        };
+        self.chores.start(&mut self.reactor, Job::ListDisks(peer), limits::CHILD_TARGET, now(), work)
     }
 
     /// Lists the volumes for an operator, or one of them with its size.

@@ -160,6 +160,11 @@ impl Supervisor {
         (self.check)(text, &self.system_units())
     }
 
+    /// What is wrong with this text of a config, if anything is.
+    pub fn check_text(&self, text: &[u8]) -> Result<(), String> {
+        self.check_config(text).map(drop).map_err(|refused| refused.report)
+    }
+
     pub(super) fn system_units(&self) -> Vec<Unit> {
         self.units.values().filter(|run| run.is_system()).map(|run| run.unit.clone()).collect()
     }
@@ -459,6 +464,9 @@ impl Supervisor {
         self.keys = config.access_keys;
         self.config_status.instance = config.instance.as_ref().map(instance).unwrap_or_default();
         self.instance = config.instance;
+        if self.facts.medium && !self.facts.installs_nothing {
+            self.install.waiting = Some(config.install).filter(|install| install.disk.is_some());
+        }
         self.registries = config.registries;
         self.update.settings = config.update;
         self.time_servers = config.time_servers;
@@ -481,6 +489,7 @@ impl Supervisor {
         if result.is_ok() {
             k.config_kept();
         }
+        self.install_by_config(k);
         if self.applied_stored(&result, k) || self.reload_stored(&result, k) {
             return;
         }

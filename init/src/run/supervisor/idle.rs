@@ -1,14 +1,14 @@
 //! Workers that run only while there is something for them to do: one that has done it is stopped a little later, unless
 //! there is more by then.
 
-use super::{CLOUD, FETCH, META, STORE, Supervisor, UPDATE};
+use super::{CLOUD, FETCH, INSTALL, META, STORE, Supervisor, UPDATE};
 use crate::run::limits;
 use berth_units::lifecycle::Event;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Those workers. No slot's health depends on one: a machine comes up without it.
-pub(super) const ON_DEMAND: [&str; 5] = [META, CLOUD, STORE, FETCH, UPDATE];
+pub(super) const ON_DEMAND: [&str; 6] = [META, CLOUD, STORE, FETCH, UPDATE, INSTALL];
 
 /// Who has nothing to do, and when each is stopped.
 #[derive(Debug, Default)]

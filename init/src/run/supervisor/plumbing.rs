@@ -5,7 +5,7 @@
 
 use super::collect::Collected;
 use super::config::Told;
-use super::{API, CLOUD, FETCH, META, NET, Refused, STORE, Supervisor, TIME, UPDATE};
+use super::{API, CLOUD, FETCH, INSTALL, META, NET, Refused, STORE, Supervisor, TIME, UPDATE};
 use crate::run::kernel::Kernel;
 use crate::run::{console, limits, text};
 use berth_units::control::{FromWorker, ToWorker, UpdateOffer};
@@ -97,6 +97,11 @@ impl Supervisor {
             FromWorker::UpdateProgress { done, total } => self.update_progress(done, total, now),
             FromWorker::UpdateWritten { root_hash } => self.update_written(&root_hash, now, k),
             FromWorker::UpdateFailed { error } => self.update_failed(&short(&error), now, k),
+            FromWorker::InstallProgress { step, done, total } => {
+                self.install_progress(&short(&step), done, total, k);
+            }
+            FromWorker::Installed => self.installed(now, k),
+            FromWorker::InstallFailed { error } => self.install_failed(&error, k),
             FromWorker::Addresses { addresses } => {
                 let addresses: Vec<_> =
                     addresses.iter().take(64).map(|(i, a)| (short(i), short(a))).collect();
@@ -179,6 +184,7 @@ impl Supervisor {
             }
             FETCH => self.fetcher_said_hello(now, k),
             UPDATE => self.ask_repository(k),
+            INSTALL => self.tell_installer(k),
             META | CLOUD => self.tell_searcher(unit, now, k),
             _ => {}
         }

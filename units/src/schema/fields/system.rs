@@ -67,6 +67,14 @@ pub(super) const SYSTEM: Section<Unit> = Section {
             doc: "Descriptors of the slot that does not run and of the ESP, to be written.",
             set: Set::Bool(|unit, yes| grants(unit).other_slot = yes),
         },
+        Field {
+            name: "install",
+            required: false,
+            default: "`false`",
+            example: "true",
+            doc: "Descriptors of the installation medium, and of the disk that was chosen, to be written.",
+            set: Set::Bool(|unit, yes| grants(unit).install = yes),
+        },
     ],
 };
 

@@ -6,7 +6,9 @@ use crate::run::kernel::Order;
 use berth_units::control::{FromWorker, Reply, Request, ToWorker};
 use berth_units::generation::Generation;
 use berth_units::lifecycle::Exit;
-use berth_units::model::{Check, MachineConfig, NetworkMode, RestartPolicy, SYSTEM_IMAGE, SystemGrants};
+use berth_units::model::{
+    Check, InstallSettings, MachineConfig, NetworkMode, RestartPolicy, SYSTEM_IMAGE, SystemGrants,
+};
 use std::collections::BTreeMap;
 
 /// What is left of a process in the pretended kernel.
@@ -96,6 +98,9 @@ impl Kernel for Fake {
             None => {}
         }
         self.inbox.push_back(Input::CgroupEmpty { unit: unit.into() });
+    }
+    fn choose_disk(&mut self, settings: &InstallSettings, id: &str) {
+        self.calls.push(format!("choose disk {:?} for {id}", settings.disk));
     }
     fn config_kept(&mut self) {
         self.calls.push("config kept".into());
@@ -373,6 +378,8 @@ pub fn none(looked: Vec<String>) -> FromWorker {
 
 pub fn facts() -> Facts {
     Facts {
+        medium: false,
+        installs_nothing: false,
         version: "0.1.0".into(),
         slot: "a".into(),
         root_hash: "a".repeat(64),
