@@ -61,6 +61,7 @@ pub fn compose(place: &Place, mut said: Said, uuid: Option<&str>) -> (Composed, 
         ));
     }
     notes.truncate(limits::NOTES);
+    notes.iter_mut().for_each(|note| *note = cut(std::mem::take(note), limits::NOTE_BYTES));
     if report.is_empty() {
         let text = joined(&user.text, &tables, instance.as_ref());
         match config::parse(&place.name, &text) {

@@ -24,6 +24,8 @@ pub const ISO_CONTINUATIONS: usize = 8;
 pub const REPORT_BYTES: usize = 32 * 1024;
 /// Lines on what has no effect.
 pub const NOTES: usize = 64;
+/// Bytes of one such line: it has a way out in it.
+pub const NOTE_BYTES: usize = 500;
 /// Lines about where was looked.
 pub const LOOKED_LINES: usize = 64;
 /// Bytes of one such line.

@@ -111,11 +111,7 @@ pub fn search(places: &Places, uuid: Option<&str>) -> Outcome {
             Found::None { cloud: cloud.map(|cloud| cloud.name) }
         }
     };
-    Outcome {
-        found,
-        looked: bounded(looked),
-        notes: notes.into_iter().map(|note| cut(note, limits::LINE_BYTES)).collect(),
-    }
+    Outcome { found, looked: bounded(looked), notes }
 }
 
 /// A place that knows nothing of instances.

@@ -231,8 +231,8 @@ pub struct Supervisor {
     /// The cloud that the firmware says this is.
     cloud: Option<String>,
     glance: glance::Glance,
-    /// The kept config, should it be another machine's.
-    kept_of_another: Option<(Vec<u8>, MachineConfig)>,
+    /// The kept config and its generation, should it be another machine's.
+    kept_of_another: Option<(Vec<u8>, MachineConfig, Option<u64>)>,
     hostname: String,
     addresses: Vec<(String, String)>,
     idle: idle::Idle,

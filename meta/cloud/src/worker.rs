@@ -2,7 +2,8 @@
 
 use crate::engine::{Engine, Pace, Stop};
 use crate::{ec2, gce};
-use berth_meta::compose::{Place, compose};
+use berth_meta::compose::{Place, compose, cut};
+use berth_meta::limits::LINE_BYTES;
 use berth_meta::providers::{self, PORT, Provider};
 use berth_meta::said::Said;
 use berth_meta::{Found, Outcome, tell};
@@ -69,12 +70,12 @@ pub async fn ask(
         "gce" => gce::ask(&mut engine).await,
         other => Err(Stop::Final(format!("nobody knows how to ask {other}"))),
     };
-    let mut looked = engine.troubles();
+    let mut looked: Vec<String> = engine.troubles().into_iter().map(|line| cut(line, LINE_BYTES)).collect();
     let at = engine.answered_at();
     let name = provider.name;
     let found = match said {
         Ok(said) => {
-            looked.push(format!("{name}: {at}: {}", holds(&said)));
+            looked.push(cut(format!("{name}: {at}: {}", holds(&said)), LINE_BYTES));
             let place = Place { name: format!("{name} ({at})"), source: Some(name) };
             let (composed, notes) = compose(&place, said, uuid);
             return Outcome { found: Found::of(place, composed), looked, notes };
@@ -84,7 +85,7 @@ pub async fn ask(
             Found::None { cloud: None }
         }
         Err(Stop::Final(why)) => {
-            looked.push(format!("{name}: given up: {why}"));
+            looked.push(cut(format!("{name}: given up: {why}"), LINE_BYTES));
             Found::None { cloud: None }
         }
     };

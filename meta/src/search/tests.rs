@@ -190,8 +190,9 @@ fn lines_and_reports_are_bounded() {
     let looked = machine.search().looked;
     assert_eq!(looked.len(), limits::LOOKED_LINES + 1);
     assert!(looked.iter().all(|line| line.len() <= limits::LINE_BYTES + 3));
-    let lines = limits::LOOKED_LINES + limits::NOTES + 2;
-    let most = limits::REPORT_BYTES + lines * (limits::LINE_BYTES + 8);
+    let looked = (limits::LOOKED_LINES + 1) * (limits::LINE_BYTES + 8);
+    let notes = (limits::NOTES + 1) * (limits::NOTE_BYTES + 8);
+    let most = limits::REPORT_BYTES + looked + notes;
     assert!(most < berth_units::limits::MESSAGE_BYTES * 3 / 4, "room for what JSON adds");
 }
 

@@ -101,6 +101,6 @@ fn a_machine_in_a_cloud_whose_service_never_answers_comes_up_all_the_same() -> R
     guest.wait_for("lease ")?;
     guest.wait_for("config   none found")?;
     guest.wait_for("ec2: given up after 3 s")?;
-    guest.ready()?;
-    guest.api_listens()
+    guest.api_listens()?;
+    guest.ready()
 }

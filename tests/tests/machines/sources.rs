@@ -96,6 +96,46 @@ fn seeds_that_cloud_localds_makes_are_read_with_all_that_they_say() -> Result<()
 }
 
 #[test]
+fn a_config_drive_gives_name_keys_network_and_user_data() -> Result<()> {
+    let plan = Guest::new(Firmware::Direct)?.without_config();
+    let folder = plan.file("drive/openstack/latest");
+    std::fs::create_dir_all(&folder)?;
+    let meta = format!(
+        r#"{{"uuid": "83679162-1378-4288-a2d4-70e13ec132aa", "hostname": "drive.novalocal", "public_keys": {{"me": "{}"}}}}"#,
+        public_key()?
+    );
+    // QEMU's first card, at the address to which its ports lead.
+    let network = r#"{"links": [{"id": "tap0", "type": "ovs", "ethernet_mac_address": "52:54:00:12:34:56"}],
+        "networks": [{"id": "n", "link": "tap0", "type": "ipv4", "ip_address": "10.0.2.15", "netmask": "255.255.255.0",
+                      "routes": [{"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.2.2"}]}],
+        "services": [{"type": "dns", "address": "10.0.2.3"}]}"#;
+    let user = format!("format = 1\n{WEB}");
+    for (name, text) in [("meta_data.json", &meta[..]), ("network_data.json", network), ("user_data", &user)]
+    {
+        std::fs::write(folder.join(name), text)?;
+    }
+    let volume = plan.file("drive.iso");
+    let mut make = plan.built()?.tools.command("genisoimage");
+    run(make.args(["-quiet", "-V", "config-2", "-J", "-r", "-o"]).arg(&volume).arg(plan.file("drive")))?;
+    let mut guest = plan.machine(move |m| m.read_only_disk(&volume, Bus::Cdrom)).boot()?;
+    guest.wait_for("config   applied from config-drive (")?;
+    guest.ready()?;
+    assert!(guest.page("/")?.contains(HEADING));
+    let client = guest.client()?;
+    let machine = client.machine()?;
+    assert_eq!(machine.hostname, "drive");
+    assert!(
+        machine.addresses.contains(&("eth0".to_owned(), "10.0.2.15/24".to_owned())),
+        "{:?}",
+        machine.addresses
+    );
+    assert_eq!(client.config_status()?.instance, "83679162-1378-4288-a2d4-70e13ec132aa (config-drive)");
+    let lease = guest.running().console().lines().iter().any(|line| line.text.contains("lease "));
+    ensure!(!lease, "DHCP was asked for an address that the drive gives");
+    Ok(())
+}
+
+#[test]
 fn a_bad_seed_costs_nobody_the_machine_and_a_mended_one_is_taken() -> Result<()> {
     let plan = Guest::new(Firmware::Direct)?.without_config();
     let meta = format!("instance-id: i-1\npublic-keys: [\"{}\"]\n", public_key()?);
@@ -103,24 +143,32 @@ fn a_bad_seed_costs_nobody_the_machine_and_a_mended_one_is_taken() -> Result<()>
     // Torn: the metadata is there, the end of the user data is not.
     let long = format!("{good}{}", "# A comment that makes this file longer.\n".repeat(4000));
     let seed = plan.file("seed.img");
-    fat_volume(plan.built()?, &seed, b"")?;
-    let files = |user: &str| -> Result<()> {
-        let built = plan.built()?;
-        std::fs::write(plan.file("meta-data"), &meta)?;
-        std::fs::write(plan.file("user"), user)?;
-        run(built.tools.command("mdel").arg("-i").arg(&seed).arg("::user-data"))?;
-        for (from, to) in [("meta-data", "::meta-data"), ("user", "::user-data")] {
-            run(built.tools.command("mcopy").args(["-o", "-i"]).arg(&seed).arg(plan.file(from)).arg(to))?;
+    let built = plan.built()?;
+    let (meta_data, user_data) = (plan.file("meta-data"), plan.file("user"));
+    std::fs::write(&meta_data, &meta)?;
+    let write = |user: &[u8]| -> Result<()> {
+        if seed.exists() {
+            std::fs::remove_file(&seed)?;
+        }
+        std::fs::write(&user_data, user)?;
+        run(built
+            .tools
+            .command("mformat")
+            .args(["-C", "-T", "4096", "-v", "CIDATA", "-i"])
+            .arg(&seed)
+            .arg("::"))?;
+        for (from, to) in [(&meta_data, "::meta-data"), (&user_data, "::user-data")] {
+            run(built.tools.command("mcopy").arg("-i").arg(&seed).arg(from).arg(to))?;
         }
         Ok(())
     };
-    files(&long)?;
+    write(long.as_bytes())?;
     std::fs::File::options().write(true).open(&seed)?.set_len(128 * 1024)?;
     let (torn, second) = (seed.clone(), plan.file("second.iso"));
     let attached = second.clone();
     let plan = plan.machine(move |m| {
         let m = m.read_only_disk(&torn, Bus::Virtio);
-        if attached.exists() { m.read_only_disk(&attached, Bus::Cdrom) } else { m }
+        if attached.exists() { m.read_only_disk(&attached, Bus::Virtio) } else { m }
     });
     let refused = |plan: Plan, why: &str| -> Result<Plan> {
         let mut guest = plan.boot()?;
@@ -133,26 +181,14 @@ fn a_bad_seed_costs_nobody_the_machine_and_a_mended_one_is_taken() -> Result<()>
     };
     let plan = refused(plan, "user-data: it is cut short")?;
     // Two at once, with both labels.
-    std::fs::File::options().write(true).open(&seed)?.set_len(2 << 20)?;
-    cd(plan.built()?, &second, good.as_bytes())?;
+    write(good.as_bytes())?;
+    cd(built, &second, good.as_bytes())?;
     let plan = refused(plan, "both are labelled cidata")?;
     std::fs::remove_file(&second)?;
     // A script, by an editor of another system.
-    let built = plan.built()?;
-    std::fs::remove_file(&seed)?;
-    fat_volume(built, &seed, b"\xef\xbb\xbf#!/bin/sh\r\nreboot\r\n")?;
-    run(built.tools.command("mcopy").arg("-i").arg(&seed).arg(plan.file("meta-data")).arg("::meta-data"))?;
+    write(b"\xef\xbb\xbf#!/bin/sh\r\nreboot\r\n")?;
     let plan = refused(plan, "it is a script")?;
-    std::fs::remove_file(&seed)?;
-    fat_volume(plan.built()?, &seed, good.replace('\n', "\r\n").as_bytes())?;
-    run(plan
-        .built()?
-        .tools
-        .command("mcopy")
-        .arg("-i")
-        .arg(&seed)
-        .arg(plan.file("meta-data"))
-        .arg("::meta-data"))?;
+    write(good.replace('\n', "\r\n").as_bytes())?;
     let mut guest = plan.boot()?;
     guest.ready()?;
     assert!(guest.page("/")?.contains(HEADING));

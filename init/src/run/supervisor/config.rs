@@ -110,7 +110,8 @@ impl Supervisor {
             Some((text, Ok(config))) => match config.instance.clone().filter(|_| looks) {
                 Some(of) if self.is_another(&of) => {
                     k.say(console::config_of_another(&instance(&of)));
-                    self.kept_of_another = Some((text.to_vec(), config));
+                    let number = self.history.in_force.take();
+                    self.kept_of_another = Some((text.to_vec(), config, number));
                     self.search(now);
                 }
                 _ => self.apply(config, text, "state", now, k),
@@ -285,6 +286,7 @@ impl Supervisor {
                     let of = Text { config: &config, text: &text, current: true };
                     let number = self.record(change, Some(&of), k);
                     (self.storing_config, self.history.in_force) = (Some(number), Some(number));
+                    self.kept_of_another = None;
                     return self.apply(config, &text, &source, now, k);
                 }
                 Ok(config) => {
@@ -299,7 +301,10 @@ impl Supervisor {
             return self.reloaded(found, k);
         }
         match found {
-            Found::Refused { source, refused } => self.refuse(&source, refused, now, k),
+            Found::Refused { source, refused } => {
+                self.kept_of_another = None;
+                self.refuse(&source, refused, now, k);
+            }
             Found::Nothing if self.kept_of_another.is_some() => self.keep_to_another("nothing found", now, k),
             Found::Failed(why) if self.kept_of_another.is_some() => self.keep_to_another(&why, now, k),
             Found::Nothing => self.no_config(now, k),
@@ -325,7 +330,8 @@ impl Supervisor {
 
     /// The config that another machine has left is all there is.
     fn keep_to_another(&mut self, why: &str, now: Duration, k: &mut dyn Kernel) {
-        let Some((text, config)) = self.kept_of_another.take() else { return };
+        let Some((text, config, number)) = self.kept_of_another.take() else { return };
+        self.history.in_force = number;
         self.config_status.note = format!(
             "it was kept by another machine (its UUID differs from this one's); looked for again: {why}"
         );

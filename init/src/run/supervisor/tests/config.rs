@@ -354,6 +354,25 @@ fn of_another_instance_that_finds_nothing_the_kept_config_is_used_and_that_is_sa
 }
 
 #[test]
+fn of_another_instance_whose_config_is_refused_nothing_of_the_kept_one_is_used() {
+    let mut machine = in_a_cloud(Some(OTHER));
+    machine.worker(CLOUD, FromWorker::Hello);
+    machine.give(Input::Worker {
+        unit: CLOUD.into(),
+        message: FromWorker::ConfigRefused {
+            source: "ec2".into(),
+            report: "bad".into(),
+            looked: vec![],
+            notes: vec![],
+        },
+        text: Some("^one!".into()),
+    });
+    assert!(!machine.supervisor.has("web"));
+    assert_eq!(machine.supervisor.keys, ["ssh-ed25519 one"]);
+    assert!(machine.supervisor.generation_in_force().is_err(), "its units are not edited either");
+}
+
+#[test]
 fn a_config_that_is_sent_keeps_what_the_instance_is() {
     let mut machine = Machine::boot(&OTHER.replace("2222", "1111")).healthy(3);
     for (text, id) in
