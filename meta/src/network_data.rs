@@ -31,6 +31,8 @@ struct Interface {
     routes: Vec<String>,
     mtu: Option<u64>,
     has_network: bool,
+    /// It is a bond's, and has no addresses of its own.
+    member: bool,
 }
 
 /// Entries of one list that are looked at.
@@ -67,7 +69,7 @@ pub fn translate(name: &str, text: &[u8]) -> Translation {
     if !dns.is_empty() {
         let _ = writeln!(out.toml, "[network]\ndns = [{}]\n", dns.join(", "));
     }
-    for (matches, interface) in links.values() {
+    for (matches, interface) in links.values().filter(|(_, interface)| !interface.member) {
         out.toml.push_str(&table(matches, interface));
     }
     out.toml.push_str(&stacked);
@@ -89,6 +91,8 @@ fn read_links(
         let own = !matches!(word(link, "type").as_str(), "bond" | "vlan") && !mac.is_empty();
         called.insert(id.clone(), if own { mac } else { interface_name(&id) });
     }
+    let members: Vec<String> =
+        list.iter().take(ENTRIES).flat_map(|link| list_of(link, "bond_links")).collect();
     for (n, link) in list.iter().take(ENTRIES).enumerate() {
         let at = format!("{name}: links[{n}]");
         let (id, kind) = (word(link, "id"), word(link, "type"));
@@ -99,10 +103,14 @@ fn read_links(
                 let tag = link.get("vlan_id").and_then(Value::as_u64).unwrap_or_default();
                 let _ = writeln!(
                     stacked,
-                    "[[network.vlan]]\nname = {}\nlink = {}\nid = {tag}\n",
+                    "[[network.vlan]]\nname = {}\nlink = {}\nid = {tag}",
                     string(&own),
                     string(&below)
                 );
+                if let Some(mtu) = link.get("mtu").and_then(number) {
+                    let _ = writeln!(stacked, "mtu = {mtu}");
+                }
+                stacked.push('\n');
             }
             "bond" => {
                 let of = list_of(link, "bond_links");
@@ -131,8 +139,9 @@ fn read_links(
             }
             _ => {}
         }
-        let mtu = link.get("mtu").and_then(number);
-        links.insert(id, (own, Interface { mtu, ..Interface::default() }));
+        let mtu = link.get("mtu").and_then(number).filter(|_| kind != "vlan");
+        let member = members.contains(&id);
+        links.insert(id, (own, Interface { mtu, member, ..Interface::default() }));
     }
 }
 
@@ -181,8 +190,10 @@ fn read_network(at: &str, network: &Value, interface: &mut Interface, out: &mut 
 fn table(matches: &str, interface: &Interface) -> String {
     let quoted = |list: &[String]| list.iter().map(|text| string(text)).collect::<Vec<_>>().join(", ");
     let mut text = format!("[[network.interface]]\nmatch = {}\n", string(matches));
-    if interface.has_network {
-        let _ = writeln!(text, "dhcp = {}", interface.dhcp);
+    let _ = writeln!(text, "dhcp = {}", interface.dhcp);
+    // A link without a network is one for others to use.
+    if !interface.has_network {
+        text.push_str("ra = false\n");
     }
     if interface.dhcp6 {
         text.push_str("dhcp6 = true\n");

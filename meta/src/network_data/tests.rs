@@ -27,10 +27,7 @@ fn what_nova_writes_becomes_a_network() {
             {"id": "network2", "link": "tap2", "type": "ipv4_dhcp"}
         ],
         "services": [{"type": "dns", "address": "192.0.2.53"}, {"type": "ntp", "address": "192.0.2.123"}]
-    }"#
-        .replace(", \"mtu\": 1450", "")
-        .replace("\"mtu\": 1450, ", "")
-        .as_str(),
+    }"#,
     );
     assert!(made.problems.is_empty() && made.notes.is_empty(), "{made:?}");
     assert_eq!(network.dns.len(), 1);
@@ -40,7 +37,7 @@ fn what_nova_writes_becomes_a_network() {
         (one.dhcp, &one.addresses[..]),
         (false, &["192.0.2.5/24".to_owned(), "2001:db8::5/64".to_owned()][..])
     );
-    assert_eq!(one.gateways.len(), 2);
+    assert_eq!((one.gateways.len(), one.mtu), (2, Some(1450)));
     assert!(network.interfaces[1].dhcp);
 }
 
@@ -64,4 +61,26 @@ fn what_is_not_understood_is_told() {
         let made = translate("network_data.json", json.as_bytes());
         assert!(made.problems[0].contains(why), "{made:?}");
     }
+}
+
+#[test]
+fn vlans_and_bonds_are_of_the_links_that_they_name() {
+    let (network, made) = made(
+        r#"{
+        "links": [
+            {"id": "eth0", "type": "phy", "ethernet_mac_address": "52:54:00:00:00:01"},
+            {"id": "eth1", "type": "phy", "ethernet_mac_address": "52:54:00:00:00:02"},
+            {"id": "bond0", "type": "bond", "ethernet_mac_address": "52:54:00:00:00:01", "bond_links": ["eth0", "eth1"],
+             "bond_mode": "802.3ad", "bond_miimon": 50, "bond_xmit_hash_policy": "layer3+4"},
+            {"id": "vlan.7", "type": "vlan", "vlan_link": "bond0", "vlan_id": 7, "vlan_mac_address": "52:54:00:00:00:01"}
+        ],
+        "networks": [{"id": "n", "link": "vlan.7", "type": "ipv4", "ip_address": "192.0.2.5", "netmask": "255.255.255.0",
+                      "routes": [{"network": "198.51.100.0", "netmask": "255.255.255.0", "gateway": "192.0.2.9"}]}]
+    }"#,
+    );
+    assert!(made.problems.is_empty(), "{made:?}");
+    assert_eq!(network.bonds[0].interfaces, ["52:54:00:00:00:01", "52:54:00:00:00:02"]);
+    assert_eq!((network.vlans[0].link.as_str(), network.vlans[0].id), ("bond0", 7));
+    let vlan = network.interfaces.iter().find(|interface| interface.matches == "vlan.7").unwrap();
+    assert_eq!((vlan.addresses.len(), vlan.routes.len()), (1, 1));
 }
