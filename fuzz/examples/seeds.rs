@@ -183,6 +183,21 @@ fn main() -> Result<()> {
     put("dhcp", "offer", &offer)?;
     put("dhcp", "packet", &berth_net::dhcp::packet::broadcast([0, 0, 0, 0].into(), &offer))?;
 
+    use berth_net::dhcp6::message::{Address, Association, Kind, Message, Status};
+    for (name, kind, status) in [
+        ("advertise", Kind::Advertise, Status::Success),
+        ("reply", Kind::Reply, Status::Success),
+        ("none", Kind::Reply, Status::NoBinding),
+    ] {
+        let mut message = Message::new(kind, 7, vec![0, 3, 0, 1]);
+        message.server = Some(vec![0, 3, 0, 1, 9]);
+        let ip = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5].into();
+        let addresses = vec![Address { ip, preferred: 50, valid: 100 }];
+        message.associations = vec![Association { addresses, status, ..Association::default() }];
+        (message.dns, message.domains) = (vec![ip], vec!["lab.example".into()]);
+        put("dhcp6", name, &message.to_bytes())?;
+    }
+
     let mut answer = berth_net::sntp::message::question(7);
     (answer[0], answer[1]) = (0x24, 2);
     answer[24..32].copy_from_slice(&7_u64.to_be_bytes());

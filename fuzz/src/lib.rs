@@ -17,6 +17,7 @@
 //! | `gpt`, `boot_record`, `verity` | partition tables, records, superblocks | any disk of the machine |
 //! | `uki` | PE headers, a command line | an update repository, once its publisher's key is stolen |
 //! | `dhcp` | DHCP packets, options of router advertisements | the local network |
+//! | `dhcp6` | DHCPv6 messages, and what the client makes of them | the local network |
 //! | `sntp` | answers of time servers, and what is made of them | the network |
 //! | `dns` | DNS questions | units on the bridge |
 //! | `ext4`, `erofs`, `signatures` | superblocks, what else a partition may hold | any disk of the machine |
@@ -245,6 +246,32 @@ pub fn dhcp(bytes: &[u8]) {
     let _ = berth_net::dhcp::parse(bytes);
     if let Some(payload) = berth_net::dhcp::packet::unwrap(bytes) {
         let _ = berth_net::dhcp::parse(payload);
+    }
+}
+
+/// A DHCPv6 message, which what is made of it must be the same as; and a client that hears it as the answer to whatever it
+/// has just asked.
+pub fn dhcp6(bytes: &[u8]) {
+    use berth_net::dhcp6::client::{Client, Effect, Event, Mode};
+    use std::time::Duration;
+    let Ok(message) = berth_net::dhcp6::parse(bytes) else { return };
+    if let Ok(again) = berth_net::dhcp6::parse(&message.to_bytes()) {
+        assert_eq!((&again.associations, &again.domains), (&message.associations, &message.domains));
+    }
+    for mode in [Mode::Address, Mode::Information] {
+        let (mut client, mut now) = (Client::new(mode, vec![0, 3, 0, 1], [0; 6], 7), Duration::ZERO);
+        let mut effects = client.step(Event::Start, now);
+        for _ in 0..8 {
+            let Some(Effect::Send(question)) = effects.pop() else { break };
+            let mut answer = message.clone();
+            (answer.xid, answer.client) = (question.xid, question.client);
+            effects = client.step(Event::Heard(&answer), now);
+            if !matches!(effects.last(), Some(Effect::Send(_))) {
+                let Some(due) = client.deadline() else { break };
+                now = now.max(due);
+                effects = client.step(Event::Timer, now);
+            }
+        }
     }
 }
 

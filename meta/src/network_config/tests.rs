@@ -9,6 +9,7 @@ fn text(document: &str) -> String {
     let text = sheet.toml.write().text;
     let clean = sheet.is_clean();
     assert!(clean, "{document}\n{:?}", sheet.finish(false).problems);
+    assert_eq!(problems(document), [""; 0], "the checker takes it");
     text
 }
 
