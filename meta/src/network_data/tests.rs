@@ -84,3 +84,23 @@ fn vlans_and_bonds_are_of_the_links_that_they_name() {
     let vlan = network.interfaces.iter().find(|interface| interface.matches == "vlan.7").unwrap();
     assert_eq!((vlan.addresses.len(), vlan.routes.len()), (1, 1));
 }
+
+proptest::proptest! {
+    /// Whatever the texts are, what is made of them is TOML, and says nothing that they do not.
+    #[test]
+    fn any_text_stays_a_text(texts in proptest::collection::vec(".{0,20}", 9), kind in "phy|bond|vlan|.{0,4}", net in "ipv4|ipv6|ipv4_dhcp|ipv6_slaac|.{0,4}") {
+        let t = |n: usize| texts[n].clone();
+        let json = serde_json::json!({
+            "links": [{"id": t(0), "type": kind, "ethernet_mac_address": format!("{}:{}", t(1), t(2)), "vlan_link": t(0), "vlan_id": 7,
+                       "bond_links": [t(0), t(3)], "bond_mode": t(4), "mtu": t(5)}],
+            "networks": [{"link": t(0), "type": net, "ip_address": "192.0.2.5/24", "gateway": t(6),
+                          "routes": [{"network": "198.51.100.0/24", "gateway": t(7)}]}],
+            "services": [{"type": "dns", "address": t(8)}],
+        });
+        let made = translate("x", json.to_string().as_bytes());
+        proptest::prop_assert!(toml::de::DeTable::parse(&made.toml).is_ok(), "{}", made.toml);
+        fuzz(json.to_string().as_bytes());
+        crate::configdrive::fuzz(json.to_string().as_bytes());
+        crate::nocloud::fuzz(json.to_string().as_bytes());
+    }
+}
