@@ -19,8 +19,8 @@
 //! * [`plan`] is the one place for the units' network: names, numbers, addresses.
 //! * Ready means: the config is applied and the first DISCOVER is sent. What is still missing is in the status.
 //! * A new agent finds everything as the old one left it: units keep running, leases are asked for again.
-//! * IPv6 on uplinks is the kernel's (SLAAC) or fixed, name servers that routers advertise are [`rdnss`]'s; units have
-//!   addresses of the machine's own, and go out by its.
+//! * IPv6 on uplinks is the kernel's (SLAAC), a server's ([`dhcp6`]) or fixed, name servers that routers advertise are
+//!   [`rdnss`]'s; units have addresses of the machine's own, and go out by its.
 
 pub mod agent;
 pub mod dhcp;
