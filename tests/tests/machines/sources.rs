@@ -136,6 +136,45 @@ fn a_config_drive_gives_name_keys_network_and_user_data() -> Result<()> {
 }
 
 #[test]
+fn a_cloud_config_and_a_network_config_make_a_machine() -> Result<()> {
+    let plan = Guest::new(Firmware::Direct)?.without_config();
+    let user = format!(
+        "#cloud-config\nhostname: cloudy\ntimezone: Europe/Berlin\nssh_authorized_keys:\n- {}\n- ssh-rsa AAAAB3NzaC1yc2E old@laptop\nusers: [default]\ngrowpart: {{mode: auto}}\n\
+         write_files:\n- path: /etc/greeting\n  content: |\n    hello from write_files\n- {{path: /etc/token, permissions: '0600', encoding: b64, content: c2VjcmV0}}\nruncmd:\n\
+         - echo \"it's $TZ\"\n- [/bin/busybox, echo, two words]\nberth:\n  runcmd_image: &image berth.example/web:1\n  units:\n    teller:\n      container:\n        image: *image\n        \
+         command: [/bin/sh, -c, '/bin/busybox cat /etc/greeting /etc/token']\n        mounts: ['etc-greeting:/etc/greeting', 'etc-token:/etc/token']\n      restart: {{policy: 'no'}}\n",
+        public_key()?
+    );
+    let network = "network:\n  version: 2\n  ethernets:\n    eth0:\n      addresses: [10.0.2.15/24]\n      gateway4: 10.0.2.2\n      nameservers: {addresses: [192.0.2.53]}\n";
+    let file = plan.file("network-config");
+    std::fs::write(&file, network)?;
+    let arguments = ["--network-config", &file.display().to_string()];
+    let meta = "instance-id: i-cloudy\nlocal-hostname: other\n";
+    let seed = cloud_localds(&plan, &arguments, &[("user-data", &user), ("meta-data", meta)])?;
+    let mut guest = plan.machine(move |m| m.read_only_disk(&seed, Bus::Cdrom)).boot()?;
+    guest.wait_for("is of type \"ssh-rsa\"")?;
+    guest.ready()?;
+    for (unit, line) in [
+        ("teller", "hello from write_files"),
+        ("teller", "secret"),
+        ("runcmd", "it's Europe/Berlin"),
+        ("runcmd", "two words"),
+    ] {
+        guest.said(unit, line)?;
+    }
+    let client = guest.client()?;
+    assert_eq!(client.machine()?.hostname, "cloudy");
+    let status = client.config_status()?;
+    assert_eq!(status.instance, "i-cloudy (nocloud)");
+    let has = |text: &str| assert!(status.notes.iter().any(|note| note.contains(text)), "{:?}", status.notes);
+    has(":7: growpart: no-op: ");
+    has("/etc/greeting is etc-greeting in [files]");
+    let shown = client.config_text()?;
+    assert!(shown.contains("address = [\"10.0.2.15/24\"]") && !shown.contains("= \"secret\""), "{shown}");
+    Ok(())
+}
+
+#[test]
 fn a_bad_seed_costs_nobody_the_machine_and_a_mended_one_is_taken() -> Result<()> {
     let plan = Guest::new(Firmware::Direct)?.without_config();
     let meta = format!("instance-id: i-1\npublic-keys: [\"{}\"]\n", public_key()?);
