@@ -152,7 +152,7 @@ impl<'a> Sheet<'a> {
             (Value::Bool(_) | Value::Int(_) | Value::Float(_), true) => "; write it in quotes",
             _ => "",
         };
-        self.refuse(value.at, key, format!("is {}, expected {expected}{hint}", value.kind()));
+        self.refuse(value.at, key, format!("is {}, expected {expected}{hint}", value.kind_as_written()));
     }
 
     /// A text; `None` with a word about it if it is none, without one if there is nothing.
@@ -242,7 +242,7 @@ impl<'a> Sheet<'a> {
 
     fn unknown(&mut self, of: &str, key: &Node, table: &'static [Key]) {
         let Some(name) = key.text() else {
-            let words = format!("a key is {}; keys are texts", key.kind());
+            let words = format!("a key is {}; keys are texts", key.kind_as_written());
             return self.refuse(key.at, of, words);
         };
         let names = || table.iter().map(|entry| entry.name);
@@ -328,11 +328,16 @@ const FORMAT_LINE: &str = "format = 1\n";
 
 /// A key as it is written.
 pub fn name_of(key: &Node) -> String {
-    match (key.text(), &key.written) {
-        (Some(text), _) => text.chars().take(64).filter(|c| !c.is_control()).collect(),
-        (None, Some(written)) => written.to_string(),
+    match key.text().or(key.written.as_deref()) {
+        Some(text) if !text.is_empty() => shown(text, 64),
         _ => "?".to_owned(),
     }
+}
+
+/// The beginning of a name or path, without what a terminal would obey.
+pub fn shown(text: &str, most: usize) -> String {
+    let plain = |c: &char| !c.is_control() && quote(&c.to_string()).contains(*c);
+    text.chars().take(most).map(|c| if plain(&c) { c } else { '\u{fffd}' }).collect()
 }
 
 /// `packages: []`, `package_update: false` and the like.

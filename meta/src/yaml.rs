@@ -89,24 +89,33 @@ impl Node {
         }
     }
 
-    /// In words, for messages: `a list`; with how it is written where that is not obvious.
-    pub fn kind(&self) -> String {
-        let kind = match &self.value {
-            Value::Null => return "empty".to_owned(),
+    /// In words, for messages: `a list`.
+    pub fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Null => "empty",
             Value::Bool(_) => "a boolean",
-            Value::Int(_) if self.written.as_ref().is_some_and(|text| text.contains(':')) => {
-                "a number to base 60"
-            }
+            Value::Int(_) if self.is_sexagesimal() => "a number to base 60",
             Value::Int(_) | Value::Float(_) => "a number",
-            Value::Text(_) => return "a text".to_owned(),
-            Value::Bytes(_) => return "binary".to_owned(),
-            Value::List(_) => return "a list".to_owned(),
-            Value::Map(_) => return "a mapping".to_owned(),
-        };
-        match &self.written {
-            Some(written) => format!("{kind} ({} without quotes)", quote(written)),
-            None => kind.to_owned(),
+            Value::Text(_) => "a text",
+            Value::Bytes(_) => "binary",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping",
         }
+    }
+
+    /// The same, with how it is written where YAML has made something else of a word; not for what may be a secret.
+    pub fn kind_as_written(&self) -> String {
+        match &self.written {
+            Some(written) if self.value != Value::Null => {
+                format!("{} ({} without quotes)", self.kind(), quote(written))
+            }
+            _ => self.kind().to_owned(),
+        }
+    }
+
+    /// A number such as `22:22`, which its author hardly meant as one.
+    pub fn is_sexagesimal(&self) -> bool {
+        matches!(self.value, Value::Int(_)) && self.written.as_ref().is_some_and(|text| text.contains(':'))
     }
 }
 

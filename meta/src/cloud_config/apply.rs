@@ -133,7 +133,7 @@ pub(super) fn berth(sheet: &mut Sheet<'_>, key: &Node, value: &Node) {
     };
     for (name, value) in pairs {
         let Some(text) = name.text() else {
-            sheet.refuse(name.at, "berth", format!("a key is {}; keys are texts", name.kind()));
+            sheet.refuse(name.at, "berth", format!("a key is {}; keys are texts", name.kind_as_written()));
             continue;
         };
         if text == run::IMAGE {
@@ -187,8 +187,12 @@ fn put(sheet: &mut Sheet<'_>, table: &mut Table, path: &mut Vec<String>, at: Mar
 fn converted(sheet: &mut Sheet<'_>, path: &str, node: &Node) -> Option<Item> {
     let value = match &node.value {
         Value::Bool(yes) => Toml::Bool(*yes),
-        Value::Int(_) if node.written.as_ref().is_some_and(|written| written.contains(':')) => {
-            sheet.wrong(path, node, "a text");
+        Value::Int(_) if node.is_sexagesimal() => {
+            sheet.refuse(
+                node.at,
+                path,
+                "is a number to base 60 in YAML, expected a text; write it in quotes",
+            );
             return None;
         }
         Value::Int(number) => match i64::try_from(*number) {
@@ -218,7 +222,7 @@ fn converted(sheet: &mut Sheet<'_>, path: &str, node: &Node) -> Option<Item> {
             let mut table = Table::default();
             for (key, value) in pairs {
                 let Some(name) = key.text() else {
-                    let words = format!("a key is {}; write it in quotes", key.kind());
+                    let words = format!("a key is {}; write it in quotes", key.kind_as_written());
                     sheet.refuse(key.at, path, words);
                     continue;
                 };

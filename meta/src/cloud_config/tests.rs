@@ -148,9 +148,7 @@ fn mistakes_in_berth_words_have_their_place_in_the_yaml() {
     let told = problems(text);
     assert_eq!(
         told,
-        [
-            "user-data:11:13: berth: is a number to base 60 (\"22:22\" without quotes), expected a text; write it in quotes"
-        ]
+        ["user-data:11:13: berth: is a number to base 60 in YAML, expected a text; write it in quotes"]
     );
     let told = problems(&text.replace("- 22:22", "- \"x\""));
     assert!(
@@ -192,11 +190,28 @@ fn files_in_all_encodings() {
         ("{path: /a, encoding: rot13}", "is not known"),
         ("{path: /a, encoding: b64, content: /w==}", "not UTF-8"),
         ("{path: /a, content: [x]}", "content is a list"),
+        ("{path: /a, content: 1234}", "content is a number, expected a text"),
         ("{path: /a, source: {uri: 'http://x'}}", "files are not fetched"),
     ] {
         let told = problems(&format!("write_files: [{text}]"));
         assert!(told[0].contains(says), "{told:?}");
     }
+}
+
+#[test]
+fn small_archives_of_large_files_are_bounded() {
+    let mut packed = Vec::new();
+    let zeros = vec![b'0'; 900_000];
+    std::io::Read::read_to_end(
+        &mut flate2::read::GzEncoder::new(&zeros[..], flate2::Compression::best()),
+        &mut packed,
+    )
+    .unwrap();
+    let packed = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, packed);
+    let one = |n: usize| format!("- {{path: /f{n}, encoding: gz+b64, content: {packed}}}\n");
+    let told = problems(&format!("write_files:\n{}", (0..200).map(one).collect::<String>()));
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("user-data:3:") && told[0].contains("more than 1048576 bytes"), "{told:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::items;
 use super::keys::USER;
 use crate::toml_text::{Item, Value as Toml};
-use crate::translation::{Sheet, name_of};
+use crate::translation::{Sheet, name_of, shown};
 use crate::yaml::{Mark, Node, Value};
 use berth_units::config::check_key;
 use berth_units::diag::quote;
@@ -38,10 +38,7 @@ pub(super) fn users(sheet: &mut Sheet<'_>, key: &Node, value: &Node) {
         _ => {
             for item in items(sheet, "users", value) {
                 let name = item.get("name").and_then(Node::text).unwrap_or("?");
-                let path = format!(
-                    "users: {}",
-                    name.chars().filter(|c| !c.is_control()).take(32).collect::<String>()
-                );
+                let path = format!("users: {}", shown(name, 32));
                 one(sheet, &path, item.at, item);
             }
         }
@@ -59,7 +56,7 @@ fn one(sheet: &mut Sheet<'_>, path: &str, at: Mark, user: &Node) {
     match &user.value {
         // `default` and other names, which say nothing more.
         Value::Text(name) => {
-            let name: String = name.chars().filter(|c| !c.is_control()).take(32).collect();
+            let name = shown(name, 32);
             let whole = path.replace('?', &name);
             sheet.row(at, whole, crate::translation::Verdict::NoOp, USER_ONLY);
         }

@@ -4,10 +4,10 @@ use super::items;
 use super::keys::FILE;
 use crate::decode;
 use crate::toml_text::{Item, Value as Toml};
-use crate::translation::{Sheet, Verdict};
+use crate::translation::{Sheet, Verdict, shown};
 use crate::yaml::{Mark, Node, Value};
 use berth_units::diag::quote;
-use berth_units::limits::CONTENT_NAME_BYTES;
+use berth_units::limits::{CONFIG_BYTES, CONTENT_NAME_BYTES};
 use std::collections::BTreeMap;
 
 /// One file.
@@ -21,8 +21,12 @@ struct Entry {
 /// `write_files`.
 pub(super) fn write_files(sheet: &mut Sheet<'_>, key: &Node, value: &Node) {
     let mut files: BTreeMap<String, Entry> = BTreeMap::new();
+    let mut room = CONFIG_BYTES;
     for item in items(sheet, "write_files", value) {
-        one(sheet, item, &mut files);
+        one(sheet, item, &mut files, &mut room);
+        if room == 0 {
+            return;
+        }
     }
     let mut named: BTreeMap<String, String> = BTreeMap::new();
     for (path, entry) in files {
@@ -33,7 +37,7 @@ pub(super) fn write_files(sheet: &mut Sheet<'_>, key: &Node, value: &Node) {
         };
         named.insert(name.clone(), path.clone());
         let table = if entry.secret { "secrets" } else { "files" };
-        let shown: String = path.chars().take(80).collect();
+        let shown = shown(&path, 80);
         let words = format!("{shown} is {name} in [{table}]; a unit has it by mounts: [\"{name}:{shown}\"]");
         let item = Item { at: entry.text_at, value: Toml::Text(entry.text) };
         match sheet.toml.table(table, entry.at).map(|table| {
@@ -50,12 +54,13 @@ pub(super) fn write_files(sheet: &mut Sheet<'_>, key: &Node, value: &Node) {
     let _ = key;
 }
 
-fn one(sheet: &mut Sheet<'_>, item: &Node, files: &mut BTreeMap<String, Entry>) {
+/// `room`: bytes that may still come; 0 once they were too many.
+fn one(sheet: &mut Sheet<'_>, item: &Node, files: &mut BTreeMap<String, Entry>, room: &mut usize) {
     let path = item.get("path").and_then(Node::text).unwrap_or_default().to_owned();
     let of = match path.is_empty() {
         true => "write_files".to_owned(),
         false => {
-            format!("write_files: {}", path.chars().take(64).filter(|c| !c.is_control()).collect::<String>())
+            format!("write_files: {}", shown(&path, 64))
         }
     };
     let pairs = sheet.pairs(&of, item, FILE);
@@ -95,6 +100,13 @@ fn one(sheet: &mut Sheet<'_>, item: &Node, files: &mut BTreeMap<String, Entry>) 
         Ok(text) => text,
         Err(why) => return sheet.refuse(text_at, &of, why),
     };
+    *room = room.saturating_sub(text.len());
+    if *room == 0 {
+        let words = format!(
+            "files with more than {CONFIG_BYTES} bytes together; put large content into a unit's image"
+        );
+        return sheet.refuse(text_at, "write_files", words);
+    }
     match (files.get_mut(&path), append) {
         (Some(entry), true) => {
             entry.text.push_str(&text);
@@ -133,7 +145,7 @@ fn text(content: Option<&Node>, encoding: &str) -> Result<String, String> {
         _ => {
             return Err(format!(
                 "content is {}, expected a text; write it in quotes or as a block",
-                content.map_or_else(String::new, Node::kind)
+                content.map_or("nothing", Node::kind)
             ));
         }
     };

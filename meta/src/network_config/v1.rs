@@ -4,7 +4,7 @@ use super::keys::{BOND_V1, NAMESERVER, PARAMETERS, PHYSICAL, REFUSED_TYPES, ROUT
 use super::plan::{Kind, Link, Plan, Route, Text};
 use super::{idle, number};
 use crate::toml_text::Value as Toml;
-use crate::translation::{Key, Sheet};
+use crate::translation::{Key, Sheet, shown};
 use crate::yaml::{Mark, Node, Value};
 use berth_units::diag::{nearest, quote};
 use std::net::Ipv4Addr;
@@ -71,7 +71,7 @@ fn link(sheet: &mut Sheet<'_>, plan: &mut Plan, entry: &Node, table: &'static [K
         let at = entry.get("name").map_or(entry.at, |name| name.at);
         return sheet.refuse(at, &kind, "name is missing, or no text");
     };
-    let of = format!("{kind} {}", name.chars().filter(|c| !c.is_control()).take(32).collect::<String>());
+    let of = format!("{kind} {}", shown(&name, 32));
     let name_at = entry.get("name").map_or(entry.at, |name| name.at);
     let mut link = Link::new(name.clone(), entry.at, (name.clone(), name_at), Kind::Physical);
     let (mut to, mut id, mut members, mut parameters) = (None, None, Vec::new(), Vec::new());

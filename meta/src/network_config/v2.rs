@@ -4,7 +4,7 @@ use super::keys::{BOND_V2, ETHERNET, MATCH, NAMESERVERS, OVERRIDES, ROUTE_V2, V2
 use super::plan::{Kind, Link, Plan, Route};
 use super::v1::{bond_parameters, everything};
 use super::{idle, number};
-use crate::translation::{Key, Sheet, Verdict, name_of};
+use crate::translation::{Key, Sheet, Verdict, name_of, shown};
 use crate::yaml::{Mark, Node, Value};
 
 /// What stands in one entry, before it is known what it is.
@@ -155,8 +155,7 @@ fn matching(sheet: &mut Sheet<'_>, path: &str, value: &Node, link: &mut Link) ->
     }
     let (name, at) = name?;
     if name.contains(['*', '?', '[']) {
-        let shown = name.chars().filter(|c| !c.is_control()).take(32).collect();
-        return Some((shown, at));
+        return Some((shown(&name, 32), at));
     }
     link.matches = (name, at);
     None

@@ -82,7 +82,7 @@ fn each_value_keeps_its_place() {
     assert_eq!(at(items[0].pair("c").unwrap().0), (4, 5));
     assert_eq!(inner[1].kind(), "empty");
     assert_eq!(
-        parse("a: 22:22").root.get("a").unwrap().kind(),
+        parse("a: 22:22").root.get("a").unwrap().kind_as_written(),
         "a number to base 60 (\"22:22\" without quotes)"
     );
 }
