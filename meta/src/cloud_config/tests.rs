@@ -257,6 +257,12 @@ fn the_sample_is_taken_whole() {
         (3, 2, Some("web1.example.org"))
     );
     assert_eq!(config.units[0].container.image, "example.org/other:1");
+    // What only some may read is shown to nobody.
+    let shown = config::edit::without_secrets(of(document).toml.as_bytes()).unwrap();
+    assert!(
+        shown.contains("etc-web-key") && shown.contains("listen = 80") && !shown.contains("\"secret\""),
+        "{shown}"
+    );
     // Lines that end as elsewhere change nothing.
     assert_eq!(of(&document.replace('\n', "\r\n")), of(document));
     assert_eq!(of(&format!("\u{feff}{document}")), of(document));

@@ -167,7 +167,7 @@ fn a_cloud_config_and_a_network_config_make_a_machine() -> Result<()> {
     let status = client.config_status()?;
     assert_eq!(status.instance, "i-cloudy (nocloud)");
     let has = |text: &str| assert!(status.notes.iter().any(|note| note.contains(text)), "{:?}", status.notes);
-    has(":7: growpart: no-op: ");
+    has(":8: growpart: no-op: ");
     has("/etc/greeting is etc-greeting in [files]");
     let shown = client.config_text()?;
     assert!(shown.contains("address = [\"10.0.2.15/24\"]") && !shown.contains("= \"secret\""), "{shown}");
