@@ -9,6 +9,8 @@ pub const FW_CFG_BYTES: u64 = 64 * 1024;
 /// Bytes of a plain config that may do without a checksum in SMBIOS. Longer strings have been cut without a word.
 pub const UNCHECKED_BYTES: usize = 1024;
 
+/// Bytes of a volume's label on the kernel's command line; an ISO 9660's has 32 at most.
+pub const LABEL_BYTES: usize = 64;
 /// Disks and partitions looked at.
 pub const DISKS: usize = 64;
 /// Bytes read from one disk in all, whatever its structures say: no loop is longer than this.

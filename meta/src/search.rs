@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 pub struct Places {
     /// What the installer, or whoever made the installation medium, laid for this start.
     pub seed: PathBuf,
+    /// The label of a volume that the kernel's command line names.
+    pub named: Option<String>,
     /// The raw SMBIOS tables.
     pub smbios: PathBuf,
     /// The folder of the fw_cfg entry.
@@ -82,13 +84,21 @@ pub fn search(places: &Places, uuid: Option<&str>) -> Outcome {
     let mut notes = Vec::new();
     let mut system = System::default();
     let laid = in_seed(&places.seed, &mut looked);
-    if laid.is_none() {
-        looked.push("kernel command line: holds no config".to_owned());
+    let named = places.named.as_deref().filter(|_| laid.is_none());
+    let on_command_line = named.and_then(|label| {
+        let hit = on_disks(&places.disks, Some(label), &mut Vec::new());
+        let found = if hit.is_some() { "and it is there" } else { "which is not there" };
+        looked.push(format!("kernel command line: names the volume {}, {found}", quote(label)));
+        hit
+    });
+    if laid.is_none() && named.is_none() {
+        looked.push("kernel command line: names no volume".to_owned());
     }
     let hit = laid
+        .or(on_command_line)
         .or_else(|| in_smbios(&places.smbios, &mut system, &mut looked))
         .or_else(|| in_fw_cfg(&places.fw_cfg, &mut looked))
-        .or_else(|| on_disks(&places.disks, &mut looked));
+        .or_else(|| on_disks(&places.disks, None, &mut looked));
     let served = system.serial.split(';').any(|word| word.starts_with("s=") || word.starts_with("seedfrom="));
     if system.serial.starts_with("ds=nocloud") && served {
         notes.push(format!(
@@ -186,11 +196,15 @@ fn in_fw_cfg(entry: &Path, looked: &mut Vec<String>) -> Option<Hit> {
     found.map(|bytes| plain("fw_cfg", bytes))
 }
 
-fn on_disks(disks: &[(String, Result<Disk, String>)], looked: &mut Vec<String>) -> Option<Hit> {
+fn on_disks(
+    disks: &[(String, Result<Disk, String>)],
+    named: Option<&str>,
+    looked: &mut Vec<String>,
+) -> Option<Hit> {
     let mut hits: Vec<(Kind, &str, Said)> = Vec::new();
     for (name, disk) in disks {
         let volume = match disk {
-            Ok(disk) => volume::probe(disk),
+            Ok(disk) => volume::probe(disk, named),
             Err(e) => Volume::Other(format!("not readable: {e}")),
         };
         match volume {
@@ -230,7 +244,7 @@ fn on_disks(disks: &[(String, Result<Disk, String>)], looked: &mut Vec<String>) 
 
 /// Which instances the volumes here belong to.
 pub fn glance(disks: &[(String, Result<Disk, String>)]) -> Vec<SeenInstance> {
-    let seen = disks.iter().filter_map(|(name, disk)| match volume::probe(disk.as_ref().ok()?) {
+    let seen = disks.iter().filter_map(|(name, disk)| match volume::probe(disk.as_ref().ok()?, None) {
         Volume::Seed(kind, said) => {
             let id = cut(said.id?.trim().to_owned(), limits::LINE_BYTES);
             let source = kind.source().to_owned();

@@ -93,8 +93,8 @@ impl Files<'_> {
     }
 }
 
-/// Looks at one disk or partition.
-pub fn probe(disk: &Disk) -> Volume {
+/// Looks at one disk or partition. `named`: the label that a volume has instead of NoCloud's; then no other one counts.
+pub fn probe(disk: &Disk, named: Option<&str>) -> Volume {
     let (files, kind, labels) = match Fat::open(disk) {
         Ok(Some(fat)) => match fat.labels() {
             Ok(labels) => (Files::Fat(fat), "vfat", labels),
@@ -110,9 +110,11 @@ pub fn probe(disk: &Disk) -> Volume {
         },
         Err(e) => return Volume::Other(e.to_string()),
     };
-    let found = Kind::ALL
-        .into_iter()
-        .find(|kind| labels.iter().any(|label| label.eq_ignore_ascii_case(kind.label())));
+    let labelled = |wanted: &str| labels.iter().any(|label| label.eq_ignore_ascii_case(wanted));
+    let found = match named {
+        Some(name) => labelled(name).then_some(Kind::NoCloud),
+        None => Kind::ALL.into_iter().find(|kind| labelled(kind.label())),
+    };
     match found {
         Some(Kind::NoCloud) => Volume::Seed(Kind::NoCloud, Box::new(nocloud::read(&files))),
         Some(Kind::ConfigDrive) => Volume::Seed(Kind::ConfigDrive, Box::new(configdrive::read(&files))),

@@ -18,6 +18,7 @@ pub fn run() -> ExitCode {
         let fds = given::block_fds();
         let places = Places {
             seed: paths::SEED.into(),
+            named: named(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default()),
             smbios: smbios::TABLES.into(),
             fw_cfg: fwcfg::ENTRY.into(),
             disks: disks(&fds),
@@ -43,6 +44,13 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The volume that the kernel's command line names: `berth.config=LABEL`. The first word counts, as elsewhere.
+fn named(cmdline: &str) -> Option<String> {
+    let words = cmdline.split_ascii_whitespace();
+    let label = words.filter_map(|word| word.strip_prefix("berth.config=")).next()?;
+    (!label.is_empty() && label.len() <= limits::LABEL_BYTES).then(|| label.to_owned())
 }
 
 /// Disks by `BERTH_BLOCK_FDS`: `vdb=5,sr0=6`.

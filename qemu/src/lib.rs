@@ -18,6 +18,7 @@ pub mod files;
 pub mod floor;
 mod gdb;
 pub mod http;
+pub mod install;
 pub mod lines;
 pub mod machine;
 pub mod metadata;

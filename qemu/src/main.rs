@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 use berth_image::Format;
-use berth_qemu::{bench, faults, updates};
+use berth_qemu::{bench, faults, install, updates};
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -74,6 +74,12 @@ pub(crate) struct RunOptions {
 enum DemoCommand {
     /// A machine is updated, and takes back three versions that are sick; some minutes.
     Update,
+    /// A machine is started from the ISO, installs itself, and serves from its disk.
+    Install {
+        /// Keep pictures of its screen in this folder.
+        #[arg(long, value_name = "FOLDER")]
+        pictures: Option<std::path::PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -145,6 +151,9 @@ fn main() -> ExitCode {
         None => interactive::run(&cli.run),
         Some(Command::Run(options)) => interactive::run(&options),
         Some(Command::Build { format, install }) => interactive::build(&format, install),
+        Some(Command::Demo(DemoCommand::Install { pictures })) => {
+            install::run(&|line| println!("{line}"), pictures.as_deref())
+        }
         Some(Command::Demo(DemoCommand::Update)) => updates::demo::run(&|line| println!("{line}")),
         Some(Command::Bench(BenchCommand::Boot { json, n })) => bench::boot(n, json),
         Some(Command::Bench(BenchCommand::Units { only, json, n })) => bench::units::run(n, only, json),

@@ -7,6 +7,7 @@ use crate::qmp::Qmp;
 use crate::scratch::Scratch;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -139,6 +140,11 @@ impl Running {
             // Its events would have to be told from those of other commands.
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// What the machine's screen shows, as a PNG. A screen that nobody looks at blanks after some minutes.
+    pub fn screenshot(&mut self, to: &Path) -> Result<()> {
+        self.qmp("screendump", json!({ "filename": to.display().to_string(), "format": "png" })).map(drop)
     }
 
     /// The process, for tests of the harness itself.

@@ -1,6 +1,7 @@
 //! What changes a machine: configs, units without one, volumes, updates; and the one file that tells all.
 
 use super::*;
+use berth_units::control::InstallStatus;
 
 #[test]
 fn config_apply() {
@@ -187,4 +188,82 @@ VERSION  SINCE                    WHY
 1.0.9    2026-11-24 08:00:00 UTC  web is unhealthy
 "
     );
+}
+
+/// A file with a table as the medium's, as far as it matters here.
+fn iso_at(path: &Path) {
+    use berth_updater::gpt::{Partition, Table};
+    use berth_updater::guid::Guid;
+    use berth_updater::layout::KIND_SEED;
+    let mut file = fs::File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
+    file.set_len(4 << 20).unwrap();
+    let mut table = Table::new(Guid::named("iso"), 512, 8192).unwrap();
+    table.entries[4] = Some(Partition {
+        kind: KIND_SEED,
+        uuid: Guid::named("seed"),
+        first: 2048,
+        last: 4095,
+        attributes: 0,
+        label: "seed".into(),
+    });
+    table.write(&mut file, |_| Ok(())).unwrap();
+}
+
+#[test]
+fn iso_customise() {
+    let laptop = Laptop::new();
+    let path = |name: &str| laptop.folder.path().join(name);
+    let (iso, config) = (path("berth.iso"), path("berth.toml"));
+    iso_at(&iso);
+    fs::write(&config, "format = 1\n[install]\ndisk = \"only\"\n").unwrap();
+    let (iso_word, config_word) = (iso.to_str().unwrap(), config.to_str().unwrap());
+    let words = ["iso", "customise", iso_word, "--config", config_word];
+    assert_eq!(laptop.prints(&words), format!("{iso_word} has the config {config_word}\n"));
+    let seed = || berth_updater::medium::read_seed(&fs::File::open(&iso).unwrap(), 2048 * 512).unwrap();
+    // Compressed, which a machine recognises.
+    assert!(seed().unwrap().starts_with(&[0x1f, 0x8b]));
+    fs::write(&config, "format = 1\n[install]\ndisc = \"only\"\n").unwrap();
+    let refused = laptop.berth(&words);
+    assert!(refused.code == 2 && refused.err.contains("did you mean"), "{}", refused.err);
+    assert!(seed().is_some(), "a config that is refused leaves the one before");
+    assert!(laptop.prints(&["iso", "customise", iso_word, "--without"]).contains("has no config"));
+    assert!(seed().is_none());
+    fs::write(&iso, vec![0; 1 << 20]).unwrap();
+    assert_eq!(laptop.berth(&["iso", "customise", iso_word, "--without"]).code, 2);
+}
+
+#[test]
+fn disks_install_and_reset() {
+    let (laptop, fake) = acquainted();
+    assert_eq!(
+        laptop.prints(&["disks"]),
+        "\
+DISK         SIZE  SECTOR  MODEL          SERIAL     HOLDS                   FOR AN INSTALLATION
+/dev/sda  8.0 GiB     512  QEMU HARDDISK  S4EVNX0R1  nothing                 free
+/dev/sdb  4.0 GiB     512  QEMU HARDDISK             an LVM physical volume  no: it holds an LVM physical volume
+"
+    );
+    let status = |state: &str, done| InstallStatus {
+        state: state.into(),
+        disk: "/dev/sda".into(),
+        done,
+        total: 100,
+        error: String::new(),
+    };
+    fake.set_installs(vec![status("choosing", 0), status("writing", 40), status("done", 100)]);
+    let Output { code, out, .. } = laptop.berth(&["install", "--disk", "serial:S4EVNX0R1", "--erase"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("Berth is on /dev/sda"), "{out}");
+    assert!(
+        fake.asked()
+            .iter()
+            .any(|asked| asked.contains("Serial(\"S4EVNX0R1\")") && asked.contains("erase: true"))
+    );
+    let failed = InstallStatus { error: "no disk is free".into(), ..status("failed", 0) };
+    fake.set_installs(vec![failed]);
+    let Output { code, err, .. } = laptop.berth(&["install"]);
+    assert_eq!((code, err.as_str()), (1, "berth: no disk is free\n"));
+    assert_eq!(laptop.berth(&["install", "--disk", "sda"]).code, 2);
+    assert!(laptop.prints(&["reset", "--keep", "volumes"]).contains("comes up as a new machine"));
+    assert_eq!(laptop.berth(&["reset"]).code, 2);
 }

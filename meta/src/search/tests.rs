@@ -8,11 +8,12 @@ use berth_units::config;
 struct Machine {
     dir: tempfile::TempDir,
     disks: Vec<(String, Result<Disk, String>)>,
+    named: Option<String>,
 }
 
 impl Machine {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), disks: Vec::new() }
+        Self { dir: tempfile::tempdir().unwrap(), disks: Vec::new(), named: None }
     }
 
     fn smbios(self, string: &str) -> Self {
@@ -34,6 +35,7 @@ impl Machine {
     fn search(self) -> Outcome {
         let places = Places {
             seed: self.dir.path().join("seed"),
+            named: self.named,
             smbios: self.dir.path().join("DMI"),
             fw_cfg: self.dir.path().to_owned(),
             disks: self.disks,
@@ -101,7 +103,7 @@ fn every_place_has_its_line() {
         looked,
         [
             "laid for this start: nothing",
-            "kernel command line: holds no config",
+            "kernel command line: names no volume",
             "SMBIOS type 11: this machine has no SMBIOS tables",
             "fw_cfg opt/berth/config: not there",
             "NoCloud, config drive: vdb: neither vfat nor iso9660",
@@ -267,4 +269,20 @@ fn a_glance_sees_whose_the_volumes_are() {
     let seen: Vec<String> =
         glance(&machine.disks).into_iter().map(|seen| format!("{} {}", seen.place, seen.id)).collect();
     assert_eq!(seen, ["config-drive (vdb) 83679162-1378-4288-a2d4-70e13ec132aa", "nocloud (sr0) sample"]);
+}
+
+#[test]
+fn a_volume_named_on_the_command_line_comes_before_the_firmware() {
+    let named = |label: &str, disk: &[u8]| {
+        let mut machine = Machine::new().smbios("berth.config=format = 1").disk("vdb", disk);
+        machine.named = Some(label.to_owned());
+        machine.search()
+    };
+    // Labelled as any NoCloud volume, and asked for by that name.
+    let outcome = named("CIDATA", &sample("rock-joliet.iso"));
+    assert_eq!(source(&outcome), "nocloud (vdb)");
+    assert_eq!(outcome.looked[1], "kernel command line: names the volume \"CIDATA\", and it is there");
+    let outcome = named("setup", &sample("rock-joliet.iso"));
+    assert_eq!(source(&outcome), "smbios");
+    assert_eq!(outcome.looked[1], "kernel command line: names the volume \"setup\", which is not there");
 }

@@ -250,7 +250,7 @@ impl Bench {
 }
 
 /// Lays a config on a disk, or on the medium.
-fn lay(path: &Path, kind: berth_updater::guid::Guid, at: u64, text: &str) -> Result<()> {
+pub(crate) fn lay(path: &Path, kind: berth_updater::guid::Guid, at: u64, text: &str) -> Result<()> {
     let mut file = File::options().read(true).write(true).open(path)?;
     let sectors = file.metadata()?.len() / 512;
     let table = Table::read(&mut file, 512, sectors)?.table;

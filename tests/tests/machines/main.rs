@@ -13,7 +13,6 @@ mod faults;
 mod harness;
 mod images;
 mod install;
-mod iso;
 mod launch;
 mod metrics;
 mod misbehaviour;

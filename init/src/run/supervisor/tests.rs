@@ -5,6 +5,7 @@ mod config;
 pub(super) mod fake;
 mod generations;
 mod images;
+mod install;
 mod transient;
 mod update;
 

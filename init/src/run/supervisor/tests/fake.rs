@@ -7,7 +7,7 @@ use berth_units::control::{FromWorker, Reply, Request, ToWorker};
 use berth_units::generation::Generation;
 use berth_units::lifecycle::Exit;
 use berth_units::model::{
-    Check, InstallSettings, MachineConfig, NetworkMode, RestartPolicy, SYSTEM_IMAGE, SystemGrants,
+    Check, DiskRule, InstallSettings, MachineConfig, NetworkMode, RestartPolicy, SYSTEM_IMAGE, SystemGrants,
 };
 use std::collections::BTreeMap;
 
@@ -302,7 +302,7 @@ pub fn worker(name: &str) -> Unit {
     unit
 }
 
-/// A "config" is a list of unit names, one a line, `name<other` for `requires`, `@HOST` for a time server, `automatic` for updates,
+/// A "config" is a list of unit names, one a line, `name<other` for `requires`, `@HOST` for a time server, `automatic` for updates, `install` for an installation,
 /// `+` for a check, a `!` behind for one that notifies, `#3`
 /// for instances, `~` for the bridge, `@` for an image, `[instance]` and what follows for itself; `!KEY!KEY!` is refused, of which
 /// `^KEY!KEY!` is left.
@@ -334,6 +334,10 @@ pub fn check(text: &[u8], _: &[Unit]) -> Result<MachineConfig, Refused> {
     for line in text.lines().filter(|line| !line.is_empty()) {
         if let Some(server) = line.strip_prefix('@') {
             config.time_servers.get_or_insert_default().push(server.into());
+            continue;
+        }
+        if line == "install" {
+            config.install.disk = Some(DiskRule::Only);
             continue;
         }
         if line == "automatic" {
