@@ -269,7 +269,10 @@ struct Composer {
 impl Composer {
     fn read(&mut self, text: &str) -> Result<Node, Mistake> {
         let mut root = None;
-        for event in Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)) {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        // A block that ends with the text, within a line: the scanner ends that line, PyYAML does not.
+        let open_end = if text.ends_with(['\n', '\r']) { usize::MAX } else { text.chars().count() };
+        for event in Parser::new_from_str(text) {
             let (event, span) = event.map_err(|error| {
                 let message = format!("not valid YAML: {}", error.info());
                 Mistake { at: mark(error.marker().line(), error.marker().col()), message }
@@ -279,7 +282,12 @@ impl Composer {
                 Event::DocumentStart(_) if root.is_some() => {
                     return Err(wrong(at, "a second document begins here; one is read"));
                 }
-                Event::Scalar(text, style, anchor, tag) => self.scalar(&text, style, anchor, tag, at)?,
+                Event::Scalar(text, style, anchor, tag) => {
+                    let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                    let added = block && span.end.index() >= open_end;
+                    let text = text.strip_suffix('\n').filter(|_| added).unwrap_or(&text);
+                    self.scalar(text, style, anchor, tag, at)?
+                }
                 Event::Alias(id) => self.alias(id, at)?,
                 Event::SequenceStart(anchor, tag) => {
                     let known = ["seq", ""];
