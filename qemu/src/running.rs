@@ -21,6 +21,8 @@ pub struct Running {
     console: Console,
     started: Instant,
     mark: usize,
+    /// Where the console was told to be forgotten.
+    forgotten: usize,
     // Sockets and metadata files; removed when the machine is gone.
     folder: Scratch,
 }
@@ -33,7 +35,7 @@ impl Running {
         started: Instant,
         folder: Scratch,
     ) -> Running {
-        Running { child, qmp, console, started, mark: 0, folder }
+        Running { child, qmp, console, started, mark: 0, forgotten: 0, folder }
     }
 
     /// When QEMU was started.
@@ -71,10 +73,10 @@ impl Running {
         Ok(line)
     }
 
-    /// Waits until the API listens, now or before; the fingerprint of the machine's key, as the console has it.
+    /// Waits until the API listens, now or before (but not before what was forgotten); the fingerprint of the machine's key, as the console has it.
     pub fn machine_key(&self, limit: Duration) -> Result<String> {
         let listens = |event: &Event| matches!(event, Event::ApiListens(_));
-        match self.console.wait_event(0, "the API to listen", limit, listens)?.0.event {
+        match self.console.wait_event(self.forgotten, "the API to listen", limit, listens)?.0.event {
             Some(Event::ApiListens(fingerprint)) => Ok(fingerprint),
             other => bail!("{other:?} is no API that listens"),
         }
@@ -83,6 +85,7 @@ impl Running {
     /// From here on, waits look only at lines yet to come.
     pub fn forget_console(&mut self) {
         self.mark = self.console.mark();
+        self.forgotten = self.mark;
     }
 
     /// QMP `system_powerdown`: the ACPI power button.
