@@ -32,8 +32,6 @@ const MODULES: [&str; 15] = [
 const EFI_MODULES: [&str; 1] = ["chain"];
 /// More for BIOS: kernel and initrd are block lists of the UKI.
 const BIOS_MODULES: [&str; 5] = ["biosdisk", "linux", "loopback", "serial", "terminal"];
-/// More for a disk: whether somebody holds a key.
-const DISK_MODULES: [&str; 1] = ["keystatus"];
 /// More for the ISO: a menu, and a search where the firmware does not say what it started from.
 const ISO_MODULES: [&str; 2] = ["search", "search_fs_file"];
 /// "Partition 2 of the disk that I came from", which is the ESP.
@@ -83,8 +81,8 @@ pub fn ensure(tools: &Tools, progress: Progress<'_>) -> Result<Cores> {
             command.arg("-o").arg(dir.join(name)).args(MODULES).args(modules.concat());
             run::run("making GRUB's core", &mut command)
         };
-        make(DISK_SCRIPT, "x86_64-efi", &[&EFI_MODULES, &DISK_MODULES], "BOOTX64.EFI")?;
-        make(DISK_SCRIPT, "i386-pc", &[&BIOS_MODULES, &DISK_MODULES], "core.img")?;
+        make(DISK_SCRIPT, "x86_64-efi", &[&EFI_MODULES], "BOOTX64.EFI")?;
+        make(DISK_SCRIPT, "i386-pc", &[&BIOS_MODULES], "core.img")?;
         make(ISO_SCRIPT, "x86_64-efi", &[&EFI_MODULES, &ISO_MODULES], "iso.efi")?;
         make(ISO_SCRIPT, "i386-pc-eltorito", &[&BIOS_MODULES, &ISO_MODULES], "iso.img")?;
         for (from, to) in [("boot.img", "boot.img"), ("boot_hybrid.img", "iso.boot")] {

@@ -45,7 +45,7 @@ pub fn run(say: Progress<'_>, pictures: Option<&Path>) -> Result<()> {
         .boot_order(&[0, 2])
         .forward(port, 8080);
     let mut running = machine.boot()?;
-    for wanted in ["boot disk", "install  onto", "install  writing, 50 %"] {
+    for wanted in ["boot disk", "install  onto", "install  writing, "] {
         say(&running.wait_for(wanted, PATIENCE)?.text);
     }
     picture(&mut running, pictures, "installing.png")?;

@@ -48,8 +48,8 @@ pub struct Record {
     pub starts: u32,
     /// What GRUB refused and why (`b-hash`), empty when nothing.
     pub said: String,
-    /// What the next start is to do before anything else (`reset-volumes`), empty when nothing. Written by the boot menu, or by
-    /// `init` for an operator; systems that do not know it are not started with it.
+    /// What the next start is to do before anything else (`reset-volumes`), empty when nothing. Written by
+    /// `init` for an operator; a system that does not know it takes such a record for damaged.
     pub ask: String,
 }
 

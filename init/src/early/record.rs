@@ -222,16 +222,45 @@ fn open_direct(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Reads a sector.
+/// Reads a sector of 512 bytes, on a disk with larger ones as a part of one.
 pub fn read_sector(file: &File, at: u64) -> io::Result<[u8; SECTOR]> {
     let mut sector = Aligned([0; SECTOR]);
-    file.read_exact_at(&mut sector.0, at)?;
+    match file.read_exact_at(&mut sector.0, at) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            let (block, within) = read_block(file, at)?;
+            sector.0.copy_from_slice(&block.0[within..within + SECTOR]);
+        }
+        result => result?,
+    }
     Ok(sector.0)
 }
 
+/// The same for writing. A disk writes one of its sectors as a whole or not at all, and the other records in it stay what they are.
 fn write_sector(file: &File, at: u64, bytes: &[u8; SECTOR]) -> io::Result<()> {
     let sector = Aligned(*bytes);
-    file.write_all_at(&sector.0, at)
+    match file.write_all_at(&sector.0, at) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            let (mut block, within) = read_block(file, at)?;
+            block.0[within..within + SECTOR].copy_from_slice(bytes);
+            file.write_all_at(&block.0, at - within as u64)
+        }
+        result => result,
+    }
+}
+
+/// A sector of a disk whose sectors have 4,096 bytes, aligned for `O_DIRECT`.
+#[repr(align(4096))]
+struct Block([u8; BLOCK]);
+
+/// Bytes of such a sector.
+const BLOCK: usize = 4096;
+
+/// The one in which this place is, and where in it.
+fn read_block(file: &File, at: u64) -> io::Result<(Block, usize)> {
+    let within = usize::try_from(at % BLOCK as u64).unwrap_or_default();
+    let mut block = Block([0; BLOCK]);
+    file.read_exact_at(&mut block.0, at - within as u64)?;
+    Ok((block, within))
 }
 
 fn read_step(file: &File, slot: Slot) -> Option<StepRecord> {

@@ -1,4 +1,4 @@
-//! A machine is started anew: the boot record says so, an operator or the boot menu has written it there, and this start does it
+//! A machine is started anew: the boot record says so, for an operator it was written there, and this start does it
 //! before the state is used. What asks for it is taken from the record last, so a cut in between only begins it again.
 
 use super::state;
