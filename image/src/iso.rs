@@ -70,8 +70,10 @@ fn fill(
 
     let mut command = tools.command("xorriso");
     // Times of files and volume are this, and so are the numbers that are made from them.
-    command.env("SOURCE_DATE_EPOCH", stamp::epoch()?.to_string()).env("TZ", "UTC");
-    command.args(["-as", "mkisofs", "-quiet", "-r", "-V", LABEL, "--set_all_file_dates", "set_to_mtime"]);
+    let epoch = stamp::epoch()?;
+    command.env("SOURCE_DATE_EPOCH", epoch.to_string()).env("TZ", "UTC");
+    command.args(["-as", "mkisofs", "-quiet", "-r", "-V", LABEL]);
+    command.args(["--set_all_file_dates", &format!("={epoch}")]);
     command.args(["-b", "boot/bios.img", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]);
     command.args(["--grub2-boot-info", "--grub2-mbr"]).arg(&cores.iso_boot);
     command.args(["-partition_offset", "16", "-appended_part_as_gpt", "--mbr-force-bootable"]);

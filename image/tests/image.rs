@@ -120,6 +120,9 @@ fn the_root_holds_these_files_and_no_others() {
     }
     let expected = [
         "/usr/lib/berth/berth",
+        "/usr/lib/berth/boot/BOOTX64.EFI",
+        "/usr/lib/berth/boot/boot.img",
+        "/usr/lib/berth/boot/core.img",
         "/usr/lib/berth/e2fsck",
         "/usr/lib/berth/state.ext4.zst",
         "/usr/lib/os-release",
