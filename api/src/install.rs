@@ -3,8 +3,8 @@
 use crate::config;
 use crate::respond::{Body, Refusal, json};
 use crate::routes::{Accepted, Shared, unexpected};
-use berth_units::control::{InstallOrder, Keep, Reply, Request as Ask};
-use berth_units::model::{AfterInstall, DiskRule};
+use berth_units::control::{Keep, Reply, Request as Ask};
+use berth_units::model::{AfterInstall, DiskRule, InstallSettings};
 use hyper::body::Incoming;
 use hyper::{Response, StatusCode};
 
@@ -25,9 +25,8 @@ pub(crate) async fn status(shared: &Shared) -> Result<Response<Body>, Refusal> {
 }
 
 /// `disk=RULE`, `min_size=BYTES`, `erase=true`, `removable=true`, `then=WORD`.
-pub(crate) fn order_in(query: &str) -> Result<InstallOrder, Refusal> {
-    let mut order = InstallOrder::default();
-    let settings = &mut order.settings;
+pub(crate) fn order_in(query: &str) -> Result<InstallSettings, Refusal> {
+    let mut settings = InstallSettings::default();
     for word in query.split('&').filter(|word| !word.is_empty()) {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         let value = &crate::images::unescaped(value)?;
@@ -42,14 +41,11 @@ pub(crate) fn order_in(query: &str) -> Result<InstallOrder, Refusal> {
             "min_size" => settings.min_size = value.parse().map_err(|_| bad())?,
             "erase" => settings.erase = value.parse().map_err(|_| bad())?,
             "removable" => settings.removable = value.parse().map_err(|_| bad())?,
-            "then" => {
-                let found = AfterInstall::ALL.iter().find(|(known, _)| known == value);
-                settings.then = found.ok_or_else(bad)?.1;
-            }
+            "then" => settings.then = AfterInstall::parse(value).ok_or_else(bad)?,
             _ => return Err(bad()),
         }
     }
-    Ok(order)
+    Ok(settings)
 }
 
 /// `keep=volumes` or `keep=nothing`.
@@ -81,11 +77,11 @@ mod tests {
 
     #[test]
     fn an_order_is_what_the_query_says() {
-        let order = order_in("disk=serial%3AS4%20X&erase=true&then=poweroff&min_size=5").unwrap().settings;
+        let order = order_in("disk=serial%3AS4%20X&erase=true&then=poweroff&min_size=5").unwrap();
         assert_eq!(order.disk, Some(DiskRule::Serial("S4 X".into())));
         assert!(order.erase && !order.removable && order.min_size == 5);
         assert_eq!(order.then, AfterInstall::Poweroff);
-        assert_eq!(order_in("").unwrap(), InstallOrder::default());
+        assert_eq!(order_in("").unwrap(), InstallSettings::default());
         for bad in ["disk=sda", "erase=yes", "x=1", "then=never", "min_size=1G"] {
             assert!(order_in(bad).is_err(), "{bad}");
         }

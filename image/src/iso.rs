@@ -12,7 +12,7 @@ use berth_updater::boot_files::sum_line;
 use berth_updater::gpt::{Partition, Table};
 use berth_updater::guid::Guid;
 use berth_updater::layout::{self, Slot};
-use berth_updater::medium;
+use berth_updater::medium::{self, SECTOR_BYTES};
 use sha2::{Digest as _, Sha256};
 
 use crate::bundle::Bundle;
@@ -25,8 +25,6 @@ use crate::tools::Tools;
 
 /// Volume id, and the disk's name in the firmware's menus.
 const LABEL: &str = "BERTH";
-/// Bytes of a sector of the partition table.
-const SECTOR_BYTES: u32 = 512;
 /// What a FAT needs beside the files, and that they end in the middle of clusters.
 const ESP_SLACK: u64 = 512 << 10;
 /// The table's entries for what xorriso appends; 1 is the ISO 9660 file system itself. It appends three at most, so all

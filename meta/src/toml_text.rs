@@ -1,6 +1,7 @@
 //! A berth.toml that is made out of another document, and where each piece of it came from.
 
 use crate::yaml::Mark;
+use berth_units::config::toml_string;
 use std::fmt::Write as _;
 
 /// A value, and the place in the other document that it comes from.
@@ -239,20 +240,7 @@ fn has_header(item: &Item) -> bool {
 
 fn key_text(out: &mut String, key: &str) {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if bare {
-        return out.push_str(key);
-    }
-    out.push('"');
-    for c in key.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04X}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
+    if bare { out.push_str(key) } else { out.push_str(&toml_string(key)) }
 }
 
 fn float_text(out: &mut String, number: f64) {

@@ -70,6 +70,16 @@ pub struct Key {
     pub below: &'static [Key],
 }
 
+/// A row of a table of keys, without keys of its own below.
+pub(crate) const fn key(name: &'static str, is: Is, doc: &'static str) -> Key {
+    Key { name, is, doc, below: &[] }
+}
+
+/// The same, with those below.
+pub(crate) const fn deep(name: &'static str, is: Is, doc: &'static str, below: &'static [Key]) -> Key {
+    Key { name, is, doc, below }
+}
+
 /// What becomes of a key.
 pub enum Is {
     /// Applied by this.

@@ -23,6 +23,7 @@
 //!   [`rdnss`]'s; units have addresses of the machine's own, and go out by its.
 
 pub mod agent;
+mod chance;
 pub mod dhcp;
 pub mod dhcp6;
 pub mod limits;

@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use berth_image::tools::Tools;
+use berth_updater::layout::{KIND_RECORD, KIND_SEED};
+use berth_updater::medium;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -72,4 +74,15 @@ pub fn flip_bit(path: &Path, offset: u64, bit: u8) -> Result<()> {
     file.read_exact_at(&mut byte, offset)?;
     byte[0] ^= 1 << bit;
     Ok(file.write_all_at(&byte, offset)?)
+}
+
+/// Lays a config on the ISO, as `berth iso customise` does, or on a disk, as the installer does.
+pub fn lay(image: &Path, config: &str) -> Result<()> {
+    let mut file = File::options().read(true).write(true).open(image)?;
+    let at = match medium::seed_place(&mut file, KIND_SEED)? {
+        None => medium::seed_place(&mut file, KIND_RECORD)?,
+        at => at,
+    };
+    let at = at.with_context(|| format!("{} has no place for a config", image.display()))?;
+    Ok(medium::write_seed(&file, at, config.as_bytes())?)
 }

@@ -1,16 +1,14 @@
 //! `cargo run -- demo install`: a machine with an empty disk is started from the ISO, installs itself, and serves from its disk; its screen
 //! is kept as pictures where one is asked for.
 
-use crate::bench::provision::lay;
 use crate::lines::Event;
 use crate::machine::{Bus, Firmware, Machine};
 use crate::running::Running;
 use crate::scratch::{self, Scratch};
-use crate::{demo, http};
+use crate::{demo, disk, http};
 use anyhow::{Context, Result};
 use berth_image::run::Progress;
 use berth_image::{Format, Options};
-use berth_updater::layout;
 use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
@@ -28,17 +26,17 @@ pub fn run(say: Progress<'_>, pictures: Option<&Path>) -> Result<()> {
     let options = Options { formats: [Format::Iso].into(), ..Options::default() };
     let outputs = berth_image::build(&options, &build)?;
     let folder = Scratch::new("demo")?;
-    let [disk, iso, web] = ["disk.raw", "berth.iso", "web.tar"].map(|name| folder.path().join(name));
-    File::create(&disk)?.set_len(DISK)?;
+    let [target, iso, web] = ["disk.raw", "berth.iso", "web.tar"].map(|name| folder.path().join(name));
+    File::create(&target)?.set_len(DISK)?;
     fs::copy(&outputs.formats[&Format::Iso], &iso)?;
     demo::write_web_image(&tools, &web)?;
     let config = demo::config(&berth_ctl::public_key_line()?);
-    lay(&iso, layout::KIND_SEED, 0, &format!("{config}\n[install]\ndisk = \"only\"\nthen = \"poweroff\"\n"))?;
+    disk::lay(&iso, &format!("{config}\n[install]\ndisk = \"only\"\nthen = \"poweroff\"\n"))?;
     say("iso      berth.iso has a config with [install] disk = \"only\"");
 
     let port = http::free_port()?;
     let machine = Machine::new(&tools, Firmware::Uefi)
-        .disk(&disk, Bus::Nvme)
+        .disk(&target, Bus::Nvme)
         .serial("S4EVNX0R123456")
         .read_only_disk(&web, Bus::Virtio)
         .disk(&iso, Bus::Cdrom)

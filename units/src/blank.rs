@@ -13,6 +13,18 @@ use std::os::unix::fs::FileExt;
 /// Where an ext4 with blocks of 4 KiB has its superblock and the first of its copies, bytes from the start: groups
 /// 0, 1, 3, 5 and 7 (`sparse_super`) of 128 MiB.
 pub const SUPERBLOCKS: [u64; 5] = [1024, 1 << 27, 3 << 27, 5 << 27, 7 << 27];
+/// Bytes at both ends of a partition in which whatever lies there is told by its signature ([`crate::signatures`]).
+const SIGNATURES: u64 = 2 << 20;
+/// Bytes that are zeroed where a copy of a superblock may be: a sector of any disk.
+const COPY: u64 = 4096;
+
+/// What has to be zero of a partition of that many bytes for it to be blank: places and lengths.
+pub fn places(bytes: u64) -> impl Iterator<Item = (u64, u64)> {
+    let ends = [0, bytes.saturating_sub(SIGNATURES)].map(|at| (at, SIGNATURES.min(bytes)));
+    let copies = SUPERBLOCKS.into_iter().map(|at| (at - at % COPY, COPY));
+    ends.into_iter().chain(copies.filter(move |(at, length)| at + length <= bytes))
+}
+
 /// Bytes of a superblock that decide: a sector, which a disk writes as a whole or not at all. The magic is in it.
 pub const SECTOR: usize = 512;
 
@@ -34,6 +46,21 @@ pub fn is_blank(partition: &File, bytes: u64) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeros_in_these_places_make_anything_blank() {
+        let bytes = 192 << 20;
+        let file = tempfile::tempfile().unwrap();
+        for at in (0..bytes).step_by(1 << 20) {
+            file.write_all_at(&[0xa5; 1 << 20], at).unwrap();
+        }
+        assert!(!is_blank(&file, bytes).unwrap());
+        for (at, length) in places(bytes) {
+            file.write_all_at(&vec![0; usize::try_from(length).unwrap()], at).unwrap();
+        }
+        assert!(is_blank(&file, bytes).unwrap());
+        assert_eq!(places(1 << 20).filter(|(at, length)| at + length > 1 << 20).count(), 0);
+    }
 
     #[test]
     fn one_byte_in_a_superblock_is_enough() {

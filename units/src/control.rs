@@ -19,9 +19,9 @@ mod told;
 pub mod update;
 
 use crate::generation::History;
-use crate::model::{MachineNetwork, Port, RegistrySettings};
+use crate::model::{InstallSettings, MachineNetwork, Port, RegistrySettings};
 pub use exec::{Copy, ExecEvent, ExecRequest};
-pub use install::{DiskStatus, InstallOrder, InstallStatus, Keep};
+pub use install::{DiskStatus, InstallStatus, Keep};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -150,7 +150,7 @@ pub enum Request {
     Disks,
     /// Install Berth on a disk, with the config in force; only in a system that was started from the installation medium. Accepted
     /// at once; [`Request::InstallStatus`] tells how it goes.
-    Install(InstallOrder),
+    Install(InstallSettings),
     /// How an installation stands.
     InstallStatus,
     /// Reboot, and come up as a new machine.

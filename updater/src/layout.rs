@@ -60,7 +60,7 @@ pub const RECORD: Part = PARTS[2];
 /// The state's.
 pub const STATE: Part = PARTS[7];
 
-/// Bytes of the smallest disk: all partitions of a fresh image, and both copies of the table.
+/// Bytes of the smallest disk with sectors of 512 bytes, and of an image: all partitions of a fresh image, and both copies of the table.
 pub const DISK_BYTES: u64 = 616 * MIB;
 /// Bytes of the ESP on a disk whose sectors have 4,096 bytes: a FAT32 has at least 65,525 clusters, and none is smaller.
 const ESP_BYTES_4096: u64 = 288 * MIB;
@@ -68,6 +68,11 @@ const ESP_BYTES_4096: u64 = 288 * MIB;
 /// Bytes of a partition of a fresh disk with such sectors.
 pub fn bytes_of(part: Part, sector_bytes: u32) -> u64 {
     if part == ESP && sector_bytes > 512 { ESP_BYTES_4096 } else { part.bytes }
+}
+
+/// Bytes of the smallest disk with such sectors.
+pub fn disk_bytes(sector_bytes: u32) -> u64 {
+    DISK_BYTES + bytes_of(ESP, sector_bytes) - ESP.bytes
 }
 
 /// The table of a fresh disk of so many sectors. The last partition has the size that it has in an image. `name` gives the UUIDs, of

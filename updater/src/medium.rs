@@ -8,8 +8,11 @@
 //! A seed is a header of one sector, then the text: magic, length (8 bytes, little-endian), SHA-256 of the text, zeros. It is
 //! written text first, header last; a header of zeros is no seed.
 
+use crate::gpt::{GptError, Table};
+use crate::guid::Guid;
+use crate::layout::KIND_RECORD;
 use sha2::{Digest as _, Sha256};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
 /// The UKI.
@@ -49,6 +52,21 @@ pub enum SeedError {
     /// The text has another sum.
     #[error("the seed is damaged: its text does not have the sum that its header names")]
     Damaged,
+}
+
+/// Bytes of a sector of the medium's partition table, and of a disk image's, whatever the drive's are.
+pub const SECTOR_BYTES: u32 = 512;
+
+/// Where a config is laid, in bytes: on the medium, whose partition for it is of this `kind` ([`KIND_SEED`]), or in the image of a disk
+/// (`KIND_RECORD`). `None` if it has no such partition.
+///
+/// [`KIND_SEED`]: crate::layout::KIND_SEED
+pub fn seed_place(image: &mut (impl Read + Seek), kind: Guid) -> Result<Option<u64>, GptError> {
+    let sector = u64::from(SECTOR_BYTES);
+    let sectors = image.seek(SeekFrom::End(0))? / sector;
+    let table = Table::read(image, SECTOR_BYTES, sectors)?.table;
+    let within = if kind == KIND_RECORD { SEED_AT } else { 0 };
+    Ok(table.by_kind(kind).map(|(_, part)| part.first * sector + within))
 }
 
 /// Header and text.

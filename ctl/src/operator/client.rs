@@ -17,12 +17,12 @@ use berth_api::run::Begun;
 use berth_api::stats::Stats;
 use berth_units::config::edit::Edit;
 use berth_units::control::{
-    BootTimes, ConfigChange, ConfigReload, ConfigStatus, DiskStatus, Drive, ImageOrder, InstallOrder,
-    InstallStatus, JobStatus, Keep, MachineStatus, SlotsStatus, UnitDetail, UnitStatus, UpdateOrder,
-    UpdateStatus, VolumeStatus,
+    BootTimes, ConfigChange, ConfigReload, ConfigStatus, DiskStatus, Drive, ImageOrder, InstallStatus,
+    JobStatus, Keep, MachineStatus, SlotsStatus, UnitDetail, UnitStatus, UpdateOrder, UpdateStatus,
+    VolumeStatus,
 };
 use berth_units::generation::History;
-use berth_units::model::AfterInstall;
+use berth_units::model::InstallSettings;
 pub use copy::{CopyError, InUnit, Report};
 pub use exec::{Outcome, Streams};
 use http::{Http, Lines};
@@ -281,16 +281,14 @@ impl Client {
     }
 
     /// `POST /v1/install`.
-    pub fn install(&self, order: &InstallOrder) -> Result<Accepted, ClientError> {
-        let settings = &order.settings;
-        let then =
-            AfterInstall::ALL.iter().find(|(_, then)| *then == settings.then).map_or("", |(word, _)| word);
+    pub fn install(&self, settings: &InstallSettings) -> Result<Accepted, ClientError> {
         self.post(&format!(
-            "/v1/install?disk={}&min_size={}&erase={}&removable={}&then={then}",
+            "/v1/install?disk={}&min_size={}&erase={}&removable={}&then={}",
             escape(&settings.disk.as_ref().map_or("only".into(), ToString::to_string)),
             settings.min_size,
             settings.erase,
-            settings.removable
+            settings.removable,
+            settings.then.word()
         ))
     }
 

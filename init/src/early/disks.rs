@@ -12,6 +12,7 @@ use crate::sys::child;
 use crate::sys::early::{block_bytes, reread_partitions, sector_bytes};
 use berth_updater::gpt::{Found as FoundTable, Partition, Table};
 use berth_updater::layout::{self, KIND_RECORD, KIND_SEED, KIND_VERITY, Slot};
+use berth_updater::medium;
 use berth_updater::record::{REC0_AT, REC1_AT, Record};
 use berth_updater::verity::{BLOCK, RootHash, Superblock};
 use serde::{Deserialize, Serialize};
@@ -293,18 +294,20 @@ pub fn partition_node(disk: &str, number: usize) -> PathBuf {
 
 /// A disk's partition table, and what is wrong with either of its copies.
 pub fn table(disk: &mut File) -> Result<FoundTable, String> {
-    let bytes = block_bytes(disk).map_err(|error| error.to_string())?;
     let sector = sector_bytes(disk).map_err(|error| error.to_string())?;
+    table_of(disk, sector)
+}
+
+/// The same, counted in sectors of so many bytes.
+fn table_of(disk: &mut File, sector: u32) -> Result<FoundTable, String> {
+    let bytes = block_bytes(disk).map_err(|error| error.to_string())?;
     Table::read(disk, sector, bytes / u64::from(sector)).map_err(|error| error.to_string())
 }
 
 /// The table of an installation medium. It counts in sectors of 512 bytes, whatever the medium's are, and ends where the ISO
 /// ends; nothing of it is ever mended.
 fn medium_table(disk: &mut File) -> Result<Table, String> {
-    const SECTOR_BYTES: u32 = 512;
-    let bytes = block_bytes(disk).map_err(|error| error.to_string())?;
-    let found = Table::read(disk, SECTOR_BYTES, bytes / u64::from(SECTOR_BYTES));
-    found.map(|found| found.table).map_err(|error| error.to_string())
+    table_of(disk, medium::SECTOR_BYTES).map(|found| found.table)
 }
 
 /// Reads a disk's table; if the primary is damaged, writes it again from the backup and has the kernel look again.

@@ -1,5 +1,6 @@
 //! What the initrd stage tells the main stage.
 
+use super::reset::Ask;
 use super::{Cmdline, Firmware, Timeline, Watchdog};
 use berth_updater::layout::Slot;
 use berth_updater::steps::StepRecord;
@@ -23,6 +24,8 @@ pub struct Handover {
     pub medium: Option<u64>,
     /// The boot record partition's, if there is one.
     pub record: Option<PathBuf>,
+    /// What the boot record asks of this start.
+    pub ask: Option<Ask>,
     /// What was wrong with the boot record before anything was written to it.
     pub record_trouble: Option<String>,
     /// Counts this slot's starts.

@@ -7,6 +7,7 @@ use super::fail;
 use super::handover::Handover;
 use super::modules::{self, Modules};
 use super::record::RecordStore;
+use super::reset::Ask;
 use super::runner::{self, OnFailure, Step};
 use super::uevents::{Uevent, Uevents};
 use super::watchdog::{self, Watchdog};
@@ -93,6 +94,7 @@ pub struct Initrd {
     found: Option<Candidate>,
     boot: u64,
     record_trouble: Option<String>,
+    ask: Option<Ask>,
     previous_step: Option<StepRecord>,
     device: PathBuf,
     old_root: Option<File>,
@@ -151,6 +153,7 @@ pub fn initrd_stage() -> Handover {
         found: None,
         boot: 1,
         record_trouble: None,
+        ask: None,
         previous_step: None,
         device: PathBuf::new(),
         old_root: None,
@@ -352,6 +355,7 @@ fn open_record(stage: &mut Initrd, path: &Path, slot: Slot) {
     stage.previous_step = record.read_step(slot);
     record.step("initrd", "boot disk", Status::Running, "");
     let (content, trouble) = record.read();
+    stage.ask = content.as_ref().and_then(|content| Ask::parse(&content.ask));
     stage.record_trouble = trouble.map(|trouble| told(&trouble, content.is_some()));
     if let Some(next) = content.and_then(|content| assess::take_turns(&content, slot))
         && let Err(error) = record.write(&next)
@@ -454,6 +458,7 @@ fn hand_over(stage: Initrd, found: Candidate) -> Handover {
         medium: found.seed,
         record: found.record,
         record_trouble: stage.record_trouble,
+        ask: stage.ask,
         boot: stage.boot,
         previous_step: stage.previous_step,
         watchdog: stage.watchdog,

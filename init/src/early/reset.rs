@@ -37,8 +37,6 @@ impl Ask {
     }
 }
 
-/// Bytes at both ends of the state partition in which a file system is told by its signature.
-const SIGNATURES: u64 = 2 << 20;
 /// Removing what is not kept: images may be many files.
 const REMOVE: Duration = Duration::from_secs(300);
 /// Making the partition blank.
@@ -63,11 +61,8 @@ fn make_blank(partition: &File) -> std::io::Result<()> {
     let bytes = block_bytes(partition)?;
     // Where the disk can, all of it is forgotten; else what says that there is a file system.
     let _ = discard(partition, bytes);
-    let zeros = vec![0; usize::try_from(SIGNATURES.min(bytes)).unwrap_or_default()];
-    partition.write_all_at(&zeros, 0)?;
-    partition.write_all_at(&zeros, bytes - zeros.len() as u64)?;
-    for at in blank::SUPERBLOCKS.iter().filter(|at| *at + 4096 <= bytes) {
-        partition.write_all_at(&[0; 4096], at - at % 4096)?;
+    for (at, length) in blank::places(bytes) {
+        partition.write_all_at(&vec![0; usize::try_from(length).unwrap_or_default()], at)?;
     }
     partition.sync_all()
 }

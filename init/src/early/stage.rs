@@ -3,10 +3,9 @@
 use super::boot_times::{Timeline, now_us};
 use super::handover::Handover;
 use super::record::RecordStore;
-use super::reset::{self, Ask};
 use super::runner::{self, OnFailure, Step};
 use super::{Booted, Coldplug, Firmware, Seed, State, Uevents};
-use super::{clock, console, fail, files, identity, limits, mounts, state, sysctl, wishes};
+use super::{clock, console, fail, files, identity, limits, mounts, reset, state, sysctl, wishes};
 use crate::sys::child;
 use crate::sys::early::{be_patient, ctrl_alt_del_as_signal, lock_memory, raise_open_files};
 use berth_units::paths;
@@ -254,7 +253,7 @@ fn mount_state(stage: &mut Main) -> Result<String, String> {
         stage.state = state::in_memory();
         return Ok("in memory".into());
     }
-    let ask = fail::with(|record| record.read().0).flatten().and_then(|record| Ask::parse(&record.ask));
+    let ask = stage.handover.ask;
     if let Some(ask) = ask {
         console::say("state", format_args!("this machine is started anew, keeping {}", ask.keep().word()));
         if let Err(why) = reset::before(&stage.handover.disk, ask) {

@@ -133,25 +133,28 @@ fn hand_over(
 
 /// Names of whole disks, the system's own among them.
 pub fn whole_disks() -> Vec<String> {
-    let entries = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<String> =
-        names.filter(|name| !NOT_DISKS.iter().any(|prefix| name.starts_with(prefix))).collect();
+    let mut names: Vec<String> = disks_that_are().collect();
     names.sort();
     names.truncate(DISKS);
     names
+}
+
+/// Where the kernel lists whole block devices.
+const BLOCK: &str = "/sys/block";
+
+/// Names of whole disks, in no order.
+fn disks_that_are() -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(BLOCK).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| !NOT_DISKS.iter().any(|prefix| name.starts_with(prefix)))
 }
 
 /// Names of these disks and partitions.
 fn foreign_disks(own: &Path) -> Vec<String> {
     let own = own.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let mut names: Vec<String> = Vec::new();
-    for entry in std::fs::read_dir("/sys/block").into_iter().flatten().flatten() {
-        let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
-        if name == own || NOT_DISKS.iter().any(|prefix| name.starts_with(prefix)) {
-            continue;
-        }
-        let parts = std::fs::read_dir(entry.path()).into_iter().flatten().flatten();
+    for name in disks_that_are().filter(|name| name != own) {
+        let parts = std::fs::read_dir(Path::new(BLOCK).join(&name)).into_iter().flatten().flatten();
         let parts = parts.filter(|part| part.path().join("partition").exists());
         names.extend(parts.filter_map(|part| part.file_name().to_str().map(str::to_owned)));
         names.push(name);

@@ -76,7 +76,7 @@ impl Disk {
 
     /// Why it cannot be taken, whatever anybody says.
     fn never(&self, firmware: Firmware) -> Option<String> {
-        let needs = layout::DISK_BYTES + layout::bytes_of(layout::ESP, self.sector_bytes) - layout::ESP.bytes;
+        let needs = layout::disk_bytes(self.sector_bytes);
         if self.own {
             Some("this system runs from it".into())
         } else if self.in_use {

@@ -1,15 +1,7 @@
 //! The table of all keys, by cloud-init's schema of its release 25.1 (`schema-cloud-config-v1.json`).
 
 use super::{apply, run, users, write_files};
-use crate::translation::{Is, Key};
-
-const fn key(name: &'static str, is: Is, doc: &'static str) -> Key {
-    Key { name, is, doc, below: &[] }
-}
-
-const fn deep(name: &'static str, is: Is, doc: &'static str, below: &'static [Key]) -> Key {
-    Key { name, is, doc, below }
-}
+use crate::translation::{Is, Key, deep, key};
 
 const NO_USERS: &str = "a machine has no users and no login";
 const NO_SSH: &str = "there is no SSH server; berth on a laptop is the way in (docs/access.md)";

@@ -1,14 +1,6 @@
 //! The keys of both versions, by cloud-init's schemas of its release 25.1 and, of version 2, what netplan has besides.
 
-use crate::translation::{Is, Key};
-
-const fn key(name: &'static str, is: Is, doc: &'static str) -> Key {
-    Key { name, is, doc, below: &[] }
-}
-
-const fn deep(name: &'static str, is: Is, doc: &'static str, below: &'static [Key]) -> Key {
-    Key { name, is, doc, below }
-}
+use crate::translation::{Is, Key, deep, key};
 
 const BRIDGES: &str = "there are no bridges on the machine's own interfaces; units have their own";
 const FIRST_MAC: &str = "it has the address of the interface below it";

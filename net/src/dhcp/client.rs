@@ -13,6 +13,7 @@
 //! the next DISCOVER asks for the same address.
 
 use super::message::{self, ClasslessRoute, Kind, Message, Op};
+use crate::chance::Chance;
 use crate::limits;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -112,7 +113,7 @@ struct Held {
 pub struct Client {
     mac: [u8; 6],
     hostname: Option<String>,
-    random: u64,
+    chance: Chance,
     state: State,
     xid: u32,
     /// Tries in this state.
@@ -131,7 +132,7 @@ impl Client {
         Self {
             mac,
             hostname: Some(hostname.to_owned()).filter(|name| !name.is_empty() && name.len() <= 63),
-            random: seed | 1,
+            chance: Chance::new(seed),
             state: State::Idle,
             xid: 0,
             tries: 0,
@@ -291,7 +292,7 @@ impl Client {
 
     fn begin(&mut self, state: State, now: Duration) {
         self.state = state;
-        self.xid = u32::try_from(self.next_random() >> 32).unwrap_or(0);
+        self.xid = u32::try_from(self.chance.number() >> 32).unwrap_or(0);
         self.tries = 0;
         self.began = now;
     }
@@ -349,17 +350,9 @@ impl Client {
     /// The wait after `tries` earlier ones: doubling, an eighth more or less.
     fn wait(&mut self, tries: u32) -> Duration {
         let doubled = limits::DHCP_FIRST_WAIT * 2_u32.pow(tries.min(16));
-        let eighths = u32::try_from(self.next_random() >> 32).unwrap_or(0) % 257;
+        let eighths = u32::try_from(self.chance.number() >> 32).unwrap_or(0) % 257;
         let wait = doubled.min(limits::DHCP_LONGEST_WAIT);
         wait - wait / 8 + wait / 4 * eighths / 256
-    }
-
-    /// xorshift64*: spreads tries in time and tells transactions apart; nothing secret hangs on it.
-    fn next_random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 }
 

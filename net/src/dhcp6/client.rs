@@ -16,6 +16,7 @@
 //! timed still, and the next Solicit asks for the same addresses.
 
 use super::message::{Address, Association, Kind, Message, Status};
+use crate::chance::Chance;
 use crate::limits;
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -108,7 +109,7 @@ pub struct Client {
     duid: Vec<u8>,
     /// The number of the one association there is.
     id: u32,
-    random: u64,
+    chance: Chance,
     state: State,
     xid: u32,
     /// Tries in this state.
@@ -132,7 +133,7 @@ impl Client {
             mode,
             duid,
             id: u32::from_be_bytes([a, b, c, d]),
-            random: seed | 1,
+            chance: Chance::new(seed),
             state: State::Idle,
             xid: 0,
             tries: 0,
@@ -212,7 +213,7 @@ impl Client {
 
     fn begin(&mut self, state: State, now: Duration) {
         self.state = state;
-        self.xid = u32::try_from(self.next_random() >> 40).unwrap_or(0);
+        self.xid = u32::try_from(self.chance.number() >> 40).unwrap_or(0);
         self.tries = 0;
         self.began = now;
     }
@@ -414,16 +415,8 @@ impl Client {
     /// The wait after `tries` earlier ones (RFC 8415, 15): doubling, up to a tenth more.
     fn wait(&mut self, first: Duration, longest: Duration, tries: u32) -> Duration {
         let doubled = first.saturating_mul(2_u32.saturating_pow(tries.min(16))).min(longest);
-        let part = u32::try_from(self.next_random() >> 32).unwrap_or(0) % 257;
+        let part = u32::try_from(self.chance.number() >> 32).unwrap_or(0) % 257;
         doubled + doubled / 10 * part / 256
-    }
-
-    /// xorshift64*: spreads tries in time and tells transactions apart; nothing secret hangs on it.
-    fn next_random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 }
 

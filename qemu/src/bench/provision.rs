@@ -17,14 +17,11 @@ use crate::{demo, disk, http};
 use anyhow::{Context, Result, ensure};
 use berth_image::tools::Tools;
 use berth_image::{Format, Options, Outputs};
-use berth_units::control::{API_PORT, InstallOrder};
+use berth_units::control::API_PORT;
 use berth_units::model::{AfterInstall, DiskRule, InstallSettings};
-use berth_updater::gpt::Table;
-use berth_updater::layout;
-use berth_updater::medium;
 use serde_json::json;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// An installation writes and reads back some fifty MB, in emulation.
@@ -159,7 +156,7 @@ impl Bench {
         };
         let machine = match from {
             From::Baked => {
-                lay(&disk, layout::KIND_RECORD, medium::SEED_AT, &self.config)?;
+                disk::lay(&disk, &self.config)?;
                 machine
             }
             From::NoCloud => machine.read_only_disk(self.volume("cidata", &self.nocloud())?, Bus::Virtio),
@@ -214,7 +211,7 @@ impl Bench {
              [units.raw.restart]\npolicy = \"no\"\n",
             demo::WEB_IMAGE
         );
-        lay(&iso, layout::KIND_SEED, 0, &(self.config.clone() + &raw))?;
+        disk::lay(&iso, &(self.config.clone() + &raw))?;
         let port = http::free_port()?;
         let mut machine = Machine::new(&self.tools, Firmware::Bios);
         for name in ["target.raw", "raw.raw"] {
@@ -242,18 +239,9 @@ impl Bench {
             then: AfterInstall::Stay,
             ..InstallSettings::default()
         };
-        client.install(&InstallOrder { settings })?;
+        client.install(&settings)?;
         let install = between(&mut running, "install  onto /dev/vda", "install  done")?;
         let status = client.install_status()?;
         Ok(Installed { install, raw, written: status.total / 2 })
     }
-}
-
-/// Lays a config on a disk, or on the medium.
-pub(crate) fn lay(path: &Path, kind: berth_updater::guid::Guid, at: u64, text: &str) -> Result<()> {
-    let mut file = File::options().read(true).write(true).open(path)?;
-    let sectors = file.metadata()?.len() / 512;
-    let table = Table::read(&mut file, 512, sectors)?.table;
-    let (_, part) = table.by_kind(kind).context("no place for a config")?;
-    Ok(medium::write_seed(&file, part.first * 512 + at, text.as_bytes())?)
 }

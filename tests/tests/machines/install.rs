@@ -7,11 +7,8 @@ use berth_qemu::disk;
 use berth_qemu::updates::{self, Publisher};
 use berth_tests::shell::shell_as;
 use berth_tests::{Bus, Firmware, Guest, Plan, SOON, WEB, config};
-use berth_units::control::{InstallOrder, Keep, UpdateOrder};
+use berth_units::control::{Keep, UpdateOrder};
 use berth_units::model::{AfterInstall, DiskRule, InstallSettings};
-use berth_updater::gpt::Table;
-use berth_updater::layout::KIND_SEED;
-use berth_updater::medium;
 use std::fs::File;
 use std::time::Duration;
 
@@ -29,13 +26,9 @@ fn customised(firmware: Firmware, bus: Bus, medium: Bus, text: &str) -> Result<P
     Ok(plan)
 }
 
-/// Puts a config into the medium, as `berth iso customise` does.
+/// Puts a config into the medium.
 fn lay(plan: &Plan, text: &str) -> Result<()> {
-    let mut iso = File::options().read(true).write(true).open(plan.file("berth.iso"))?;
-    let sectors = iso.metadata()?.len() / 512;
-    let table = Table::read(&mut iso, 512, sectors)?.table;
-    let (_, seed) = table.by_kind(KIND_SEED).context("no place for a config")?;
-    Ok(medium::write_seed(&iso, seed.first * 512, config(text)?.as_bytes())?)
+    disk::lay(&plan.file("berth.iso"), &config(text)?)
 }
 
 const INSTALL: &str = "[install]\ndisk = \"only\"\nthen = \"stay\"\n";
@@ -138,12 +131,10 @@ fn what_is_not_free_is_told_a_cut_is_begun_again_and_large_sectors_start_by_uefi
     ensure!(disks.iter().any(|disk| disk.trouble.contains("runs from it")), "{disks:?}");
 
     // The power goes in the middle.
-    let onto = |path: &str| InstallOrder {
-        settings: InstallSettings {
-            disk: DiskRule::parse(path),
-            then: AfterInstall::Poweroff,
-            ..InstallSettings::default()
-        },
+    let onto = |path: &str| InstallSettings {
+        disk: DiskRule::parse(path),
+        then: AfterInstall::Poweroff,
+        ..InstallSettings::default()
     };
     guest.client()?.install(&onto("serial:LARGE"))?;
     guest.running().wait_for("install  writing, ", INSTALLATION)?;

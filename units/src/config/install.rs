@@ -10,7 +10,7 @@ const DISK: Form = Form {
 };
 const THEN: Form = Form {
     expected: "reboot, poweroff or stay",
-    check: |text| after(text).map(drop).ok_or_else(|| "is none of them".into()),
+    check: |text| AfterInstall::parse(text).map(drop).ok_or_else(|| "is none of them".into()),
 };
 const SIZE: Form = Form { expected: "a size such as \"16G\"", check: |text| values::size(text).map(drop) };
 
@@ -63,11 +63,9 @@ pub(super) const SECTION: Section<MachineConfig> = Section {
             default: "`\"reboot\"`",
             example: "\"poweroff\"",
             doc: "What the machine does once it is installed: `reboot`, `poweroff`, or `stay`.",
-            set: Set::Text(&THEN, |config, text| config.install.then = after(&text).unwrap_or_default()),
+            set: Set::Text(&THEN, |config, text| {
+                config.install.then = AfterInstall::parse(&text).unwrap_or_default()
+            }),
         },
     ],
 };
-
-fn after(text: &str) -> Option<AfterInstall> {
-    AfterInstall::ALL.iter().find(|(word, _)| *word == text).map(|(_, after)| *after)
-}

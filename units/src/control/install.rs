@@ -1,6 +1,5 @@
 //! Installation from the medium, and starting a machine anew: what operators ask and are told.
 
-use crate::model::InstallSettings;
 use serde::{Deserialize, Serialize};
 
 /// A disk of the machine, as `berth disks` has it.
@@ -37,15 +36,6 @@ pub struct InstallStatus {
     pub total: u64,
     /// What went wrong, on what, why, what to do.
     pub error: String,
-}
-
-/// What an operator wants installed; what is left out is as the machine config has it, or by default.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InstallOrder {
-    /// `[install]`, of which `disk` and the like may be changed.
-    #[serde(default)]
-    pub settings: InstallSettings,
 }
 
 /// What stays when a machine is started anew.

@@ -67,9 +67,19 @@ pub enum AfterInstall {
 }
 
 impl AfterInstall {
-    /// All, by their words.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("reboot", Self::Reboot), ("poweroff", Self::Poweroff), ("stay", Self::Stay)];
+    /// As configs have it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Reboot => "reboot",
+            Self::Poweroff => "poweroff",
+            Self::Stay => "stay",
+        }
+    }
+
+    /// Reads [`AfterInstall::word`].
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Reboot, Self::Poweroff, Self::Stay].into_iter().find(|after| after.word() == word)
+    }
 }
 
 /// The table.

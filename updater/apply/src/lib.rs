@@ -43,5 +43,5 @@ mod tree;
 
 pub use apply::{Progress, SlotMedia, Step, Written, apply, check, holds};
 pub use error::ApplyError;
-pub use medium::{Medium, Window};
+pub use medium::{Medium, Part, Window};
 pub use tree::{Tree, TreeError};

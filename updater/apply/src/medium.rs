@@ -24,6 +24,50 @@ pub trait Medium {
     fn forget(&mut self) -> io::Result<()>;
 }
 
+/// A part of another medium, as one of its own.
+pub struct Part<'m> {
+    medium: &'m mut dyn Medium,
+    start: u64,
+    bytes: u64,
+}
+
+impl<'m> Part<'m> {
+    /// `bytes` from `start` on.
+    pub fn new(medium: &'m mut dyn Medium, start: u64, bytes: u64) -> Part<'m> {
+        Part { medium, start, bytes }
+    }
+}
+
+impl Medium for Part<'_> {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.medium.read_at(self.start + place(at, buffer.len(), self.bytes)?, buffer)
+    }
+
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.medium.write_at(self.start + place(at, bytes.len(), self.bytes)?, bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.medium.flush()
+    }
+
+    fn forget(&mut self) -> io::Result<()> {
+        self.medium.forget()
+    }
+}
+
+/// The place, if so much is there.
+fn place(at: u64, length: usize, bytes: u64) -> io::Result<u64> {
+    if at.checked_add(length as u64).is_none_or(|end| end > bytes) {
+        return Err(io::Error::other(format!("{length} bytes at {at} are beyond the end")));
+    }
+    Ok(at)
+}
+
 /// A whole device or file, or a part of it.
 #[derive(Debug)]
 pub struct Window {
@@ -49,10 +93,7 @@ impl Window {
     }
 
     fn place(&self, at: u64, length: usize) -> io::Result<u64> {
-        if at.checked_add(length as u64).is_none_or(|end| end > self.bytes) {
-            return Err(io::Error::other(format!("{length} bytes at {at} are beyond the end")));
-        }
-        Ok(self.start + at)
+        Ok(self.start + place(at, length, self.bytes)?)
     }
 }
 

@@ -4,13 +4,11 @@ use crate::InstallError;
 use berth_apply::Window;
 use berth_updater::gpt::{Partition, Table};
 use berth_updater::layout::{self, Slot};
-use berth_updater::medium;
+use berth_updater::medium::{self, SECTOR_BYTES};
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
-/// Of the medium's table, whatever the drive's sectors are.
-const SECTOR_BYTES: u32 = 512;
 /// Bytes of a UKI at most: what an ESP's half holds.
 const UKI_BYTES: u64 = 80 << 20;
 /// Bytes of the other file.

@@ -2,12 +2,12 @@
 
 use crate::esp::{self, File as EspFile};
 use crate::{InstallError, Media, NOTE};
-use berth_apply::{Medium, Tree};
+use berth_apply::{Medium, Part, Tree};
 use berth_units::blank;
 use berth_updater::boot_files::{self, BootFile};
 use berth_updater::gpt::{Partition, Table};
 use berth_updater::guid::Guid;
-use berth_updater::layout::{self, Part, Slot};
+use berth_updater::layout::{self, Slot};
 use berth_updater::record::Record;
 use berth_updater::verity::{BLOCK, RootHash};
 use berth_updater::{bios, medium};
@@ -21,7 +21,7 @@ const ROOT_BLOCKS: u64 = 128;
 const PIECE: usize = 1 << 20;
 /// Bytes between two syncs: so many pages are dirty at most.
 const SYNC_BYTES: u64 = 8 << 20;
-/// Bytes at the start and the end of the disk, and of the state's partition, in which other systems have their signatures.
+/// Bytes at the end of the disk in which other systems have their signatures.
 const SIGNATURES: u64 = 2 << 20;
 
 /// What is wanted.
@@ -81,8 +81,10 @@ pub fn install(
         "disk" => order.disk,
         label => Guid::named(&format!("{id} {label}")),
     };
-    let small =
-        |_| InstallError::Small { has: disk.bytes() >> 20, needs: needed_bytes(order.sector_bytes) >> 20 };
+    let small = |_| InstallError::Small {
+        has: disk.bytes() >> 20,
+        needs: layout::disk_bytes(order.sector_bytes) >> 20,
+    };
     let mut table = layout::fresh_table(order.sector_bytes, sectors, name).map_err(small)?;
     table.grow(sectors).map_err(small)?;
     let slot = Slot::A;
@@ -142,11 +144,6 @@ pub fn install(
     run.finish(&table, boot.as_ref().map(|(boot, _)| boot.as_slice()))
 }
 
-/// Bytes of the smallest disk with such sectors.
-pub fn needed_bytes(sector_bytes: u32) -> u64 {
-    layout::DISK_BYTES + layout::bytes_of(layout::ESP, sector_bytes) - layout::ESP.bytes
-}
-
 fn of_medium<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> InstallError {
     move |why| InstallError::Medium { what, why: why.to_string() }
 }
@@ -175,16 +172,16 @@ struct Places<'t> {
 }
 
 impl Places<'_> {
-    fn part(&self, part: Part) -> Result<&Partition, InstallError> {
+    fn part(&self, part: layout::Part) -> Result<&Partition, InstallError> {
         let entry = self.table.entries.get(part.number as usize - 1).and_then(Option::as_ref);
         entry.ok_or(InstallError::Esp("the new partition table lacks one of its partitions"))
     }
 
-    fn at(&self, part: Part) -> Result<u64, InstallError> {
+    fn at(&self, part: layout::Part) -> Result<u64, InstallError> {
         Ok(self.part(part)?.first * self.sector)
     }
 
-    fn bytes(&self, part: Part) -> Result<u64, InstallError> {
+    fn bytes(&self, part: layout::Part) -> Result<u64, InstallError> {
         Ok(self.part(part)?.sectors() * self.sector)
     }
 }
@@ -225,18 +222,14 @@ impl Run<'_> {
         const DOING: &str = "what was on it was taken away";
         let zeros = vec![0; PIECE];
         let bytes = self.disk.bytes();
-        let state = (places.at(layout::STATE)?, places.bytes(layout::STATE)?);
-        let whole = usize::try_from(places.sector).unwrap_or(512);
+        let (state, state_bytes) = (places.at(layout::STATE)?, places.bytes(layout::STATE)?);
         let mut gone: Vec<(u64, u64)> = vec![
             (places.sector, (1 << 20) - places.sector),
             (bytes.saturating_sub(SIGNATURES), SIGNATURES.min(bytes)),
-            (state.0, SIGNATURES),
-            (state.0 + state.1 - SIGNATURES, SIGNATURES),
             // So that no half of an old system is taken for one.
             (places.at(Slot::B.verity())?, BLOCK as u64),
         ];
-        let copies = blank::SUPERBLOCKS.iter().filter(|at| *at + BLOCK as u64 <= state.1);
-        gone.extend(copies.map(|at| (state.0 + (at - at % whole as u64), BLOCK as u64)));
+        gone.extend(blank::places(state_bytes).map(|(at, length)| (state + at, length)));
         for (start, length) in gone {
             let mut at = start;
             while at < start + length {
@@ -319,8 +312,8 @@ impl Run<'_> {
         let (root, verity) = (places.at(slot.root())?, places.at(slot.verity())?);
         let changed = |_| InstallError::ReadBack("the verity tree");
         let bytes = places.bytes(slot.verity())?;
-        let mut tree = Tree::open(&mut Shifted { disk: self.disk, by: verity, bytes }, &order.root_hash)
-            .map_err(changed)?;
+        let mut tree =
+            Tree::open(&mut Part::new(self.disk, verity, bytes), &order.root_hash).map_err(changed)?;
         let blocks = tree.superblock().data_blocks;
         let mut first = 0;
         while first < blocks {
@@ -328,7 +321,7 @@ impl Run<'_> {
             let piece = &mut buffer[..count * BLOCK];
             self.disk.read_at(root + first * BLOCK as u64, piece).map_err(of_disk(DOING))?;
             for (n, block) in piece.chunks(BLOCK).enumerate() {
-                let mut medium = Shifted { disk: self.disk, by: verity, bytes };
+                let mut medium = Part::new(self.disk, verity, bytes);
                 if !tree.is_right(&mut medium, first + n as u64, block).map_err(changed)? {
                     return Err(InstallError::ReadBack("the root"));
                 }
@@ -363,31 +356,6 @@ impl Run<'_> {
         }
         self.disk.write_at(0, &first).map_err(of_disk("it was made bootable"))?;
         self.disk.flush().map_err(of_disk("it was made bootable"))
-    }
-}
-
-/// A part of the disk as a medium of its own, to be read.
-struct Shifted<'d> {
-    disk: &'d mut dyn Medium,
-    by: u64,
-    bytes: u64,
-}
-
-impl Medium for Shifted<'_> {
-    fn bytes(&self) -> u64 {
-        self.bytes
-    }
-    fn read_at(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.disk.read_at(self.by + at, buffer)
-    }
-    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.disk.write_at(self.by + at, bytes)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.disk.flush()
-    }
-    fn forget(&mut self) -> io::Result<()> {
-        self.disk.forget()
     }
 }
 

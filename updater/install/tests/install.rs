@@ -5,7 +5,7 @@
 
 use berth_apply::cuts::{Fate, Log, Memory, Random, Recorded, Replay};
 use berth_apply::fat::Esp;
-use berth_apply::{Medium, Window};
+use berth_apply::{Medium, Part, Window};
 use berth_install::{InstallError, Media, NOTE, Order, install};
 use berth_updater::boot_files::{self, BootFile};
 use berth_updater::gpt::Table;
@@ -81,27 +81,6 @@ fn file_of(disk: &Memory) -> File {
     file
 }
 
-/// A part of the disk.
-struct Part<'m>(&'m mut Memory, u64, u64);
-
-impl Medium for Part<'_> {
-    fn bytes(&self) -> u64 {
-        self.2
-    }
-    fn read_at(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(self.1 + at, buffer)
-    }
-    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_at(self.1 + at, bytes)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-    fn forget(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 fn read(disk: &Memory, at: u64, bytes: usize) -> Vec<u8> {
     let mut buffer = vec![0; bytes];
     disk.read(at, &mut buffer).unwrap();
@@ -130,7 +109,7 @@ fn is_installed(world: &World, disk: &mut Memory, sector: u32) {
     assert_eq!(read(disk, 0, 1) == [0xb0], sector == 512);
     if sector == 512 {
         let (start, length) = at(layout::ESP);
-        let mut part = Part(disk, start, length);
+        let mut part = Part::new(disk, start, length);
         let mut esp = Esp::open(&mut part, Slot::A).unwrap();
         assert_eq!(esp.whole(BootFile::Uki), Some(world.uki.len() as u64));
         let digest = |bytes: &[u8]| Sha256::digest(bytes).into();

@@ -7,7 +7,7 @@ use super::{Failure, Out, remark};
 use crate::operator::cli::{InstallArgs, ResetArgs};
 use crate::operator::client::{Client, ClientError, LOOK_AGAIN};
 use crate::operator::render::install as render;
-use berth_units::control::{InstallOrder, Keep};
+use berth_units::control::Keep;
 use berth_units::model::{AfterInstall, DiskRule, InstallSettings};
 
 pub(super) fn disks(asker: &Asker, out: Out) -> Result<(), Failure> {
@@ -18,8 +18,8 @@ pub(super) fn install(args: &InstallArgs, asker: &Asker, out: Out) -> Result<(),
     if args.status {
         return out.show(&asker.ask(Client::install_status)?, render::status);
     }
-    let order = InstallOrder { settings: settings(args)? };
-    asker.ask(|client| client.install(&order))?;
+    let settings = settings(args)?;
+    asker.ask(|client| client.install(&settings))?;
     let mut line = Line::new(out.json);
     let mut going = false;
     loop {
@@ -57,7 +57,6 @@ pub(super) fn install(args: &InstallArgs, asker: &Asker, out: Out) -> Result<(),
 
 fn settings(args: &InstallArgs) -> Result<InstallSettings, Failure> {
     let usage = |text: String| Failure::Usage(text);
-    let then = AfterInstall::ALL.iter().find(|(word, _)| *word == args.then);
     let size = args.min_size.as_deref().map(berth_units::schema::size).transpose();
     Ok(InstallSettings {
         disk: Some(DiskRule::parse(&args.disk).ok_or_else(|| {
@@ -69,7 +68,7 @@ fn settings(args: &InstallArgs) -> Result<InstallSettings, Failure> {
         min_size: size.map_err(|why| usage(format!("--min-size {why}")))?.unwrap_or_default(),
         erase: args.erase,
         removable: args.removable,
-        then: then.ok_or_else(|| usage(format!("{:?} is not reboot, poweroff or stay", args.then)))?.1,
+        then: AfterInstall::parse(&args.then).ok_or_else(|| usage(format!("{:?} is not reboot, poweroff or stay", args.then)))?,
     })
 }
 

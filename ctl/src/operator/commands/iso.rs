@@ -3,7 +3,6 @@
 use super::local::{check_text, read};
 use super::{Failure, Out};
 use crate::operator::cli::IsoCommand;
-use berth_updater::gpt::Table;
 use berth_updater::layout::KIND_SEED;
 use berth_updater::medium;
 use flate2::Compression;
@@ -11,9 +10,6 @@ use flate2::write::GzEncoder;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
-
-/// Of the medium's partition table.
-const SECTOR_BYTES: u32 = 512;
 
 pub(super) fn run(command: &IsoCommand, out: Out) -> Result<(), Failure> {
     let IsoCommand::Customise { iso, config, without: _ } = command;
@@ -48,9 +44,7 @@ fn pack(text: &[u8]) -> std::io::Result<Vec<u8>> {
 fn customise(iso: &Path, seed: Option<&[u8]>) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut file = OpenOptions::new().read(true).write(true).open(iso).map_err(|error| text(&error))?;
-    let sectors = file.metadata().map_err(|error| text(&error))?.len() / u64::from(SECTOR_BYTES);
-    let table = Table::read(&mut file, SECTOR_BYTES, sectors).map_err(|error| text(&error))?.table;
-    let place = table.by_kind(KIND_SEED).map(|(_, part)| part.first * u64::from(SECTOR_BYTES));
+    let place = medium::seed_place(&mut file, KIND_SEED).map_err(|error| text(&error))?;
     let at = place.ok_or("it is no installation medium of Berth's: it has no place for a config")?;
     medium::erase_seed(&file, at).map_err(|error| text(&error))?;
     if let Some(seed) = seed {

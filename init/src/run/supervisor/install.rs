@@ -9,7 +9,7 @@ use super::{INSTALL, Supervisor, refuse};
 use crate::run::kernel::{Halt, Kernel};
 use crate::run::targets::{Target, id_of};
 use crate::run::{console, limits, text};
-use berth_units::control::{InstallOrder, InstallStatus, Reply, ToWorker};
+use berth_units::control::{InstallStatus, Reply, ToWorker};
 use berth_units::lifecycle::{Event, State};
 use berth_units::model::{AfterInstall, InstallSettings};
 use std::time::Duration;
@@ -36,7 +36,12 @@ struct Order {
 
 impl Supervisor {
     /// An operator's order.
-    pub(super) fn order_install(&mut self, order: &InstallOrder, now: Duration, k: &mut dyn Kernel) -> Reply {
+    pub(super) fn order_install(
+        &mut self,
+        settings: &InstallSettings,
+        now: Duration,
+        k: &mut dyn Kernel,
+    ) -> Reply {
         if !self.facts.medium {
             let why =
                 "this machine runs from its disk; to install it anew, start it from the installation medium";
@@ -50,7 +55,7 @@ impl Supervisor {
         }
         // An operator means it, whatever was done before.
         let salt = format!("{} {}", self.config_status.sha256, k.wall().as_nanos());
-        self.begin_install(&order.settings, &salt, k);
+        self.begin_install(settings, &salt, k);
         self.run_events(now, k);
         Reply::Done
     }

@@ -35,7 +35,7 @@ impl Supervisor {
             Request::History => self.history(),
             Request::Update { order, again } => self.order_update(*order, *again, now, k),
             Request::UpdateStatus => Reply::Update(Box::new(self.update_status(now))),
-            Request::Install(order) => self.order_install(order, now, k),
+            Request::Install(settings) => self.order_install(settings, now, k),
             Request::InstallStatus => Reply::Install(Box::new(self.install_status())),
             Request::ConfigConfirm => self.confirm_config(k),
             Request::ConfigReload => self.reload_config(now, k),

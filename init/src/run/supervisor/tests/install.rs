@@ -3,8 +3,9 @@
 use super::super::*;
 use super::fake::*;
 use crate::run::targets::{Disk, Holds, Target};
-use berth_units::control::{FromWorker, InstallOrder, InstallStatus, Reply, Request};
+use berth_units::control::{FromWorker, InstallStatus, Reply, Request};
 use berth_units::lifecycle::Exit;
+use berth_units::model::InstallSettings;
 
 fn target(there: bool) -> Input {
     let disk = Disk {
@@ -79,7 +80,7 @@ fn nothing_is_installed_from_a_disk_or_when_the_menu_says_so() {
         assert_eq!(live(facts).called("choose disk"), 0);
     }
     let mut machine = Machine::boot("web");
-    let order = Request::Install(InstallOrder::default());
+    let order = Request::Install(InstallSettings::default());
     let Some(Reply::Error { message, .. }) = machine.supervisor.ask(&order, machine.now, &mut machine.k)
     else {
         panic!()
@@ -94,7 +95,7 @@ fn a_failure_is_told_and_the_live_system_stays_up() {
     assert!(machine.said("install  failed: no disk is free"));
     assert!(status(&mut machine).error.contains("LVM"));
     // By hand, and the disk breaks.
-    let order = Request::Install(InstallOrder::default());
+    let order = Request::Install(InstallSettings::default());
     assert!(matches!(machine.supervisor.ask(&order, machine.now, &mut machine.k), Some(Reply::Done)));
     machine.settle();
     assert!(matches!(
